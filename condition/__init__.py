@@ -1,0 +1,104 @@
+"""Typed building blocks that make a language model do what you mean.
+
+A condition is anything that changes what a model says next: words before it, numbers inside it, limits on it, or a
+second look after it. Start with `load`, `ChatPrompt`, `SFTTrainer`, `evaluate` and `ChatCondition`.
+
+Names are loaded on first use: `import condition` is quick and imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from condition.adapters.lora import LoRA as LoRA
+    from condition.data.read import read as read
+    from condition.errors import BudgetError as BudgetError
+    from condition.errors import ConditionError as ConditionError
+    from condition.errors import ContractError as ContractError
+    from condition.errors import ControlError as ControlError
+    from condition.errors import DataError as DataError
+    from condition.errors import Interrupted as Interrupted
+    from condition.errors import ModelError as ModelError
+    from condition.errors import PromptError as PromptError
+    from condition.errors import SettingsError as SettingsError
+    from condition.errors import SharingWarning as SharingWarning
+    from condition.evaluation import metrics as metrics
+    from condition.evaluation import tasks as tasks
+    from condition.evaluation.evaluate import evaluate as evaluate
+    from condition.integrations.langchain import ChatCondition as ChatCondition
+    from condition.integrations.langchain import as_model as as_model
+    from condition.models.explain import explain as explain
+    from condition.models.load import load as load
+    from condition.models.local import LocalModel as LocalModel
+    from condition.models.quantize import Quantization as Quantization
+    from condition.prompts.template import ChatPrompt as ChatPrompt
+    from condition.prompts.template import TextPrompt as TextPrompt
+    from condition.prompts.template import as_prompt as as_prompt
+    from condition.training.settings import Settings as Settings
+    from condition.training.sft import SFTTrainer as SFTTrainer
+    from condition.types import Answer as Answer
+    from condition.types import Completion as Completion
+    from condition.types import Example as Example
+    from condition.types import Message as Message
+    from condition.types import Ranking as Ranking
+    from condition.types import Sampling as Sampling
+    from condition.types import Score as Score
+    from condition.types import Usage as Usage
+    from condition.types import Verdict as Verdict
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "condition.adapters.lora": ("LoRA",),
+    "condition.data.read": ("read",),
+    "condition.errors": (
+        "BudgetError",
+        "ConditionError",
+        "ContractError",
+        "ControlError",
+        "DataError",
+        "Interrupted",
+        "ModelError",
+        "PromptError",
+        "SettingsError",
+        "SharingWarning",
+    ),
+    "condition.evaluation.evaluate": ("evaluate",),
+    "condition.integrations.langchain": ("ChatCondition", "as_model"),
+    "condition.models.explain": ("explain",),
+    "condition.models.load": ("load",),
+    "condition.models.local": ("LocalModel",),
+    "condition.models.quantize": ("Quantization",),
+    "condition.prompts.template": ("ChatPrompt", "TextPrompt", "as_prompt"),
+    "condition.training.settings": ("Settings",),
+    "condition.training.sft": ("SFTTrainer",),
+    "condition.types": (
+        "Answer",
+        "Completion",
+        "Example",
+        "Message",
+        "Ranking",
+        "Sampling",
+        "Score",
+        "Usage",
+        "Verdict",
+    ),
+}
+_MODULES = {"metrics": "condition.evaluation.metrics", "tasks": "condition.evaluation.tasks"}
+_PLACES = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted([*_PLACES, *_MODULES])  # noqa: PLE0605 - one list, written once, above
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
+    raise AttributeError(f"module 'condition' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

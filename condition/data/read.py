@@ -1,0 +1,160 @@
+"""Rows from files, data sets and dictionaries, as Examples. Errors name the file and the line.
+
+read("train.jsonl")                          a column `target`, all others are inputs
+read("train.csv", target="label")
+read("squad/dev-v2.0.json")                  SQuAD v2 is recognised by its columns
+read(datasets.load_dataset(...)["train"])
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from condition.data.formats import is_squad, squad_example, squad_paragraphs
+from condition.errors import DataError
+from condition.types import Example
+
+Row = Mapping[str, Any]
+
+
+class Located(NamedTuple):
+    """A row and where it came from, for error messages."""
+
+    row: Row
+    where: str
+
+
+def read(source: object, *, target: str = "target", inputs: Iterable[str] | None = None) -> list[Example]:
+    """Examples from a path (.json .jsonl .csv .parquet, .gz of the first three), a `datasets.Dataset` or rows.
+
+    `target` names the column that should be written, `inputs` those that the prompt may use (all others by default).
+    Raises DataError for a missing file or column, a wrong type or an empty target, with file and line.
+    """
+    wanted = None if inputs is None else tuple(inputs)
+    return [_example(located, target, wanted) for located in locate(source)]
+
+
+def locate(source: object) -> Iterator[Located]:
+    """Each raw row of a source with its place."""
+    if isinstance(source, str | Path):
+        yield from _rows_of_file(Path(source))
+    elif isinstance(source, Mapping):
+        yield from _nested(source, "row")
+    elif isinstance(source, Iterable):
+        for number, row in enumerate(source):
+            if isinstance(row, Example):
+                yield Located({"__example__": row}, f"row {number}")
+            elif isinstance(row, Mapping):
+                yield Located(row, f"row {number}")
+            else:
+                raise DataError(f"row {number}: expected a mapping or an Example, got {type(row).__name__}")
+    else:
+        raise DataError(f"can't read rows from {type(source).__name__}: give a path, a Dataset or a list of rows")
+
+
+def _example(located: Located, target: str, inputs: tuple[str, ...] | None) -> Example:
+    row, where = located
+    if isinstance(row.get("__example__"), Example):
+        example: Example = row["__example__"]
+        _checked_target(example.target, where)
+        return example
+    if target not in row and is_squad(row):
+        return squad_example(row, where)
+    names = inputs or tuple(name for name in row if name not in (target, "id", "rationale"))
+    for name in (target, *names):
+        if name not in row:
+            raise DataError(f"{where}: no column {name!r}; it has {', '.join(map(repr, row)) or 'none'}")
+    text = _checked_target(row[target], where)
+    identity = str(row["id"]) if row.get("id") is not None else where
+    rationale = row.get("rationale")
+    return Example({n: row[n] for n in names}, text, None if rationale is None else str(rationale), identity)
+
+
+def _checked_target(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{where}: the target is {type(value).__name__}, not text: {value!r:.80}")
+    if not value.strip():
+        raise DataError(
+            f"{where}: the target is empty, there is nothing to learn; drop the row or write what should be said"
+        )
+    return value
+
+
+def _rows_of_file(path: Path) -> Iterator[Located]:
+    readers = {".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if suffix.lower() not in readers:
+        raise DataError(f"{path}: can't read {suffix or 'a file without an ending'}; use one of {', '.join(readers)}")
+    try:
+        yield from readers[suffix.lower()](path)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
+
+
+def _open(path: Path) -> Any:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8", newline="")
+
+
+def _jsonl(path: Path) -> Iterator[Located]:
+    with _open(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield Located(_mapping(_parsed(line, f"{path}:{number}"), f"{path}:{number}"), f"{path}:{number}")
+
+
+def _json(path: Path) -> Iterator[Located]:
+    with _open(path) as file:
+        content = _parsed(file.read(), str(path))
+    if isinstance(content, Mapping):
+        yield from _nested(content, str(path))
+        return
+    for number, row in enumerate(content if isinstance(content, list) else [content]):
+        yield Located(_mapping(row, f"{path}: row {number}"), f"{path}: row {number}")
+
+
+def _nested(content: Mapping[str, Any], where: str) -> Iterator[Located]:
+    if "data" not in content:
+        raise DataError(f"{where}: expected a list of rows, or SQuAD's 'data'; it has {', '.join(map(repr, content))}")
+    for number, row in enumerate(squad_paragraphs(content["data"], where)):
+        yield Located(row, f"{where}: question {number}")
+
+
+def _csv(path: Path) -> Iterator[Located]:
+    with _open(path) as lines:
+        reader = csv.DictReader(lines, strict=True)
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise DataError(
+                        f"{path}:{reader.line_num}: {'more' if None in row else 'fewer'} cells than the header has"
+                    )
+                yield Located(row, f"{path}:{reader.line_num}")
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num}: {error}") from error
+
+
+def _parquet(path: Path) -> Iterator[Located]:
+    import pyarrow.parquet as parquet  # noqa: PLC0415 - 0.3 s that only Parquet files need
+
+    for number, row in enumerate(parquet.read_table(path).to_pylist()):
+        yield Located(row, f"{path}: row {number}")
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON: {error}") from error
+
+
+def _mapping(row: object, where: str) -> Row:
+    if not isinstance(row, Mapping):
+        raise DataError(f"{where}: expected an object with columns, got {type(row).__name__}")
+    return row

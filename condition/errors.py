@@ -1,0 +1,65 @@
+"""Every error that `condition` raises on purpose.
+
+    ConditionError
+    ├── PromptError      a template, a variable or a rendering is wrong
+    ├── DataError        a row, a column or a file is wrong; names file and line
+    ├── SettingsError    a setting is unknown, contradictory or impossible on this machine
+    ├── ContractError    a saved model does not match its base, its template or its own numbers
+    ├── ControlError     a limit on what may come next can't be satisfied
+    ├── BudgetError      a budget of calls, tokens or seconds is spent
+    └── ModelError       a model can't be found, loaded, trained or asked
+
+`Interrupted` is a `KeyboardInterrupt` that carries what was finished before Ctrl-C.
+Each message says what happened, where, and what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ConditionError(Exception):
+    """Base of every deliberate error of the library."""
+
+
+class PromptError(ConditionError):
+    """A template, a variable or a rendering is wrong."""
+
+
+class DataError(ConditionError):
+    """A row, a column or a file is wrong."""
+
+
+class SettingsError(ConditionError):
+    """A setting is unknown, contradictory or impossible here."""
+
+
+class ContractError(ConditionError):
+    """A saved model does not match what it says of itself."""
+
+
+class ControlError(ConditionError):
+    """A limit on what may come next can't be satisfied."""
+
+
+class BudgetError(ConditionError):
+    """A budget of calls, tokens or seconds is spent."""
+
+
+class ModelError(ConditionError):
+    """A model can't be found, loaded, trained or asked."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during long work. `finished` maps the index of each finished prompt to its result."""
+
+    def __init__(self, finished: dict[int, Any], total: int) -> None:
+        super().__init__(
+            f"stopped after {len(finished)} of {total} prompts; the finished ones are in `.finished`, by index"
+        )
+        self.finished = finished
+        self.total = total
+
+
+class SharingWarning(UserWarning):
+    """Prefix sharing is off for a network, and why; results are the same, slower."""

@@ -1,0 +1,1 @@
+"""Models on this machine: loading, rendering, writing, scoring, saving."""

@@ -1,0 +1,185 @@
+"""What a tuned model says of itself, and how that is checked when it is loaded.
+
+Saved with the adapter: which base and tokenizer, which prompt and stop tokens, how it was quantized, on which data and
+settings it was trained, what it scored, a hash of every file, and a canary: a short rendered text with its expected
+log-probabilities and the size of each layer's change to the hidden state. A wrong base, an edited template or weights
+that do not give the canary's numbers are errors, not surprises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+import condition
+
+from condition.errors import ContractError
+from condition.models.canary import Canary
+from condition.types import Value
+
+FILE = "condition.json"
+VERSION = 1
+
+
+class Source(Value):
+    """Where a base comes from."""
+
+    kind: Literal["embedded", "hub", "folder", "gguf", "memory"]
+    name: str
+    revision: str | None = None
+    """The commit, for a hub model."""
+    fingerprint: str | None = None
+    """Of the weight files: sizes and samples of their bytes, the same in every precision it is loaded in."""
+
+
+class Contract(Value):
+    """Everything that a saved model promises."""
+
+    version: int = VERSION
+    base: Source
+    tokenizer: str
+    """Fingerprint of vocabulary, merges and special tokens."""
+    chat_template: str
+    """Fingerprint of the chat template."""
+    stop_tokens: tuple[int, ...]
+    prompt: Mapping[str, Any] | None = None
+    quantization: Mapping[str, Any] | None = None
+    dtype: str
+    adapter: Mapping[str, Any] | None = None
+    trainer: str | None = None
+    settings: Mapping[str, Any] = {}
+    data: str | None = None
+    """Hash of the training rows."""
+    rows: int | None = None
+    metrics: Mapping[str, float] = {}
+    history: tuple[Mapping[str, Any], ...] = ()
+    canary: Canary | None = None
+    files: Mapping[str, str] = {}
+    """SHA-256 of each file beside this one."""
+    versions: Mapping[str, str] = {}
+
+    @property
+    def adapter_kind(self) -> str | None:
+        return None if self.adapter is None else str(self.adapter.get("kind", "adapter"))
+
+
+def write_contract(contract: Contract, folder: Path) -> None:
+    """Write the contract with the hashes of all files of the folder, sealed by a hash of its own."""
+    files = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != FILE}
+    body = contract.model_copy(update={"files": files}).model_dump(mode="json")
+    (folder / FILE).write_text(
+        json.dumps({"seal": _seal(body), **body}, indent=1, ensure_ascii=False), encoding="utf-8"
+    )
+
+
+def read_contract(folder: Path) -> Contract:
+    """The contract of a folder, after its files were checked. Raises ContractError for any that changed."""
+    path = folder / FILE
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ContractError(f"{path} can't be read ({error}); save the model again") from error
+    seal = body.pop("seal", None) if isinstance(body, dict) else None
+    if seal != _seal(body):
+        raise ContractError(
+            f"{path} was edited after it was saved: its seal does not match; save the model again instead of editing it"
+        )
+    if body.get("version") != VERSION:
+        raise ContractError(
+            f"{path} is of version {body.get('version')}, this library reads {VERSION}: upgrade `condition`"
+        )
+    try:
+        contract = Contract(**body)
+    except ValidationError as error:
+        raise ContractError(f"{path} does not hold a contract: {error}") from error
+    for name, expected in contract.files.items():
+        _check_file(folder / name, expected)
+    return contract
+
+
+def _check_file(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise ContractError(f"{path} is missing from the saved model; copy the whole folder, or save again")
+    if _sha256(path) != expected:
+        hint = {
+            ".jinja": "the chat template was edited",
+            ".safetensors": "the weights are damaged, cut off or exchanged",
+        }
+        raise ContractError(
+            f"{path} changed after it was saved: {hint.get(path.suffix, 'it was edited')}. Restore the file, or tune and save again"
+        )
+
+
+def check_base(contract: Contract, base: Source) -> None:
+    """Raises ContractError where the weights at hand are not those that the adapter was trained on."""
+    wanted = contract.base
+    if wanted.fingerprint and base.fingerprint and wanted.fingerprint != base.fingerprint:
+        raise ContractError(
+            f"this adapter was trained on {wanted.name!r} (weights {wanted.fingerprint[:12]}), but {base.name!r} holds other "
+            f"weights ({base.fingerprint[:12]}). Give the right base: load(folder, base=...)"
+        )
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Of vocabulary, merges and special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = json.loads(backend.to_str()) if backend is not None else {"vocab": tokenizer.get_vocab()}
+    for transient in ("padding", "truncation"):  # these change with each call, not with the tokenizer
+        content.pop(transient, None)
+    content["specials"] = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    return _digest(json.dumps(content, sort_keys=True).encode())
+
+
+def template_fingerprint(template: str) -> str:
+    """Of a chat template."""
+    return _digest(template.encode())
+
+
+def weights_fingerprint(files: Iterable[Path]) -> str | None:
+    """Of weight files: their sizes, ends and samples between. None where there are no files."""
+    digest = hashlib.sha256()
+    found = sorted(files)
+    for path in found:
+        size = path.stat().st_size
+        digest.update(str(size).encode())
+        with path.open("rb") as content:
+            for place in (0, *range(1 << 20, size, max(1 << 20, size // 32)), max(0, size - (1 << 18))):
+                content.seek(place)
+                digest.update(content.read(1 << 18))
+    return digest.hexdigest() if found else None
+
+
+def memory_fingerprint(network: PreTrainedModel) -> str:
+    """Of a network that came from no file: a few values of each tensor."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten()[:64].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that numbers depend on."""
+    return {name: version(name) for name in ("torch", "transformers", "peft", "bitsandbytes")} | {
+        "condition": condition.__version__
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _seal(body: object) -> str:
+    return _digest(json.dumps(body, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

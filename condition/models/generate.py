@@ -1,0 +1,266 @@
+"""Completions from a local network, in batches of like length, through transformers' `generate`.
+
+Stop texts are looked for in decoded text, so they are found wherever the tokens are cut, and are not part of the
+completion. Log-probabilities are the model's own, at temperature 1, before any limit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.generation.streamers import BaseStreamer
+
+from condition.errors import Interrupted, ModelError
+from condition.models.render import Renderer
+from condition.protocols import Control
+from condition.types import Completion, Messages, Sampling, Usage
+
+BATCH_TOKENS = 8192
+"""Prompt and completion tokens in one batch, padding included: bounds the memory of stored keys and values."""
+BATCH_ROWS = 32
+
+
+class Writer(NamedTuple):
+    """What writes: a network with the renderer that reads for it."""
+
+    network: PreTrainedModel
+    renderer: Renderer
+    context: int
+    """Most tokens, prompt and completion together."""
+
+
+class _Prompt(NamedTuple):
+    index: int
+    ids: tuple[int, ...]
+    stops: tuple[int, ...]
+    is_text: bool
+
+
+def generate(
+    writer: Writer, prompts: Sequence[Messages], sampling: Sampling, control: Control | None = None
+) -> list[list[Completion]]:
+    """`sampling.n` completions for each prompt, in the order given.
+
+    Raises ModelError before any work for a prompt that leaves no room in the context, and `Interrupted`, which holds
+    what was finished, on Ctrl-C.
+    """
+    read = [_read(writer, i, messages) for i, messages in enumerate(prompts)]
+    finished: dict[int, list[Completion]] = {}
+    rows = tqdm(total=len(read), desc="generate", unit="prompt", delay=3, leave=False)
+    with rows, _seeded(sampling.seed):
+        try:
+            for batch in _batches(read, sampling):
+                for prompt, completions in zip(batch, _write(writer, batch, sampling, control), strict=True):
+                    finished[prompt.index] = completions
+                rows.update(len(batch))
+        except KeyboardInterrupt:
+            raise Interrupted(finished, len(read)) from None
+    return [finished[i] for i in range(len(read))]
+
+
+def stop_tokens(renderer: Renderer, messages: Messages) -> tuple[int, ...]:
+    """Tokens that end a completion: the turn's own and the end of text."""
+    own = renderer.stop_token(messages)
+    end = renderer.tokenizer.eos_token_id
+    return (own,) if end is None or end == own else (own, end)
+
+
+def read_prompt(writer: Writer, messages: Messages) -> tuple[int, ...]:
+    """A prompt's ids. Raises ModelError where it leaves no room for an answer."""
+    ids = writer.renderer.render(messages).ids
+    if not ids:
+        raise ModelError("the prompt is empty: it has no tokens at all")
+    if len(ids) >= writer.context:
+        raise ModelError(f"the prompt has {len(ids):,} tokens and the model's context {writer.context:,}; shorten it")
+    return ids
+
+
+def _read(writer: Writer, index: int, messages: Messages) -> _Prompt:
+    try:
+        ids = read_prompt(writer, messages)
+    except ModelError as error:
+        raise ModelError(f"prompt {index}: {error}") from None
+    return _Prompt(index, ids, stop_tokens(writer.renderer, messages), messages[0].role == "text")
+
+
+def _batches(prompts: list[_Prompt], sampling: Sampling) -> Iterator[list[_Prompt]]:
+    """Prompts of like length and kind, longest first, so that too little memory shows at once."""
+    batch: list[_Prompt] = []
+    for prompt in sorted(prompts, key=lambda p: (p.is_text, -len(p.ids))):
+        rows = (len(batch) + 1) * sampling.n
+        too_many = rows > BATCH_ROWS or (batch and rows * (len(batch[0].ids) + sampling.max_tokens) > BATCH_TOKENS)
+        if batch and (too_many or batch[0].is_text != prompt.is_text):
+            yield batch
+            batch = []
+        batch.append(prompt)
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def _write(
+    writer: Writer,
+    batch: list[_Prompt],
+    sampling: Sampling,
+    control: Control | None,
+    streamer: BaseStreamer | None = None,
+) -> list[list[Completion]]:
+    network, tokenizer = writer.network, writer.renderer.tokenizer
+    began = time.perf_counter()
+    ids, mask = left_padded([p.ids for p in batch], batch[0].stops[0], network.device)
+    recorder = _Recorder(ids.shape[1])
+    processors: list[LogitsProcessor] = [recorder]
+    if control is not None:
+        processors.append(control.processor(tokenizer))
+    stopping = [_TextStop(tokenizer, ids.shape[1], sampling.stop)] if sampling.stop else []
+    config = _configuration(sampling, batch[0].stops, min(sampling.max_tokens, writer.context - ids.shape[1]))
+    output = network.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        generation_config=config,
+        logits_processor=LogitsProcessorList(processors),
+        stopping_criteria=StoppingCriteriaList(stopping),
+        streamer=streamer,
+    )
+    logprobs = recorder.finish(output).tolist()
+    seconds = (time.perf_counter() - began) / len(batch)
+    written = output[:, ids.shape[1] :].tolist()
+    each = len(written) // len(batch)
+    completions = [
+        _completion(writer, batch[row // each], written[row], logprobs[row], sampling, seconds / each)
+        for row in range(len(written))
+    ]
+    # Greedy samples are all the same: written once, given n times.
+    return [completions[i * each : (i + 1) * each] * (sampling.n // each) for i in range(len(batch))]
+
+
+def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids and mask `[rows, longest]`, padded on the left."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def _configuration(sampling: Sampling, stops: tuple[int, ...], room: int) -> GenerationConfig:
+    draws = sampling.temperature > 0
+    options: dict[str, Any] = {}
+    if draws:
+        options = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
+        }
+    # What is not set here would be taken from the model's own defaults: a penalty nobody asked for.
+    return GenerationConfig(
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        max_new_tokens=room,
+        do_sample=draws,
+        num_return_sequences=sampling.n if draws else 1,
+        eos_token_id=list(stops),
+        pad_token_id=stops[0],
+        **options,
+    )
+
+
+def _completion(
+    writer: Writer, prompt: _Prompt, ids: list[int], logprobs: list[float], sampling: Sampling, seconds: float
+) -> Completion:
+    """What a row says, cut at its stop token or stop text."""
+    tokenizer = writer.renderer.tokenizer
+    ended = next((i for i, token in enumerate(ids) if token in prompt.stops), None)
+    own = ids if ended is None else ids[:ended]
+    spent = len(own) + (ended is not None)
+    text, kept, stopped = cut(tokenizer, own, sampling.stop)
+    finish = "stop" if stopped or ended is not None else "length"
+    if writer.renderer.plain and not prompt.is_text:
+        text = text.removeprefix(" ")
+    usage = Usage(
+        input_tokens=len(prompt.ids), output_tokens=spent, computed_tokens=len(prompt.ids) + spent, seconds=seconds
+    )
+    total = sum(logprobs[: kept + (ended is not None and not stopped)])
+    return Completion(text, tuple(own[:kept]), total, "stop" if finish == "stop" else "length", usage)
+
+
+def cut(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stops: Sequence[str]) -> tuple[str, int, bool]:
+    """Text before the first stop text, how many tokens it takes, and whether one was found."""
+    text = str(tokenizer.decode(ids, skip_special_tokens=True))
+    found = [place for stop in stops if (place := text.find(stop)) >= 0]
+    if not found:
+        return text, len(ids), False
+    place = min(found)
+    kept = next(
+        n for n in range(len(ids) + 1) if len(str(tokenizer.decode(ids[:n], skip_special_tokens=True))) >= place
+    )
+    return text[:place], kept, True
+
+
+class _Recorder(LogitsProcessor):
+    """Keeps the log-probability of each token that was chosen, without keeping any step's logits."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.last: Tensor | None = None
+        self.values: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._take(input_ids)
+        self.last = scores
+        return scores.clone()  # what follows may write into its own copy
+
+    def _take(self, ids: Tensor) -> None:
+        if self.last is not None:
+            chosen = ids[:, self.start + len(self.values), None]
+            scores = self.last.float()
+            self.values.append(scores.gather(1, chosen)[:, 0] - scores.logsumexp(-1))
+
+    def finish(self, ids: Tensor) -> Tensor:
+        """`[rows, tokens]`"""
+        self._take(ids)
+        return torch.stack(self.values, 1)
+
+
+class _TextStop(StoppingCriteria):
+    """True for rows whose decoded text holds a stop text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int, stops: tuple[str, ...]) -> None:
+        self.tokenizer, self.start, self.stops = tokenizer, start, stops
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:  # type: ignore[override]  # transformers annotates the result as bool tensor alias
+        texts = self.tokenizer.batch_decode(input_ids[:, self.start :], skip_special_tokens=True)
+        return torch.tensor([any(stop in text for stop in self.stops) for text in texts], device=input_ids.device)
+
+
+class _seeded:
+    """Draws from a seed inside, and leaves the process's own random state as it was. No seed: does nothing."""
+
+    def __init__(self, seed: int | None) -> None:
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        if self.seed is not None:
+            self.before = torch.get_rng_state()
+            self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+            torch.manual_seed(self.seed)
+
+    def __exit__(self, *_: object) -> None:
+        if self.seed is not None:
+            torch.set_rng_state(self.before)
+            if self.cuda:
+                torch.cuda.set_rng_state_all(self.cuda)

@@ -1,0 +1,289 @@
+"""Loading: the embedded model, a hub id, a folder, a .gguf file, or a folder that we saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from condition.adapters.lora import load_lora
+from condition.errors import ContractError, ModelError
+from condition.models.canary import listen
+from condition.models.contract import (
+    FILE,
+    Contract,
+    Source,
+    check_base,
+    read_contract,
+    template_fingerprint,
+    tokenizer_fingerprint,
+    weights_fingerprint,
+)
+from condition.models.device import resolve_device, resolve_dtype
+from condition.models.embedded import NAME, converted, embedded_file
+from condition.models.history import History
+from condition.models.local import LocalModel
+from condition.models.quantize import Quantization
+from condition.models.render import Renderer
+from condition.models.save import precision
+from condition.prompts.template import prompt_from_json
+
+HUB_TIMEOUT_SECONDS = 5.0
+
+
+def load(
+    name_or_path: str | Path | None = None,
+    *,
+    quantization: Quantization | None = None,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    base: str | Path | LocalModel | None = None,
+) -> LocalModel:
+    """A model to write, score and tune with.
+
+    Nothing: the embedded SmolLM2-135M-Instruct, offline. A hub id, a folder, a .gguf file. A folder saved by us: its
+    adapter on its base, checked against its contract; `base` names the base anew where it has moved.
+
+    Raises ModelError where nothing can be loaded, and says what would work; ContractError where a saved model does
+    not match its base, its template or its own numbers.
+    """
+    place = resolve_device(device)
+    path = None if name_or_path is None else Path(name_or_path).expanduser()
+    if path is not None and (path / FILE).is_file():
+        return _saved(path, quantization, dtype, place, trust_remote_code, base)
+    if path is not None and (path / "adapter_config.json").is_file():
+        return _plain_adapter(path, quantization, dtype, place, trust_remote_code, base)
+    source, folder = _find(name_or_path, revision)
+    network, tokenizer = _read(source, folder, quantization, dtype, place, trust_remote_code)
+    return LocalModel(network, tokenizer, source=source, quantization=quantization)
+
+
+def _find(name: str | Path | None, revision: str | None) -> tuple[Source, str]:
+    """Where a base is, and what transformers is to read."""
+    if name is None:
+        folder = converted(embedded_file())
+        return Source(kind="embedded", name=NAME, fingerprint=_files_fingerprint(folder)), str(folder)
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf" or str(name).endswith(".gguf"):
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file")
+        return Source(kind="gguf", name=str(path.resolve()), fingerprint=weights_fingerprint([path])), str(
+            converted(path)
+        )
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            held = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
+            raise ModelError(f"{path} holds no model: no config.json and no {FILE} (it holds {held})")
+        return Source(kind="folder", name=str(path.resolve()), fingerprint=_files_fingerprint(path)), str(path)
+    return _on_hub(str(name), revision)
+
+
+def _on_hub(name: str, revision: str | None) -> tuple[Source, str]:
+    if name == NAME:
+        return _find(None, None)
+    if _is_cached(name, revision):
+        return Source(kind="hub", name=name, revision=revision), name
+    with _explained(name, revision):
+        info = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+    return Source(kind="hub", name=name, revision=info.sha), name
+
+
+def _is_cached(name: str, revision: str | None) -> bool:
+    """True where the hub's cache on this machine has the model, so that no network is needed."""
+    try:
+        AutoConfig.from_pretrained(name, revision=revision, local_files_only=True)
+        AutoTokenizer.from_pretrained(name, revision=revision, local_files_only=True)
+    except (OSError, ValueError, HFValidationError):
+        return False
+    return True
+
+
+@contextmanager
+def _explained(name: str, revision: str | None) -> Iterator[None]:
+    """Errors of the hub, with what to do."""
+    try:
+        yield
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{name!r} is gated: accept its terms on huggingface.co/{name}, then log in with `hf auth login` or set HF_TOKEN"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"{name!r} has no revision {revision!r}") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"no model {name!r} on the hub, or it is private: check the name; for a private one log in with `hf auth login` or set HF_TOKEN"
+        ) from error
+    except HFValidationError as error:
+        raise ModelError(f"{name!r} is no folder here and no hub id (a hub id looks like org/model)") from error
+    except HfHubHTTPError as error:
+        raise ModelError(
+            f"the hub refused {name!r}: {error}. If it needs a token: `hf auth login` or HF_TOKEN"
+        ) from error
+    except (OSError, OfflineModeIsEnabled, ValueError, RuntimeError, ImportError) as error:
+        raise _no_network(name, error) from error
+    except Exception as error:
+        if type(error).__module__.split(".")[0] in ("httpx", "httpcore", "requests", "urllib3"):
+            raise _no_network(name, error) from error
+        raise
+
+
+def _no_network(name: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"{name!r} is no folder here, not in the hub's cache, and the hub can't be reached ({type(error).__name__}: {str(error)[:120]}). Offline "
+        f"you can load() the embedded model, a folder, or a .gguf file; or copy the model's folder to this machine"
+    )
+
+
+def _read(
+    source: Source,
+    folder: str,
+    quantization: Quantization | None,
+    dtype: str | torch.dtype,
+    device: torch.device,
+    trust: bool,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Network and tokenizer, in the asked precision, on the asked device."""
+    options: dict[str, Any] = {"trust_remote_code": trust}
+    if source.kind == "hub":
+        options["revision"] = source.revision
+    weights: dict[str, Any] = {"dtype": resolve_dtype(dtype, device), "use_safetensors": True}
+    if quantization is not None:
+        weights |= {"quantization_config": quantization.config(device), "device_map": {"": device}}
+    with _readable(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        network = AutoModelForCausalLM.from_pretrained(folder, **options, **weights)
+    return network if quantization is not None else network.to(device), tokenizer
+
+
+@contextmanager
+def _readable(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise ModelError(f"{folder}: can't be loaded as a causal language model: {error}") from error
+    except Exception as error:
+        if type(error).__name__ == "SafetensorError":
+            raise ModelError(f"{folder}: a safetensors file is damaged or cut off: {error}") from error
+        raise
+
+
+def _saved(
+    folder: Path,
+    quantization: Quantization | None,
+    dtype: str | torch.dtype,
+    device: torch.device,
+    trust: bool,
+    base: str | Path | LocalModel | None,
+) -> LocalModel:
+    """An adapter on its base, or a whole model, with its contract checked."""
+    contract = read_contract(folder)
+    if quantization is None and contract.quantization is not None:
+        quantization = Quantization(**contract.quantization)
+    if contract.adapter is not None:
+        under = base if isinstance(base, LocalModel) else _base_of(contract, base, quantization, dtype, device, trust)
+        check_base(contract, under.source)
+        source, quantization = under.source, under.quantization
+        network = _adapted(under.network, folder)
+    else:
+        source = contract.base
+        network, _ = _read(Source(kind="folder", name=str(folder)), str(folder), quantization, dtype, device, trust)
+    with _readable(str(folder)):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+    model = LocalModel(
+        network,
+        tokenizer,
+        source=source,
+        quantization=quantization,
+        prompt=None if contract.prompt is None else prompt_from_json(contract.prompt),
+        contract=contract,
+        history=History(contract.history),
+    )
+    _check_text(contract, model.renderer)
+    if contract.canary is not None:
+        listen(contract.canary, model.network, model.renderer, precision(model))
+    return model
+
+
+def _base_of(
+    contract: Contract,
+    base: str | Path | None,
+    quantization: Quantization | None,
+    dtype: str | torch.dtype,
+    device: torch.device,
+    trust: bool,
+) -> LocalModel:
+    wanted = contract.base
+    if base is None and wanted.kind == "memory":
+        raise ContractError(
+            f"the base {wanted.name!r} was made in memory and has no file: give it with load(folder, base=model)"
+        )
+    name = base if base is not None else None if wanted.kind == "embedded" else wanted.name
+    if name is not None and base is None and wanted.kind in ("folder", "gguf") and not Path(name).exists():
+        raise ContractError(f"the base was at {name}, which is gone: give its new place with load(folder, base=...)")
+    return load(
+        name,
+        quantization=quantization,
+        dtype=dtype,
+        device=device,
+        revision=None if base else wanted.revision,
+        trust_remote_code=trust,
+    )
+
+
+def _adapted(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    with _readable(str(folder)):
+        return load_lora(network, folder)
+
+
+def _check_text(contract: Contract, renderer: Renderer) -> None:
+    if tokenizer_fingerprint(renderer.tokenizer) != contract.tokenizer:
+        raise ContractError(
+            "the tokenizer is not the one that the model was trained with; use the folder as it was saved"
+        )
+    if template_fingerprint(renderer.chat_template) != contract.chat_template:
+        raise ContractError(
+            "the chat template is not the one that the model was trained with; use the folder as it was saved"
+        )
+
+
+def _plain_adapter(
+    folder: Path,
+    quantization: Quantization | None,
+    dtype: str | torch.dtype,
+    device: torch.device,
+    trust: bool,
+    base: str | Path | LocalModel | None,
+) -> LocalModel:
+    """A PEFT folder without a contract: loaded, but nothing about it can be checked."""
+    saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    name = base if base is not None else saved.get("base_model_name_or_path")
+    if not name:
+        raise ModelError(f"{folder} does not say which base it belongs to: load(folder, base=...)")
+    under = (
+        name
+        if isinstance(name, LocalModel)
+        else load(name, quantization=quantization, dtype=dtype, device=device, trust_remote_code=trust)
+    )
+    return LocalModel(
+        _adapted(under.network, folder), under.tokenizer, source=under.source, quantization=under.quantization
+    )
+
+
+def _files_fingerprint(folder: Path) -> str | None:
+    return weights_fingerprint(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin"))

@@ -1,0 +1,188 @@
+"""A language model on this machine: writes, scores, explains itself, and is saved with its contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from condition.errors import ModelError, PromptError
+from condition.models.explain import Explanation, explain
+from condition.models.generate import Writer, generate
+from condition.models.history import History
+from condition.models.render import Renderer
+from condition.models.save import push, save
+from condition.models.score import score
+from condition.models.stream import stream
+from condition.prompts.template import as_prompt
+from condition.protocols import Control, Prompt
+from condition.types import Answer, Completion, Example, Message, Messages, Rendered, Sampling, Score
+
+if TYPE_CHECKING:
+    from condition.models.contract import Contract, Source
+    from condition.models.quantize import Quantization
+
+Said = str | Messages | Sequence[Message]
+"""A prompt as people type it: a string stands for one user message."""
+
+
+@final
+class LocalModel:
+    """A network with its tokenizer and, where it was tuned, its prompt, contract and history.
+
+    Made by `condition.load` and by trainers. The base of a tuned model stays a base: adapters live in the tuned one.
+    """
+
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        source: Source,
+        quantization: Quantization | None = None,
+        prompt: Prompt | None = None,
+        contract: Contract | None = None,
+        history: History | None = None,
+    ) -> None:
+        self.network = network.eval()
+        self.tokenizer = tokenizer
+        self.source = source
+        self.quantization = quantization
+        self.prompt = prompt
+        self.contract = contract
+        self.history = history if history is not None else History()
+        self.renderer = Renderer(tokenizer)
+
+    @property
+    def name(self) -> str:
+        """The base's name, and the adapter's kind where there is one."""
+        kind = self.contract.adapter_kind if self.contract else None
+        return f"{self.source.name} + {kind}" if kind else self.source.name
+
+    def __repr__(self) -> str:
+        return f"LocalModel({self.name!r})"
+
+    @property
+    def context(self) -> int:
+        """Most tokens that prompt and completion may have together."""
+        return int(getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or 1 << 20)
+
+    def generate(
+        self, prompts: Sequence[Said] | Said, sampling: Sampling = Sampling(), *, control: Control | None = None
+    ) -> list[list[Completion]]:
+        """`sampling.n` completions for each prompt, in one go.
+
+        Raises ModelError for a prompt that does not fit the context, and `Interrupted` on Ctrl-C, which holds what
+        was finished.
+        """
+        return generate(self._writer, _conversations(prompts), sampling, control)
+
+    def stream(
+        self, prompt: Said, sampling: Sampling = Sampling(), *, control: Control | None = None
+    ) -> Iterator[str | Completion]:
+        """Pieces of one completion as they are written, then the whole Completion."""
+        return stream(self._writer, _conversation(prompt), sampling, control)
+
+    def score(self, prompts: Sequence[Said] | Said, continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
+        """How likely each continuation is behind its prompt; prompts and common headers are computed once."""
+        return score(self._writer, _conversations(prompts), continuations)
+
+    def render(self, messages: Said, target: str | None = None) -> Rendered:
+        """Ids, role spans and labels, as training and serving both use them."""
+        return self.renderer.render(_conversation(messages), target)
+
+    def explain(self, example: Example) -> Explanation:
+        """Every token of an example with its role and whether it is trained, beside the prompt that serving sends."""
+        return explain(self, example, self._own_prompt())
+
+    def invoke(self, inputs: Mapping[str, Any] | str, sampling: Sampling = Sampling()) -> Answer:
+        """The answer to one set of the prompt's inputs."""
+        return self.batch([inputs], sampling)[0]
+
+    def batch(self, inputs: Sequence[Mapping[str, Any] | str], sampling: Sampling = Sampling()) -> list[Answer]:
+        """Answers to many, in one call of the network."""
+        prompt = self._own_prompt()
+        messages = [prompt.format(**_by_name(prompt, given)) for given in inputs]
+        parse = getattr(prompt, "parse", None)
+        return [_answer(completions, parse) for completions in self.generate(messages, sampling)]
+
+    def with_prompt(self, prompt: Prompt | str) -> LocalModel:
+        """The same model behind another prompt."""
+        return LocalModel(
+            self.network,
+            self.tokenizer,
+            source=self.source,
+            quantization=self.quantization,
+            prompt=as_prompt(prompt),
+            contract=self.contract,
+            history=self.history,
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write adapter, tokenizer and contract, all or nothing. The folder is also a plain PEFT adapter folder.
+
+        Raises ModelError where the folder can't be written or holds something else.
+        """
+        save(self, Path(folder))
+
+    def push_to_hub(self, repo: str, *, private: bool = True) -> str:
+        """Save and upload to a hub repository; gives its address."""
+        return push(self, repo, private)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return self.network.device
+
+    @property
+    def _writer(self) -> Writer:
+        return Writer(self.network, self.renderer, self.context)
+
+    def _own_prompt(self) -> Prompt:
+        if self.prompt is None:
+            raise PromptError(
+                "this model has no prompt of its own: give it one with model.with_prompt(prompt), or use generate"
+            )
+        return self.prompt
+
+
+def _answer(completions: list[Completion], parse: Any) -> Answer:
+    best = completions[0]
+    usage = best.usage
+    for other in completions[1:]:
+        usage = usage + other.usage if usage and other.usage else usage
+    return Answer(
+        text=best.text,
+        score=best.logprob,
+        candidates=tuple(completions),
+        parsed=parse(best.text) if parse else None,
+        **({"usage": usage} if usage else {}),
+    )
+
+
+def _by_name(prompt: Prompt, given: Mapping[str, Any] | str) -> Mapping[str, Any]:
+    if isinstance(given, Mapping):
+        return given
+    if len(prompt.variables) != 1:
+        raise PromptError(
+            f"the prompt has the variables {sorted(prompt.variables)}: give a dict with them, not one string"
+        )
+    return dict.fromkeys(prompt.variables, given)
+
+
+def _conversations(prompts: Sequence[Said] | Said) -> list[Messages]:
+    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Message)):
+        return [_conversation(prompts)]  # type: ignore[arg-type]  # one prompt instead of a list: narrowed above
+    return [_conversation(p) for p in prompts]  # type: ignore[arg-type]  # as above, the other branch
+
+
+def _conversation(said: Said) -> Messages:
+    if isinstance(said, str):
+        return (Message("user", said),)
+    messages = tuple(said)
+    if not messages or not all(isinstance(m, Message) for m in messages):
+        raise ModelError(f"a prompt is a string or a sequence of Messages, not {said!r:.80}")
+    return messages

@@ -1,0 +1,262 @@
+"""The one place where messages become token ids, for training, evaluation and serving alike.
+
+The prompt's ids are made first and never change: serving sends them, training continues them with the target's ids
+and the stop token. Spans say who wrote each token; labels come from spans, never from token ids, so `pad == eos`
+can't hide the stop token and a prompt can't leak into the loss.
+
+A tokenizer without a chat template gets `PLAIN_TEMPLATE`:
+
+    <words of the system message>
+
+    User: <words>
+    Assistant: <words>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple, final
+
+from condition.errors import PromptError
+from condition.types import Message, Messages, Rendered, Span
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PLAIN_TEMPLATE = (
+    "{{ bos_token if bos_token and add_bos else '' }}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{ message['content'] + '\n\n' }}"
+    "{% else %}{{ message['role'][0] | upper + message['role'][1:] + ': ' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token or '' }}{% endif %}{{ '\n' }}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+"""For base models: documented, and the same in training and serving. The answer follows with a space."""
+
+IGNORED = -100
+
+
+class _Piece(NamedTuple):
+    """Words of a rendered prompt and the role that wrote them."""
+
+    role: str
+    text: str
+
+
+@final
+class Renderer:
+    """Messages to ids, by a tokenizer's own chat template."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self.chat_template: str = (
+            tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else PLAIN_TEMPLATE
+        )
+        self.plain = self.chat_template is PLAIN_TEMPLATE
+        if isinstance(tokenizer.chat_template, dict):
+            self.chat_template, self.plain = tokenizer.chat_template.get("default", PLAIN_TEMPLATE), False
+        self._adds_bos = _adds_bos(tokenizer)
+        self._specials = sorted({t for t in tokenizer.all_special_tokens if t}, key=len, reverse=True)
+        self.chat_stop, self.text_stop = self._stop_of_chat(), tokenizer.eos_token_id
+
+    def render(self, messages: Sequence[Message], target: str | None = None) -> Rendered:
+        """Ids, spans and labels of a prompt, and of a target behind it.
+
+        With a target its tokens and the stop token, a span of its own, are labelled; without one nothing is, and the
+        ids end where the model goes on. Raises PromptError for no messages, for text mixed with turns, and for a
+        template that does not show a message's words.
+        """
+        messages = _checked(messages)
+        is_text = messages[0].role == "text"
+        ids, spans = self._text_prompt(messages) if is_text else self._chat_prompt(messages)
+        if target is None:
+            return Rendered(ids=tuple(ids), spans=tuple(spans), labels=(IGNORED,) * len(ids))
+        written = self._target_ids(messages, ids, target, is_text)
+        stop = self.stop_token(messages)
+        end = len(ids) + len(written)
+        spans += [Span("assistant", len(ids), end), Span("stop", end, end + 1)]
+        labels = (IGNORED,) * len(ids) + (*written, stop)
+        return Rendered(ids=(*ids, *written, stop), spans=tuple(spans), labels=labels)
+
+    def stop_token(self, messages: Sequence[Message]) -> int:
+        """The token that ends the model's turn."""
+        stop = self.text_stop if messages[0].role == "text" else self.chat_stop
+        if not isinstance(stop, int):
+            raise PromptError("the tokenizer has no end-of-text token: set tokenizer.eos_token before rendering")
+        return stop
+
+    def _text_prompt(self, messages: Messages) -> tuple[list[int], list[Span]]:
+        bos = [self.tokenizer.bos_token_id] if self._adds_bos else []
+        ids, spans = self._encode([_Piece("text", m.content) for m in messages])
+        if bos and ids[:1] != bos:
+            return bos + ids, [Span("template", 0, 1), *(Span(s.role, s.start + 1, s.stop + 1) for s in spans)]
+        return ids, spans
+
+    def _chat_prompt(self, messages: Messages) -> tuple[list[int], list[Span]]:
+        return self._encode(self._pieces(messages))
+
+    def _pieces(self, messages: Messages) -> list[_Piece]:
+        """The rendered prompt, cut where a message's words begin and end.
+
+        The template is rendered once more with placeholders for words: what lies between them is the template's own.
+        """
+        rendered = self._apply(messages)
+        marks = [f"xMARKx{i}xMARKx" for i in range(len(messages))]
+        skeleton = self._apply([Message(m.role, mark) for m, mark in zip(messages, marks, strict=True)])
+        pieces: list[_Piece] = []
+        rest = skeleton
+        for message, mark in zip(messages, marks, strict=True):
+            before, found, rest = rest.partition(mark)
+            if not found:
+                raise PromptError(
+                    f"the chat template drops the words of a {message.role} message; spans can't be found"
+                )
+            pieces += [_Piece("template", before), _Piece(message.role, message.content)]
+        pieces.append(_Piece("template", rest))
+        for candidate in (pieces, [p if p.role == "template" else _Piece(p.role, p.text.strip()) for p in pieces]):
+            if "".join(p.text for p in candidate) == rendered:
+                return candidate
+        return _searched(rendered, messages)
+
+    def _apply(self, messages: Sequence[Message]) -> str:
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        # A template may read the last turn as one to be continued; ours always asks for a new one.
+        try:
+            text = self.tokenizer.apply_chat_template(
+                turns,
+                tokenize=False,
+                add_generation_prompt=True,
+                chat_template=self.chat_template,
+                **({"add_bos": self._adds_bos} if self.plain else {}),
+            )
+        except Exception as error:  # a template is a program of its own and may raise anything
+            raise PromptError(
+                f"the model's chat template refuses these messages ({_roles(messages)}): {error}"
+            ) from error
+        return str(text)
+
+    def _encode(self, pieces: list[_Piece]) -> tuple[list[int], list[Span]]:
+        """One tokenization of the whole text, so that ids are those of the chat template's own; spans by offsets."""
+        pieces = [p for p in pieces if p.text]
+        text = "".join(p.text for p in pieces)
+        if any(special in p.text for p in pieces if p.role not in ("template", "text") for special in self._specials):
+            return self._encode_apart(pieces)
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        owners = _owners(pieces, encoded["offset_mapping"])
+        return list(encoded["input_ids"]), _spans([pieces[o].role for o in owners], owners)
+
+    def _encode_apart(self, pieces: list[_Piece]) -> tuple[list[int], list[Span]]:
+        """Each piece by itself, words literally: a special token's name in data must not act as one."""
+        ids: list[int] = []
+        spans: list[Span] = []
+        for piece in pieces:
+            own = self._literal(piece.text) if piece.role != "template" else self._plain(piece.text)
+            spans.append(Span(piece.role, len(ids), len(ids) + len(own)))
+            ids += own
+        return ids, spans
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _literal(self, text: str) -> list[int]:
+        ids = list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        if set(ids) & set(self.tokenizer.all_special_ids):
+            raise PromptError(
+                f"the words {text!r:.60} hold a special token and this tokenizer can't write it literally"
+            )
+        return ids
+
+    def _target_ids(self, messages: Messages, prompt_ids: list[int], target: str, is_text: bool) -> list[int]:
+        """The target's tokens as they follow the prompt; the prompt's own ids are never re-cut."""
+        if any(special in target for special in self._specials):
+            return self._literal(target)
+        if self.plain and not is_text and not target[:1].isspace():
+            target = " " + target  # PLAIN_TEMPLATE's "Assistant:" ends without one, so that no token holds a lone space
+        prompt = "".join(m.content for m in messages) if is_text else self._apply(messages)
+        bare = (
+            prompt_ids[1:]
+            if is_text and self._adds_bos and prompt_ids[:1] == [self.tokenizer.bos_token_id]
+            else prompt_ids
+        )
+        joint = self._plain(prompt + target)
+        if joint[: len(bare)] == list(bare):
+            return joint[len(bare) :]
+        newline = self._plain("\n")
+        behind = self._plain("\n" + target)
+        return behind[len(newline) :] if behind[: len(newline)] == newline else self._plain(target)
+
+    def _stop_of_chat(self) -> int | None:
+        """The first token that the template writes behind an assistant's words, or the end-of-text token."""
+        mark = "xMARKx"
+        turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": mark}]
+        options: dict[str, Any] = {"add_bos": False} if self.plain else {}
+        try:
+            text = str(
+                self.tokenizer.apply_chat_template(turns, tokenize=False, chat_template=self.chat_template, **options)
+            )
+        except Exception:  # a template that refuses even this says nothing about its stop token
+            return self.tokenizer.eos_token_id  # type: ignore[no-any-return]
+        behind = self._plain(text.rpartition(mark)[2].strip())
+        is_special = behind and behind[0] in self.tokenizer.all_special_ids
+        added = behind and behind[0] in self.tokenizer.added_tokens_decoder
+        return behind[0] if is_special or added else self.tokenizer.eos_token_id
+
+
+def _checked(messages: Sequence[Message]) -> Messages:
+    messages = tuple(messages)
+    if not messages:
+        raise PromptError("no messages: a prompt has at least one")
+    if any(not isinstance(m, Message) for m in messages):
+        raise PromptError(f"expected Messages, got {[type(m).__name__ for m in messages]}")
+    kinds = {m.role == "text" for m in messages}
+    if len(kinds) > 1:
+        raise PromptError(f"messages of role 'text' can't be mixed with turns ({_roles(messages)})")
+    return messages
+
+
+def _roles(messages: Sequence[Message]) -> str:
+    return ", ".join(m.role for m in messages)
+
+
+def _searched(rendered: str, messages: Messages) -> list[_Piece]:
+    """Pieces by looking for each message's words in turn, for templates that treat turns differently."""
+    pieces: list[_Piece] = []
+    place = 0
+    for message in messages:
+        words = message.content.strip()
+        found = rendered.find(words, place)
+        if found < 0:
+            raise PromptError(f"the chat template rewrites the words of a {message.role} message; spans can't be found")
+        pieces += [_Piece("template", rendered[place:found]), _Piece(message.role, words)]
+        place = found + len(words)
+    return [*pieces, _Piece("template", rendered[place:])]
+
+
+def _owners(pieces: list[_Piece], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """The piece that each token belongs to. A token across a boundary belongs to the message, not to the template."""
+    ends = list(accumulate(len(p.text) for p in pieces))
+    owners: list[int] = []
+    piece = 0
+    for start, stop in offsets:
+        while piece < len(pieces) - 1 and start >= ends[piece]:
+            piece += 1
+        crosses = stop > ends[piece] and piece < len(pieces) - 1 and pieces[piece].role == "template"
+        owners.append(piece + crosses)
+    return owners
+
+
+def _spans(roles: list[str], owners: list[int]) -> list[Span]:
+    spans: list[Span] = []
+    for place, (role, owner) in enumerate(zip(roles, owners, strict=True)):
+        if place and owners[place - 1] == owner:
+            spans[-1] = Span(role, spans[-1].start, place + 1)
+        else:
+            spans.append(Span(role, place, place + 1))
+    return spans
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    bos = tokenizer.bos_token_id
+    return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]

@@ -1,0 +1,125 @@
+"""Saving a model with its contract: written beside the target and moved into place, so that nothing is half-written."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+from condition.adapters.lora import save_lora
+from condition.errors import ModelError
+from condition.models.canary import sing
+from condition.models.contract import (
+    FILE,
+    Contract,
+    template_fingerprint,
+    tokenizer_fingerprint,
+    versions,
+    write_contract,
+)
+from condition.models.generate import stop_tokens
+from condition.types import Message
+
+if TYPE_CHECKING:
+    from condition.models.local import LocalModel
+
+
+def save(model: LocalModel, folder: Path) -> None:
+    """Write a model to a folder, all or nothing. Raises ModelError where it can't be written or holds something else."""
+    with replaced(folder) as half:
+        if _is_adapted(model):
+            save_lora(model.network, half, model.source.name)
+        else:
+            model.network.save_pretrained(half)
+        model.tokenizer.save_pretrained(half)
+        write_contract(contract_of(model), half)
+
+
+def push(model: LocalModel, repo: str, private: bool) -> str:
+    """Upload a saved model to the hub; gives its address."""
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as folder:
+        save(model, Path(folder) / "model")
+        try:
+            api.create_repo(repo, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repo, folder_path=Path(folder) / "model"))
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            raise ModelError(
+                f"can't push to {repo!r}: {error}. Log in with `hf auth login`, or set HF_TOKEN; without a network, use save_pretrained"
+            ) from error
+
+
+def contract_of(model: LocalModel) -> Contract:
+    """The contract of a model as it is now."""
+    known = model.contract.model_dump() if model.contract else {}
+    prompt = getattr(model.prompt, "to_json", None)
+    return Contract(
+        **{
+            **known,
+            "base": model.source,
+            "tokenizer": tokenizer_fingerprint(model.tokenizer),
+            "chat_template": template_fingerprint(model.renderer.chat_template),
+            "stop_tokens": stop_tokens(model.renderer, (Message("user", "x"),)),
+            "prompt": prompt() if prompt else None,
+            "quantization": model.quantization.model_dump() if model.quantization else None,
+            "dtype": precision(model),
+            "history": tuple(model.history),
+            "canary": sing(model.network, model.renderer, precision(model)),
+            "versions": versions(),
+        }
+    )
+
+
+def precision(model: LocalModel) -> str:
+    """What the weights are stored in: float32, bfloat16, float16, int8, nf4 or fp4."""
+    if model.quantization is not None:
+        return str(model.quantization.kind)
+    return str(model.network.dtype).removeprefix("torch.")
+
+
+def check_writable(folder: Path) -> None:
+    """Raises ModelError where a folder can't be made or written, before any work is done."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ModelError(f"can't write to {folder}: {error}. Choose another folder") from error
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A folder to write to that takes the target's place when all is well, and vanishes when not."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file()):
+        raise ModelError(f"{folder} holds something that is not a saved model; choose another folder")
+    check_writable(folder)
+    half = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        half = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        yield half
+        half.chmod(0o755)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-old-"))
+            folder.rename(old / "was")
+            half.rename(folder)
+            shutil.rmtree(old)
+        else:
+            half.rename(folder)
+    except OSError as error:
+        raise ModelError(f"can't save to {folder}: {error}") from error
+    finally:
+        if half is not None:
+            shutil.rmtree(half, ignore_errors=True)
+
+
+def _is_adapted(model: LocalModel) -> bool:
+    return bool(getattr(model.network, "_hf_peft_config_loaded", False))

@@ -1,0 +1,203 @@
+"""Attention over a packed tree of prompts, in the one place that chooses how.
+
+The network reads one unpadded row; only here are the blocks of `layout.pack` padded, attended and put back, so that
+no linear layer ever sees padding. Plain causal rows go through the causal kernel, branches through a boolean mask.
+Registered with transformers under `NAME`; without a `shared` keyword it is transformers' own `sdpa`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from condition.prefix_sharing.layout import Block
+
+NAME = "condition_shared"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Blocks that attend in one kernel call."""
+
+    queries: Tensor
+    """`[blocks * longest query]`: places in the row."""
+    keys: Tensor
+    """`[blocks * longest key]`"""
+    mask: Tensor | None
+    """`[blocks, 1, longest query, longest key]`, or none for plain causal rows."""
+    blocks: int
+    returns: Tensor | None
+    """`[tokens]`: where each token lies among `keys`; only where every token is a key of just one block."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the tokens of a packed row attend."""
+
+    groups: tuple[Group, ...]
+    order: Tensor
+    """`[tokens]`: where each token's output lies in the concatenated outputs of the groups."""
+
+    def to(self, device: torch.device) -> Plan:
+        groups = (
+            Group(
+                g.queries.to(device),
+                g.keys.to(device),
+                None if g.mask is None else g.mask.to(device),
+                g.blocks,
+                None if g.returns is None else g.returns.to(device),
+            )
+            for g in self.groups
+        )
+        return Plan(tuple(groups), self.order.to(device))
+
+
+def plan(blocks: Sequence[Block], tokens: int) -> Plan:
+    """Sort blocks into groups of like kind and size. Done once a batch, used by every layer."""
+    plain = [b for b in blocks if b.mask is None]
+    masked = sorted((b for b in blocks if b.mask is not None), key=lambda b: len(b.keys))
+    order = torch.zeros(tokens, dtype=torch.long)
+    groups: list[Group] = []
+    offset = 0
+    for members in [*_alike(plain), *_alike(masked)]:
+        longest = max(len(b.queries) for b in members)
+        for i, block in enumerate(members):
+            order[block.queries] = torch.arange(len(block.queries)) + offset + i * longest
+        groups.append(_group(members, tokens))
+        offset += len(members) * longest
+    return Plan(tuple(groups), order)
+
+
+def _alike(blocks: list[Block]) -> list[list[Block]]:
+    """Runs of blocks whose padded area is at most twice their own."""
+    runs: list[list[Block]] = []
+    for block in sorted(blocks, key=lambda b: (len(b.keys), len(b.queries))):
+        if runs and _area([*runs[-1], block]) <= 2 * sum(_area([b]) for b in [*runs[-1], block]):
+            runs[-1].append(block)
+        else:
+            runs.append([block])
+    return runs
+
+
+def _area(blocks: list[Block]) -> int:
+    return len(blocks) * max(len(b.queries) for b in blocks) * max(len(b.keys) for b in blocks)
+
+
+def _group(blocks: list[Block], tokens: int) -> Group:
+    longest_query, longest_key = max(len(b.queries) for b in blocks), max(len(b.keys) for b in blocks)
+    queries = torch.zeros(len(blocks), longest_query, dtype=torch.long)
+    keys = torch.zeros(len(blocks), longest_key, dtype=torch.long)
+    for i, block in enumerate(blocks):
+        queries[i, : len(block.queries)] = torch.tensor(block.queries)
+        keys[i, : len(block.keys)] = torch.tensor(block.keys)
+    mask = None
+    if blocks[0].mask is not None:
+        mask = torch.zeros(len(blocks), 1, longest_query, longest_key, dtype=torch.bool)
+        mask[..., 0] = True  # a padded query that sees nothing would be NaN
+        for i, block in enumerate(blocks):
+            assert block.mask is not None
+            mask[i, 0, : len(block.queries), : len(block.keys)] = block.mask
+    return Group(queries.flatten(), keys.flatten(), mask, len(blocks), _returns(blocks, tokens, longest_key))
+
+
+def _returns(blocks: list[Block], tokens: int, longest_key: int) -> Tensor | None:
+    if sum(len(b.keys) for b in blocks) != tokens:
+        return None
+    returns = torch.full((tokens,), -1)
+    for i, block in enumerate(blocks):
+        returns[block.keys] = torch.arange(len(block.keys)) + i * longest_key
+    return returns if bool((returns >= 0).all()) else None
+
+
+class _Pad(torch.autograd.Function):
+    """`x[index]`; where every row of x is taken once, the gradient is a plain gather instead of an addition."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, returns: Tensor | None) -> Tensor:
+        ctx.save_for_backward(index, returns)
+        ctx.rows = x.shape[0]
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        index, returns = ctx.saved_tensors
+        (grad,) = grads
+        if returns is not None:
+            return grad.index_select(0, returns), None, None
+        return grad.new_zeros(ctx.rows, *grad.shape[1:]).index_add_(0, index, grad), None, None
+
+
+class _Unpad(torch.autograd.Function):
+    """`x[order]` where each row is taken at most once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        ctx.rows = x.shape[0]
+        return x.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (order,) = ctx.saved_tensors
+        (grad,) = grads
+        return grad.new_zeros(ctx.rows, *grad.shape[1:]).index_copy_(0, order, grad), None
+
+
+def shared_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    shared: Plan | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **keywords: Any,
+) -> tuple[Tensor, None]:
+    """The attention function that transformers calls: query `[1, heads, tokens, size]`, output `[1, tokens, heads, size]`.
+
+    Raises NotImplementedError where a layer asks for what the blocks do not know: windows, soft caps, sinks, biases.
+    """
+    if shared is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **keywords
+        )
+    for name in ("sliding_window", "softcap", "s_aux", "position_bias"):
+        if keywords.get(name) is not None:
+            raise NotImplementedError(f"attention with {name}")
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    outputs = [_attend(q, k, v, group, scaling, dropout) for group in shared.groups]
+    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return _Unpad.apply(output, shared.order).unsqueeze(0), None
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, group: Group, scaling: float | None, dropout: float) -> Tensor:
+    """`[tokens, heads, size]` to `[blocks * longest query, heads, size]`."""
+    same = group.mask is None
+    padded = (
+        _Pad.apply(x, index, group.returns if same or x is not q else None)
+        .view(group.blocks, -1, *x.shape[1:])
+        .transpose(1, 2)
+        for x, index in ((q, group.queries), (k, group.keys), (v, group.keys))
+    )
+    query, key, value = padded
+    repeat = query.shape[1] // key.shape[1]
+    if repeat > 1:
+        key, value = (x.repeat_interleave(repeat, dim=1) for x in (key, value))
+    output = scaled_dot_product_attention(
+        query, key, value, attn_mask=group.mask, dropout_p=dropout, is_causal=group.mask is None, scale=scaling
+    )
+    return output.transpose(1, 2).reshape(-1, *q.shape[1:])
+
+
+AttentionInterface.register(NAME, shared_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,0 +1,67 @@
+"""Log-probabilities from hidden states, a chunk of positions at a time.
+
+The vocabulary makes logits the largest tensor of a language model. Here they exist for one chunk only: for a frozen
+head the gradient with respect to the hidden states is worked out in the forward pass, while the chunk is still there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+CHUNK_ENTRIES = 16_000_000
+"""Logits held at once: 64 MB in fp32."""
+
+
+def head_logprobs(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability of each target `[positions]`, fp32, from hidden states `[positions, width]`."""
+    if type(head) is nn.Linear and not head.weight.requires_grad and (head.bias is None or not head.bias.requires_grad):
+        return _FrozenHead.apply(hidden, head.weight, head.bias, targets)
+    size = max(1, CHUNK_ENTRIES // int(getattr(head, "out_features", 50_000)))
+    pieces = zip(hidden.split(size), targets.split(size), strict=True)
+    if torch.is_grad_enabled():
+        return torch.cat([checkpoint(_through, head, h, t, use_reentrant=False) for h, t in pieces])
+    return torch.cat([_through(head, h, t) for h, t in pieces])
+
+
+def _through(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    return gather_logprobs(head(hidden), targets)
+
+
+def gather_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability of each target `[positions]` under logits `[positions, vocabulary]`, in fp32 or wider."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
+
+
+class _FrozenHead(torch.autograd.Function):
+    """d logp / d hidden = W[target] - softmax(logits) W, one chunk of logits at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        weight = weight.to(dtype)
+        size = max(1, CHUNK_ENTRIES // weight.shape[0])
+        wanted = ctx.needs_input_grad[0]
+        values, slopes = [], []
+        for h, t in zip(hidden.split(size), targets.split(size), strict=True):
+            with torch.autocast(device, enabled=False):
+                logits = nn.functional.linear(h.to(dtype), weight, None if bias is None else bias.to(dtype))
+                logits = logits if dtype == torch.float64 else logits.float()
+                total = logits.logsumexp(-1, keepdim=True)
+                values.append((logits.gather(-1, t[:, None]) - total)[:, 0])
+                if wanted:
+                    share = logits.sub_(total).exp_().to(dtype)
+                    slopes.append((weight.index_select(0, t) - share @ weight).to(hidden.dtype))
+        if wanted:
+            ctx.save_for_backward(torch.cat(slopes))
+        return torch.cat(values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * grads[0][:, None].to(slope.dtype), None, None, None

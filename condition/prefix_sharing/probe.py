@@ -1,0 +1,77 @@
+"""Whether a network may share prefixes: asked once a network, answered by comparing with the plain path."""
+
+from __future__ import annotations
+
+import warnings
+from weakref import WeakKeyDictionary
+
+import torch
+from transformers import PreTrainedModel
+
+from condition.errors import SharingWarning
+from condition.prefix_sharing.attention import NAME
+from condition.prefix_sharing.layout import pack
+from condition.prefix_sharing.logprobs import packed_logprobs, plain_logprobs
+
+_VERDICTS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.1}
+"""Largest difference of one token's log-probability that is still rounding."""
+
+
+def shareable(network: PreTrainedModel) -> bool:
+    """True where packed trees give this network's own numbers. Warns once, with the reason, where they do not."""
+    if network not in _VERDICTS:
+        reason = _reason_against(network)
+        _VERDICTS[network] = reason is None
+        if reason:
+            warnings.warn(
+                f"prefix sharing is off for {type(network).__name__}: {reason}. Results are the same, slower.",
+                SharingWarning,
+                stacklevel=2,
+            )
+    return _VERDICTS[network]
+
+
+def trust(network: PreTrainedModel, like: PreTrainedModel) -> None:
+    """Take over the verdict on a network that has the same layers."""
+    if like in _VERDICTS and network.config._attn_implementation == like.config._attn_implementation:
+        _VERDICTS[network] = _VERDICTS[like]
+
+
+def _reason_against(network: PreTrainedModel) -> str | None:
+    kinds = set(getattr(network.config, "layer_types", None) or ())
+    if kinds - {"full_attention"}:
+        return f"it has {', '.join(sorted(kinds - {'full_attention'}))} layers"
+    before = network.config._attn_implementation
+    if before not in ("sdpa", NAME):
+        return f"its attention is {before!r}, not 'sdpa'"
+    network.set_attn_implementation(NAME)
+    training = network.training
+    network.eval()
+    try:
+        reason = _compare(network)
+    except (NotImplementedError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+        reason = f"it does not run on a packed row ({type(error).__name__}: {error})"
+    finally:
+        network.train(training)
+    if reason:
+        network.set_attn_implementation(before)
+    return reason
+
+
+@torch.no_grad()
+def _compare(network: PreTrainedModel) -> str | None:
+    """Three sequences with a common start, two of them with a longer one, against the plain path."""
+    size = network.config.get_text_config().vocab_size
+    numbers = torch.Generator().manual_seed(0)
+    draw = lambda n: torch.randint(0, size, (n,), generator=numbers).tolist()  # noqa: E731
+    header, question = draw(24), draw(12)
+    sequences = [header + question + draw(3), header + question + draw(6), header + draw(9)]
+    starts = [36, 36, 24]
+    shared = packed_logprobs(network, pack(sequences, starts, minimum_saving=1))
+    plain = torch.cat(plain_logprobs(network, sequences, starts))
+    worst = float((shared - plain).abs().max())
+    allowed = TOLERANCE.get(next(network.parameters()).dtype, 0.25)
+    if not worst <= allowed:
+        return f"its numbers differ from the plain path by {worst:.1e}, more than {allowed:.0e}"
+    return None

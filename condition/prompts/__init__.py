@@ -1,0 +1,1 @@
+"""Inputs to messages. No torch here."""

@@ -1,0 +1,291 @@
+"""Prompts from templates: f-string or sandboxed Jinja2, on langchain-core's own.
+
+A template is parsed once, when the prompt is made. Values are put in as they are and never parsed again, so braces,
+percent signs and Jinja markers in data are safe.
+
+    qa = ChatPrompt([("system", "Answer from the passage."), ("user", "{context}\\n\\n{question}")])
+    qa.format(context="Ada was born in 1815.", question="When was Ada born?")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, cast, final
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
+from langchain_core.prompts.base import BasePromptTemplate
+from langchain_core.prompts.message import BaseMessagePromptTemplate
+from langchain_core.prompts.string import get_template_variables
+from pydantic import BaseModel, ValidationError
+
+from condition.errors import PromptError
+from condition.protocols import Prompt
+from condition.types import Message, Messages, Role
+
+TemplateFormat = Literal["f-string", "jinja2"]
+Parse = Callable[[str], Any]
+T = TypeVar("T")
+
+_ROLES: dict[str, Role] = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "generic": "user"}
+_LANGCHAIN = {"user": "human", "assistant": "ai"}
+
+
+class _Templated:
+    """What both prompts share: checked inputs and an optional parser of the answer."""
+
+    def __init__(self, variables: frozenset[str], inputs: type[BaseModel] | None, parse: Parse | None) -> None:
+        self._variables = variables
+        self.inputs = inputs
+        self.parse = parse
+        if inputs is not None and (unknown := variables - set(inputs.model_fields)):
+            raise PromptError(f"the template uses {_names(unknown)}, which {inputs.__name__} does not have")
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Names that `format` needs."""
+        return self._variables
+
+    def _checked(self, given: Mapping[str, object]) -> Mapping[str, object]:
+        if self.inputs is not None:
+            try:
+                given = self.inputs.model_validate(dict(given)).model_dump()
+            except ValidationError as error:
+                raise PromptError(f"inputs do not fit {self.inputs.__name__}: {error}") from error
+        if missing := self._variables - given.keys():
+            raise PromptError(f"no value for {_names(missing)}; given: {_names(given) or 'nothing'}")
+        return {name: given[name] for name in self._variables}
+
+
+@final
+class ChatPrompt(_Templated):
+    """Turns of a conversation with variables: `(role, template)` pairs, or `Message`s, whose words are taken as they are.
+
+    `inputs` is an optional pydantic model that values must fit; `parse` turns the model's text into a value.
+    Raises PromptError for a template that does not parse and, in `format`, for a missing value.
+    """
+
+    def __init__(
+        self,
+        messages: Sequence[tuple[str, str] | Message],
+        *,
+        inputs: type[BaseModel] | None = None,
+        parse: Parse | None = None,
+        template_format: TemplateFormat = "f-string",
+    ) -> None:
+        if isinstance(messages, str) or not messages:
+            raise PromptError('a ChatPrompt takes a list of (role, template) pairs, e.g. [("user", "{question}")]')
+        self.messages = tuple(_part(m) for m in messages)
+        self.template_format: TemplateFormat = template_format
+        variables = frozenset(
+            v for m in self.messages if not isinstance(m, Message) for v in _variables(m[1], template_format)
+        )
+        self._template = ChatPromptTemplate(
+            [_literal(m) if isinstance(m, Message) else (_LANGCHAIN.get(m[0], m[0]), m[1]) for m in self.messages],
+            template_format=template_format,
+        )
+        super().__init__(variables, inputs, parse)
+
+    def format(self, **inputs: object) -> Messages:
+        """The messages with the values in place."""
+        checked = self._checked(inputs)
+        values = {name: value if isinstance(value, str) else str(value) for name, value in checked.items()}
+        if self.template_format == "jinja2":
+            values = cast("dict[str, str]", dict(checked))
+        return from_langchain_messages(_guarded(lambda: self._template.format_messages(**values)))
+
+    def to_langchain(self) -> ChatPromptTemplate:
+        """The same as a LangChain template."""
+        return self._template
+
+    def to_json(self) -> dict[str, Any]:
+        """What `prompt_from_json` reads; `inputs` and `parse` are code and stay behind."""
+        parts = [
+            {"role": m.role, "text": m.content} if isinstance(m, Message) else {"role": m[0], "template": m[1]}
+            for m in self.messages
+        ]
+        return {"kind": "chat", "format": self.template_format, "messages": parts}
+
+    def __repr__(self) -> str:
+        return f"ChatPrompt({list(self.messages)!r})"
+
+
+@final
+class TextPrompt(_Templated):
+    """Plain words that no chat template touches, for base models and completions."""
+
+    def __init__(
+        self,
+        template: str,
+        *,
+        inputs: type[BaseModel] | None = None,
+        parse: Parse | None = None,
+        template_format: TemplateFormat = "f-string",
+    ) -> None:
+        if not isinstance(template, str):
+            raise PromptError(f"a TextPrompt takes one string, not {type(template).__name__}")
+        self.template = template
+        self.template_format: TemplateFormat = template_format
+        variables = frozenset(_variables(template, template_format))
+        self._template = _guarded(lambda: PromptTemplate.from_template(template, template_format=template_format))
+        super().__init__(variables, inputs, parse)
+
+    def format(self, **inputs: object) -> Messages:
+        """One message of role `text`."""
+        checked = self._checked(inputs)
+        return (Message("text", _guarded(lambda: self._template.format(**checked))),)
+
+    def to_langchain(self) -> PromptTemplate:
+        """The same as a LangChain template."""
+        return self._template
+
+    def to_json(self) -> dict[str, Any]:
+        """What `prompt_from_json` reads; `inputs` and `parse` are code and stay behind."""
+        return {"kind": "text", "format": self.template_format, "template": self.template}
+
+    def __repr__(self) -> str:
+        return f"TextPrompt({self.template!r})"
+
+
+@final
+class LangChainPrompt:
+    """A LangChain template that our own classes can't hold, such as one with a placeholder for history."""
+
+    def __init__(self, template: BasePromptTemplate[Any]) -> None:
+        self._template = template
+        self.parse: Parse | None = None
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return frozenset(self._template.input_variables)
+
+    def format(self, **inputs: object) -> Messages:
+        if missing := self.variables - inputs.keys():
+            raise PromptError(f"no value for {_names(missing)}; given: {_names(inputs) or 'nothing'}")
+        return from_langchain_messages(_guarded(lambda: self._template.format_prompt(**inputs).to_messages()))
+
+    def to_langchain(self) -> BasePromptTemplate[Any]:
+        return self._template
+
+
+def as_prompt(x: object, /) -> Prompt:
+    """Our prompt, a string (one user message), `(role, template)` pairs, or a LangChain template, as a Prompt."""
+    if isinstance(x, str):
+        return ChatPrompt([("user", x)])
+    if isinstance(x, PromptTemplate):
+        return (
+            ChatPrompt([("user", x.template)], template_format=_format(x.template_format))
+            if not x.partial_variables
+            else LangChainPrompt(x)
+        )
+    if isinstance(x, ChatPromptTemplate):
+        return _from_chat_template(x)
+    if isinstance(x, BasePromptTemplate):
+        return LangChainPrompt(x)
+    if isinstance(x, Sequence):
+        return ChatPrompt(x)
+    if isinstance(x, Prompt):
+        return x
+    raise PromptError(
+        f"{type(x).__name__} is no prompt: give a string, (role, template) pairs, a ChatPrompt or a LangChain template"
+    )
+
+
+def prompt_from_json(saved: Mapping[str, Any]) -> ChatPrompt | TextPrompt:
+    """The prompt that `to_json` wrote. Raises PromptError for anything else."""
+    try:
+        if saved["kind"] == "text":
+            return TextPrompt(saved["template"], template_format=saved["format"])
+        parts = [
+            Message(m["role"], m["text"]) if "text" in m else (m["role"], m["template"]) for m in saved["messages"]
+        ]
+        return ChatPrompt(parts, template_format=saved["format"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise PromptError(f"a saved prompt can't be read: {error!r}") from error
+
+
+def from_langchain_messages(messages: Sequence[BaseMessage]) -> Messages:
+    """LangChain messages as ours. Raises PromptError for content that is not text."""
+    return tuple(Message(_role(m), _text(m)) for m in messages)
+
+
+def _from_chat_template(template: ChatPromptTemplate) -> Prompt:
+    parts: list[tuple[str, str] | Message] = []
+    formats: set[str] = set()
+    for part in template.messages:
+        inner = getattr(part, "prompt", None)
+        if isinstance(part, BaseMessagePromptTemplate) and isinstance(inner, PromptTemplate):
+            parts.append((_role(part.format_messages(**dict.fromkeys(inner.input_variables, "x"))[0]), inner.template))
+            formats.add(inner.template_format)
+        elif isinstance(part, BaseMessage):
+            parts.append(Message(_role(part), _text(part)))
+        else:
+            return LangChainPrompt(template)
+    if template.partial_variables or len(formats) > 1:
+        return LangChainPrompt(template)
+    return ChatPrompt(parts, template_format=_format(formats.pop() if formats else "f-string"))
+
+
+def _role(message: BaseMessage) -> Role:
+    role = getattr(message, "role", None)
+    if role in ("user", "assistant", "system", "tool", "text"):
+        return cast(Role, role)
+    if message.type not in _ROLES:
+        raise PromptError(f"a LangChain message of type {message.type!r} has no role here")
+    return _ROLES[message.type]
+
+
+def _text(message: BaseMessage) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    kinds = [part if isinstance(part, str) else part.get("text") for part in message.content]
+    if any(not isinstance(kind, str) for kind in kinds):
+        raise PromptError("this model reads text only; a message holds an image, audio or other content")
+    return "".join(cast("list[str]", kinds))
+
+
+def _part(message: object) -> tuple[Role, str] | Message:
+    if isinstance(message, Message):
+        return message
+    if isinstance(message, tuple | list) and len(message) == 2 and all(isinstance(p, str) for p in message):
+        role = _ROLES.get(message[0], message[0])
+        if role in ("system", "user", "assistant", "tool", "text"):
+            return cast(Role, role), message[1]
+        raise PromptError(f"unknown role {message[0]!r}: use system, user, assistant, tool or text")
+    raise PromptError(f"a message is a (role, template) pair or a Message, not {message!r}")
+
+
+def _literal(message: Message) -> BaseMessage:
+    if message.role == "tool":
+        return ToolMessage(message.content, tool_call_id="")
+    kinds: dict[str, type[BaseMessage]] = {"system": SystemMessage, "assistant": AIMessage, "user": HumanMessage}
+    return kinds.get(message.role, HumanMessage)(message.content)
+
+
+def _variables(template: str, template_format: TemplateFormat) -> list[str]:
+    return _guarded(lambda: get_template_variables(template, template_format))
+
+
+def _format(name: str) -> TemplateFormat:
+    if name not in ("f-string", "jinja2"):
+        raise PromptError(f"template format {name!r} is not supported: use f-string or jinja2")
+    return cast(TemplateFormat, name)
+
+
+def _guarded(work: Callable[[], T]) -> T:
+    """Errors of the template engines as ours; they come in many types, and a template is user input."""
+    try:
+        return work()
+    except PromptError:
+        raise
+    except Exception as error:
+        raise PromptError(
+            f"the template can't be used: {error}. Double a brace to write it as itself: {{{{ }}}}"
+        ) from error
+
+
+def _names(names: Mapping[str, object] | frozenset[str]) -> str:
+    return ", ".join(repr(n) for n in sorted(names))
+
+
+__all__ = ["ChatPrompt", "LangChainPrompt", "TextPrompt", "as_prompt", "from_langchain_messages", "prompt_from_json"]

@@ -1,0 +1,167 @@
+"""The one engine: `transformers.Trainer`, subclassed once, on accelerate.
+
+What is ours: batches that are never padded, checkpoints of only what is trained, batches of rows that begin alike, and
+errors instead of numbers that are none. Everything else (schedules, trackers, resume, several processes) is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from tqdm.auto import tqdm
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from condition.errors import ModelError, SettingsError
+from condition.training.checkpoints import load_trainable, save_trainable
+from condition.training.objective import Objective
+from condition.training.rows import Row, alike, collate
+from condition.training.settings import Settings
+
+
+class Engine(Trainer):
+    """Trains an Objective."""
+
+    model: Objective
+
+    def __init__(
+        self, objective: Objective, settings: Settings, output: Path, rows: list[Row], validation: list[Row] | None
+    ) -> None:
+        self.settings = settings
+        try:
+            arguments = _arguments(settings, output, len(rows), validation is not None, objective.network.device)
+            super().__init__(
+                model=objective,
+                args=arguments,
+                train_dataset=rows,  # type: ignore[arg-type]  # a list is a map-style data set
+                eval_dataset=validation,  # type: ignore[arg-type]  # as above
+                data_collator=collate,
+                callbacks=[_Watch(), *([EarlyStoppingCallback(settings.patience)] if settings.patience else [])],
+            )
+        except (ImportError, RuntimeError, ValueError) as error:
+            raise SettingsError(f"these settings can't be used here: {error}") from error
+        for noisy in (ProgressCallback, PrinterCallback):
+            self.remove_callback(noisy)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        rows = train_dataset if train_dataset is not None else self.train_dataset
+        if self.settings.packing:
+            return AlikeSampler(rows, max(1, self.settings.batch_size // 2), self.settings.seed)
+        return super()._get_train_sampler(train_dataset)
+
+    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
+        """The mean loss of a batch; transformers weighs it by the tokens in `labels`."""
+        with torch.no_grad():
+            return model(**self._prepare_inputs(inputs))["loss"].detach(), None, None
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        save_trainable(self.model.network, Path(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        load_trainable(self.model.network, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        if self.state.best_model_checkpoint:
+            load_trainable(self.model.network, Path(self.state.best_model_checkpoint))
+
+
+class AlikeSampler(Sampler[int]):
+    """Every row once an epoch, shuffled, in small groups whose prompts begin alike."""
+
+    def __init__(self, rows: Sequence[Row], group: int, seed: int) -> None:
+        self.runs, self.group, self.seed, self.epoch = alike(rows), group, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate, so that each epoch has an order of its own, the same after a resume."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return sum(map(len, self.runs))
+
+    def __iter__(self) -> Iterator[int]:
+        numbers = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        groups: list[list[int]] = []
+        for run in self.runs:
+            mixed = [run[i] for i in torch.randperm(len(run), generator=numbers).tolist()]
+            groups += [mixed[i : i + self.group] for i in range(0, len(mixed), self.group)]
+        for i in torch.randperm(len(groups), generator=numbers).tolist():
+            yield from groups[i]
+
+
+class _Watch(TrainerCallback):
+    """A progress bar with the running loss, and a stop before gradients that are no numbers reach the weights."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", delay=1)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        shown = {name: logs[name] for name in ("loss", "eval_loss") if logs and name in logs}
+        if self.bar is not None and shown:
+            self.bar.set_postfix({name: f"{float(value):.3f}" for name, value in shown.items()})
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+                raise ModelError(
+                    f"step {state.global_step + 1}: the gradient of {name} is not finite. Lower Settings.learning_rate; "
+                    f"checkpoints written before are intact"
+                )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _arguments(s: Settings, output: Path, rows: int, validates: bool, device: torch.device) -> TrainingArguments:
+    each_step = s.eval_every or s.save_every
+    keeps = validates or s.output is not None
+    return TrainingArguments(
+        output_dir=str(output),
+        num_train_epochs=s.epochs,
+        max_steps=s.max_steps or -1,
+        per_device_train_batch_size=s.batch_size,
+        per_device_eval_batch_size=s.batch_size,
+        gradient_accumulation_steps=s.accumulation,
+        learning_rate=s.learning_rate,
+        lr_scheduler_type=s.schedule if s.schedule != "constant" else "constant_with_warmup",
+        warmup_steps=s.warmup,
+        weight_decay=s.weight_decay,
+        max_grad_norm=s.clip,
+        seed=s.seed,
+        use_cpu=device.type == "cpu",
+        logging_steps=s.log_every,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        eval_strategy=("steps" if s.eval_every else "epoch") if validates else "no",
+        eval_steps=s.eval_every,
+        save_strategy=("steps" if each_step else "epoch") if keeps else "no",
+        save_steps=s.save_every or s.eval_every or 500,
+        save_total_limit=s.keep,
+        load_best_model_at_end=validates,
+        metric_for_best_model="eval_loss" if validates else None,
+        greater_is_better=False if validates else None,
+        report_to=list(s.report_to) or "none",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=device.type == "cuda",
+        restore_callback_states_from_checkpoint=bool(s.patience),
+        disable_tqdm=True,
+    )

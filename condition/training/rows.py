@@ -1,0 +1,123 @@
+"""Rows as the network reads them: rendered once, checked before any work is done."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from condition.data.read import read
+from condition.errors import DataError, PromptError
+from condition.models.local import LocalModel
+from condition.protocols import Prompt
+from condition.training.settings import Settings
+from condition.types import Example, Rendered
+
+log = logging.getLogger("condition")
+
+
+class Row(NamedTuple):
+    """A prompt with what should follow; tokens from `start` on are trained."""
+
+    ids: tuple[int, ...]
+    start: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows ready to train on, and what was done to get them."""
+
+    rows: list[Row]
+    dropped: int
+    trimmed: int
+
+    @property
+    def digest(self) -> str:
+        """Hash of all rows, in their order."""
+        return hashlib.sha256(repr(self.rows).encode()).hexdigest()
+
+
+def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str = "training") -> Prepared:
+    """Render rows. Raises DataError for no rows, a missing column, or a row over the limit without a policy."""
+    limit = min(settings.max_length or model.context, model.context)
+    rows: list[Row] = []
+    dropped = trimmed = 0
+    for number, example in enumerate(read(data)):
+        rendered = _render(model, example, prompt, f"{what} row {number} ({example.id})")
+        excess = len(rendered.ids) - limit
+        if excess <= 0:
+            rows.append(Row(rendered.ids, len(rendered.prompt_ids)))
+            continue
+        if settings.too_long == "raise":
+            raise DataError(
+                f"{what} row {number} ({example.id}) has {len(rendered.ids):,} tokens, the limit is {limit:,}. Choose: "
+                f"Settings(too_long='drop'), too_long='trim' to cut the longest message, or a larger max_length"
+            )
+        short = _trimmed(rendered, excess) if settings.too_long == "trim" else None
+        trimmed += short is not None
+        dropped += short is None
+        rows += [short] if short else []
+    if dropped or trimmed:
+        log.warning("%s rows over %s tokens: %s dropped, %s trimmed", what, limit, dropped, trimmed)
+    if not rows:
+        raise DataError(f"no {what} rows{' left: all were too long' if dropped else ': the data is empty'}")
+    return Prepared(rows, dropped, trimmed)
+
+
+def _render(model: LocalModel, example: Example, prompt: Prompt, where: str) -> Rendered:
+    if missing := prompt.variables - example.inputs.keys():
+        raise DataError(
+            f"{where}: the prompt needs the column {', '.join(map(repr, sorted(missing)))}; the row has {', '.join(map(repr, sorted(example.inputs))) or 'none'}"
+        )
+    try:
+        return model.render(prompt.format(**{name: example.inputs[name] for name in prompt.variables}), example.target)
+    except PromptError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+def _trimmed(rendered: Rendered, excess: int) -> Row | None:
+    """Without the first `excess` tokens of the longest message; none where that message is shorter."""
+    prompt = len(rendered.prompt_ids)
+    spans = [s for s in rendered.spans if s.role != "template" and s.stop <= prompt]
+    longest = max(spans, key=lambda s: s.stop - s.start, default=None)
+    if longest is None or longest.stop - longest.start <= excess:
+        return None
+    ids = rendered.ids[: longest.start] + rendered.ids[longest.start + excess :]
+    return Row(ids, prompt - excess)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that go through the network together. An object of its own, so that nobody moves or pads its lists."""
+
+    rows: tuple[Row, ...]
+
+
+def collate(rows: Sequence[Row]) -> dict[str, Any]:
+    """A batch, with the trained tokens `[tokens]` beside it: they are what transformers counts to scale the loss."""
+    return {"batch": Batch(tuple(rows)), "labels": torch.tensor([t for row in rows for t in row.ids[row.start :]])}
+
+
+def alike(rows: Sequence[Row], least: int = 32) -> list[list[int]]:
+    """Indices of rows in runs whose prompts begin with the same `least` tokens, and share at least half of them."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i].ids)
+    runs: list[list[int]] = []
+    for index in order:
+        if runs and _common(rows[runs[-1][0]].ids, rows[index].ids) >= max(least, rows[index].start // 2):
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return runs
+
+
+def _common(one: Iterable[int], other: Iterable[int]) -> int:
+    count = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count

@@ -1,0 +1,68 @@
+"""How to train. Every trainer takes the same Settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from condition.types import Options
+
+
+def _as_names(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class Settings(Options):
+    """Training settings; unknown names and impossible values are a SettingsError."""
+
+    epochs: float = Field(default=1, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps; overrides `epochs`."""
+    batch_size: int = Field(default=8, ge=1)
+    """Rows that go through the network at once, on each device."""
+    accumulation: int = Field(default=1, ge=1)
+    """Batches in an optimizer step. The loss is the mean over all their tokens, as if they were one batch."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` is bf16 where the processor multiplies bf16 itself, fp32 elsewhere. Trained numbers are always fp32."""
+    checkpointing: Literal["auto", True, False] = "auto"
+    """Compute activations again instead of keeping them: less memory, a third slower. `auto` is off on the CPU."""
+    packing: bool = False
+    """Rows lie end to end without padding in any case. True also puts rows whose prompts begin alike into one batch,
+    where the common beginning is computed once."""
+    max_length: int | None = Field(default=None, ge=2)
+    """Most tokens in a row; the model's context where it is not given."""
+    too_long: Literal["raise", "drop", "trim"] = "raise"
+    """What to do with longer rows: an error, leave them out, or cut the beginning of the longest message. Counted."""
+    seed: int = 0
+    output: str | None = None
+    """Folder for checkpoints. Without one nothing outlives the call."""
+    resume: bool = True
+    """Go on from the last complete checkpoint of the same run in `output`; False starts over."""
+    report_to: Annotated[tuple[str, ...], BeforeValidator(_as_names)] = ()
+    """Trackers by name: wandb, tensorboard, trackio, mlflow …"""
+    log_every: int = Field(default=10, ge=1)
+    """Steps."""
+    eval_every: int | None = Field(default=None, ge=1)
+    """Steps between validations; each epoch where it is not given."""
+    save_every: int | None = Field(default=None, ge=1)
+    """Steps between checkpoints; with each validation, or each epoch, where it is not given."""
+    keep: int = Field(default=5, ge=1)
+    """Checkpoints kept, the best among them."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after so many validations without a lower loss; the best checkpoint is what you get."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient."""
+
+    @model_validator(mode="after")
+    def _saving_fits_validation(self) -> Settings:
+        if self.eval_every and self.save_every and self.save_every % self.eval_every:
+            raise ValueError(
+                f"save_every={self.save_every} is no multiple of eval_every={self.eval_every}: the best checkpoint could not be kept"
+            )
+        return self

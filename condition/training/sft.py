@@ -1,0 +1,154 @@
+"""Supervised fine-tuning: teach a model to say the target behind the prompt, and nothing else.
+
+The loss is the negative log-likelihood of the target and its stop token; the prompt is never trained on.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from condition.adapters.attach import private_copy, trainable
+from condition.adapters.fused import fused
+from condition.adapters.lora import LoRA
+from condition.errors import SettingsError
+from condition.models.contract import Contract, template_fingerprint, tokenizer_fingerprint, versions
+from condition.models.device import has_bf16
+from condition.models.generate import stop_tokens
+from condition.models.history import History
+from condition.models.local import LocalModel
+from condition.models.save import check_writable, precision
+from condition.prefix_sharing.probe import shareable
+from condition.prompts.template import as_prompt
+from condition.protocols import Prompt
+from condition.training.checkpoints import claim
+from condition.training.engine import Engine
+from condition.training.losses import sft_loss
+from condition.training.objective import Objective
+from condition.training.rows import Prepared, prepare
+from condition.training.settings import Settings
+from condition.types import Message
+
+
+@final
+class SFTTrainer:
+    """Fits a model to examples. The model given stays as it is; the result shares its frozen weights."""
+
+    def __init__(self, adapter: LoRA = LoRA(), settings: Settings = Settings()) -> None:
+        self.adapter = adapter
+        self.settings = settings
+
+    def fit(self, model: LocalModel, data: object, *, prompt: Prompt | str, validation: object = None) -> LocalModel:
+        """A tuned model that carries the prompt, its history and its contract.
+
+        `data` and `validation` are Examples, rows, a `datasets.Dataset` or a path. A model that is tuned already is
+        tuned on. Raises DataError, SettingsError or ModelError before any work is lost.
+        """
+        prompt = as_prompt(prompt)
+        settings = self.settings
+        if settings.patience and validation is None:
+            raise SettingsError("patience needs validation rows: fit(..., validation=rows)")
+        if settings.output is not None:
+            check_writable(Path(settings.output))
+        rows = prepare(model, data, prompt, settings)
+        held = None if validation is None else prepare(model, validation, prompt, settings, "validation")
+        began = time.perf_counter()
+        network, history = self._train(model, prompt, rows, held)
+        tuned = LocalModel(
+            network,
+            model.tokenizer,
+            source=model.source,
+            quantization=model.quantization,
+            prompt=prompt,
+            history=history,
+        )
+        tuned.contract = self._contract(tuned, rows, history, time.perf_counter() - began)
+        return tuned
+
+    def _train(self, model: LocalModel, prompt: Prompt, rows: Prepared, held: Prepared | None) -> tuple[Any, History]:
+        dtype = training_dtype(self.settings, model.device)
+        shared = shareable(model.network)
+        torch.manual_seed(self.settings.seed)
+        network = private_copy(model.network) if trainable_before(model) else self.adapter.attach(model.network)
+        if self.settings.checkpointing is True or (
+            self.settings.checkpointing == "auto" and model.device.type == "cuda"
+        ):
+            network.activation_checkpointing_enable({"use_reentrant": False})
+        objective = Objective(network, sft_loss, shared=shared, dtype=dtype)
+        with (
+            tempfile.TemporaryDirectory()
+            if self.settings.output is None
+            else nullcontext(self.settings.output) as output
+        ):
+            checkpoint = claim(Path(output), self._run(model, rows, held, dtype), self.settings.resume)
+            engine = Engine(objective, self.settings, Path(output), rows.rows, None if held is None else held.rows)
+            with fused(network, dtype):
+                engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        network.activation_checkpointing_disable()
+        for parameter in network.parameters():
+            parameter.grad = None
+        return network, History(engine.state.log_history)
+
+    def _run(self, model: LocalModel, rows: Prepared, held: Prepared | None, dtype: torch.dtype) -> dict[str, Any]:
+        """What makes a run the same run."""
+        beside = {"output", "resume", "report_to", "log_every", "keep"}
+        return {
+            "trainer": type(self).__name__,
+            "base": model.source.fingerprint or model.source.name,
+            "quantization": model.quantization.model_dump() if model.quantization else None,
+            "adapter": self.adapter.model_dump(),
+            "data": rows.digest,
+            "validation": None if held is None else held.digest,
+            "dtype": str(dtype),
+            **self.settings.model_dump(mode="json", exclude=beside),
+        }
+
+    def _contract(self, tuned: LocalModel, rows: Prepared, history: History, seconds: float) -> Contract:
+        losses = {name: history.series(name)[1] for name in ("loss", "eval_loss")}
+        to_json = getattr(tuned.prompt, "to_json", None)
+        return Contract(
+            base=tuned.source,
+            tokenizer=tokenizer_fingerprint(tuned.tokenizer),
+            chat_template=template_fingerprint(tuned.renderer.chat_template),
+            stop_tokens=stop_tokens(tuned.renderer, (Message("user", "x"),)),
+            prompt=to_json() if to_json else None,
+            quantization=tuned.quantization.model_dump() if tuned.quantization else None,
+            dtype=precision(tuned),
+            adapter=self.adapter.model_dump(mode="json"),
+            trainer=type(self).__name__,
+            settings={
+                **self.settings.model_dump(mode="json"),
+                "precision_used": str(training_dtype(self.settings, tuned.device)),
+            },
+            data=rows.digest,
+            rows=len(rows.rows),
+            metrics={
+                "seconds": seconds,
+                "trained_parameters": float(sum(p.numel() for p in trainable(tuned.network).values())),
+                "rows_dropped": float(rows.dropped),
+                "rows_trimmed": float(rows.trimmed),
+                **{f"final_{name}": values[-1] for name, values in losses.items() if values},
+            },
+            versions=versions(),
+        )
+
+
+def training_dtype(settings: Settings, device: torch.device) -> torch.dtype:
+    """What products are computed in. Raises SettingsError for bf16 on a processor that only emulates it."""
+    if settings.precision == "auto":
+        return torch.bfloat16 if has_bf16(device) else torch.float32
+    if settings.precision == "bf16" and not has_bf16(device):
+        raise SettingsError(
+            f"precision='bf16', but this {device.type} has no bf16 instructions and would be many times slower: use 'auto' or 'fp32'"
+        )
+    return torch.bfloat16 if settings.precision == "bf16" else torch.float32
+
+
+def trainable_before(model: LocalModel) -> bool:
+    """True for a model that is tuned already."""
+    return bool(getattr(model.network, "_hf_peft_config_loaded", False))

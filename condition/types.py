@@ -1,0 +1,225 @@
+"""The data that passes between blocks: frozen pydantic values that refuse unknown fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from condition.errors import SettingsError
+
+Role = Literal["system", "user", "assistant", "tool", "text"]
+
+
+class Value(BaseModel):
+    """Base of the value types: frozen, no unknown fields, positional where the order is plain."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Message(Value):
+    """One turn: who speaks and what. The role `text` marks words that no chat template touches."""
+
+    role: Role
+    content: str
+
+    def __init__(self, role: Role, content: str) -> None:
+        super().__init__(role=role, content=content)
+
+
+Messages = tuple[Message, ...]
+
+
+class Example(Value):
+    """Inputs of a prompt with the text that should follow."""
+
+    inputs: Mapping[str, Any]
+    target: str
+    rationale: str | None = None
+    """The reasoning that leads to the target, where it is known."""
+    id: str | None = None
+
+    def __init__(
+        self, inputs: Mapping[str, Any], target: str, rationale: str | None = None, id: str | None = None
+    ) -> None:
+        super().__init__(inputs=inputs, target=target, rationale=rationale, id=id)
+
+
+class Ranking(Value):
+    """Candidates for one prompt, best first."""
+
+    inputs: Mapping[str, Any]
+    candidates: tuple[str, ...] = Field(min_length=2)
+
+    def __init__(self, inputs: Mapping[str, Any], candidates: tuple[str, ...]) -> None:
+        super().__init__(inputs=inputs, candidates=tuple(candidates))
+
+    @classmethod
+    def pair(cls, inputs: Mapping[str, Any], chosen: str, rejected: str) -> Self:
+        """A ranking of two."""
+        return cls(inputs, (chosen, rejected))
+
+
+def _as_stops(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class Sampling(Value):
+    """How to draw from a model. Temperature 0 is greedy."""
+
+    max_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=0.0, ge=0.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0)
+    """0 keeps every token."""
+    min_p: float = Field(default=0.0, ge=0.0, le=1.0)
+    n: int = Field(default=1, ge=1)
+    """Samples for each prompt."""
+    stop: Annotated[tuple[str, ...], BeforeValidator(_as_stops)] = ()
+    """Texts that end a completion; they are cut off."""
+    seed: int | None = None
+
+    @model_validator(mode="after")
+    def _stops_are_texts(self) -> Self:
+        if any(not stop for stop in self.stop):
+            raise ValueError("an empty stop text would end every completion at once: leave it out")
+        return self
+
+
+class Usage(Value):
+    """What a call cost, in tokens."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    computed_tokens: int = 0
+    """Tokens that went through the network."""
+    saved_tokens: int = 0
+    """Tokens that sharing a prefix did not compute again."""
+    seconds: float = 0.0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
+
+
+class Completion(Value):
+    """One continuation of a prompt."""
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprob: float | None = None
+    """Sum over `token_ids`, natural log, under the model's own distribution at temperature 1."""
+    finish_reason: Literal["stop", "length", "control"] = "stop"
+    usage: Usage | None = None
+
+    def __init__(
+        self,
+        text: str,
+        token_ids: tuple[int, ...] = (),
+        logprob: float | None = None,
+        finish_reason: Literal["stop", "length", "control"] = "stop",
+        usage: Usage | None = None,
+    ) -> None:
+        super().__init__(text=text, token_ids=token_ids, logprob=logprob, finish_reason=finish_reason, usage=usage)
+
+
+class Score(Value):
+    """How likely a continuation is."""
+
+    logprob: float
+    """Sum over the continuation's tokens, natural log."""
+    tokens: int
+    chars: int
+
+    def __init__(self, logprob: float, tokens: int, chars: int) -> None:
+        super().__init__(logprob=logprob, tokens=tokens, chars=chars)
+
+
+class Answer(Value):
+    """What a chain or a prompted model says, with how it got there."""
+
+    text: str
+    reasoning: str | None = None
+    score: float | None = None
+    candidates: tuple[Completion, ...] = ()
+    usage: Usage = Usage()
+    parsed: Any = None
+    """What the prompt's `parse` made of the text, where it has one."""
+
+    def __init__(
+        self,
+        text: str,
+        reasoning: str | None = None,
+        score: float | None = None,
+        candidates: tuple[Completion, ...] = (),
+        usage: Usage = Usage(),
+        parsed: Any = None,
+    ) -> None:
+        super().__init__(
+            text=text, reasoning=reasoning, score=score, candidates=tuple(candidates), usage=usage, parsed=parsed
+        )
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Verdict(Value):
+    """What a moderator says of a text."""
+
+    allowed: bool
+    categories: tuple[str, ...] = ()
+    reason: str | None = None
+
+    def __init__(self, allowed: bool, categories: tuple[str, ...] = (), reason: str | None = None) -> None:
+        super().__init__(allowed=allowed, categories=tuple(categories), reason=reason)
+
+
+class Span(NamedTuple):
+    """Tokens `start` to `stop` (exclusive) of a rendering and who wrote them.
+
+    The role is a message's role, `template` for what the chat template adds, or `stop` for the token that ends a turn.
+    """
+
+    role: str
+    start: int
+    stop: int
+
+
+class Rendered(Value):
+    """Messages as the model reads them. `ids`, and `labels` where a target is given, have one entry a token."""
+
+    ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+    labels: tuple[int, ...]
+    """The token where it is trained, -100 elsewhere."""
+
+    @property
+    def prompt_ids(self) -> tuple[int, ...]:
+        """The tokens before the first trained one: what serving sends."""
+        first = next((i for i, label in enumerate(self.labels) if label != -100), len(self.ids))
+        return self.ids[:first]
+
+
+class Options(Value):
+    """Base of settings that people type: what does not fit is a SettingsError that names the nearest known setting."""
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise SettingsError("; ".join(_sentence(type(self), problem) for problem in error.errors())) from None
+
+
+def _sentence(owner: type[BaseModel], problem: ErrorDetails) -> str:
+    name = ".".join(map(str, problem["loc"])) or owner.__name__
+    if problem["type"] == "extra_forbidden":
+        near = get_close_matches(name, owner.model_fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(owner.model_fields)}"
+        return f"{owner.__name__} has no setting {name!r}; {hint}"
+    return f"{owner.__name__}.{name} = {problem['input']!r:.80}: {problem['msg']}"
