@@ -89,7 +89,7 @@ _HOMES = {
 _MODULES = {"metrics": "condition.evaluation.metrics", "tasks": "condition.evaluation.tasks"}
 _PLACES = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted([*_PLACES, *_MODULES])  # noqa: PLE0605 - one list, written once, above
+__all__ = sorted([*_PLACES, *_MODULES])
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -18,6 +18,10 @@ class Value(BaseModel):
     """Base of the value types: frozen, no unknown fields, positional where the order is plain."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    if TYPE_CHECKING:  # a type checker would not know that subclasses may pass their own fields on
+
+        def __init__(self, **values: Any) -> None: ...
 
 
 class Message(Value):

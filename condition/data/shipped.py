@@ -1,6 +1,7 @@
-"""The rows that the project ships and wrote itself: passages of many kinds with questions, a third of them unanswerable.
+"""The rows that the project ships and wrote itself.
 
-The evaluation passages are of other kinds (manuals, notices, letters …) than the training ones (histories, crafts …).
+Passages of many kinds with questions, a third of them unanswerable. The evaluation passages are of other
+kinds (manuals, notices, letters …) than the training ones (histories, crafts …).
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ How far each may drift follows from the precisions: rounding to bf16 or four bit
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -15,6 +17,7 @@ from condition.errors import ContractError, PromptError
 from condition.models.render import Renderer
 from condition.types import Message, Value
 
+_PASSAGE = "The bridge at Orla was built of oak in 1784 and rebuilt in stone."
 _MESSAGES = (
     Message("system", "Answer from the passage."),
     Message(
@@ -51,7 +54,8 @@ def listen(canary: Canary, network: PreTrainedModel, renderer: Renderer, precisi
     """Raises ContractError where the network does not give the canary's numbers, or renders another text."""
     if _ids(renderer) != canary.ids:
         raise ContractError(
-            "the tokenizer or its chat template renders the canary differently than when the model was saved; use the saved one"
+            "the tokenizer or its chat template renders the canary differently than when the model was saved; "
+            "use the saved one"
         )
     logprobs, layers = _numbers(network, canary.ids)
     token_drift = float((logprobs - torch.tensor(canary.logprobs)).abs().mean())
@@ -62,8 +66,8 @@ def listen(canary: Canary, network: PreTrainedModel, renderer: Renderer, precisi
         worst = int(layer_drift.argmax())
         raise ContractError(
             f"the canary does not reproduce: its log-probabilities drift by {token_drift:.3g} nats a token (allowed "
-            f"{allowed_token:g} from {canary.precision} to {precision}), layer {worst} by {float(layer_drift[worst]):.1%} "
-            f"(allowed {allowed_layer:.1%}). The weights are not those that were saved; check base and adapter"
+            f"{allowed_token:g} from {canary.precision} to {precision}), layer {worst} by "
+            f"{float(layer_drift[worst]):.1%} (allowed {allowed_layer:.1%}). The weights are not those that were saved; check base and adapter"
         )
 
 
@@ -82,7 +86,5 @@ def _numbers(network: PreTrainedModel, ids: tuple[int, ...]) -> tuple[Tensor, Te
     output = network(input_ids=row, use_cache=False, output_hidden_states=True)
     values = output.logits[0, :-1].float().log_softmax(-1).gather(1, row[0, 1:, None])[:, 0]
     states = [state[0, 1:].float() for state in output.hidden_states]  # the first token's state is an outlier
-    changes = [
-        ((b - a).norm(dim=-1) / (a.norm(dim=-1) + 1e-9)).mean() for a, b in zip(states, states[1:], strict=False)
-    ]
+    changes = [((b - a).norm(dim=-1) / (a.norm(dim=-1) + 1e-9)).mean() for a, b in pairwise(states)]
     return values.cpu(), torch.stack(changes).cpu()

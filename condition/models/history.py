@@ -37,7 +37,7 @@ class History(Sequence[dict[str, Any]]):
         return [step for step, _ in found], [value for _, value in found]
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """The loss curve as a matplotlib figure, with the validation loss where there is one; kept at `path` if given."""
+        """The loss curve as a matplotlib figure, training and validation; also written to `path` if given."""
         from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that only plots need
 
         figure = Figure(figsize=(7, 4), layout="constrained")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub import HfApi
@@ -121,13 +121,15 @@ def _explained(name: str, revision: str | None) -> Iterator[None]:
         yield
     except GatedRepoError as error:
         raise ModelError(
-            f"{name!r} is gated: accept its terms on huggingface.co/{name}, then log in with `hf auth login` or set HF_TOKEN"
+            f"{name!r} is gated: accept its terms on huggingface.co/{name}, then log in "
+            f"with `hf auth login` or set HF_TOKEN"
         ) from error
     except RevisionNotFoundError as error:
         raise ModelError(f"{name!r} has no revision {revision!r}") from error
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"no model {name!r} on the hub, or it is private: check the name; for a private one log in with `hf auth login` or set HF_TOKEN"
+            f"no model {name!r} on the hub, or it is private: check the name; "
+            f"for a private one log in with `hf auth login` or set HF_TOKEN"
         ) from error
     except HFValidationError as error:
         raise ModelError(f"{name!r} is no folder here and no hub id (a hub id looks like org/model)") from error
@@ -145,8 +147,8 @@ def _explained(name: str, revision: str | None) -> Iterator[None]:
 
 def _no_network(name: str, error: Exception) -> ModelError:
     return ModelError(
-        f"{name!r} is no folder here, not in the hub's cache, and the hub can't be reached ({type(error).__name__}: {str(error)[:120]}). Offline "
-        f"you can load() the embedded model, a folder, or a .gguf file; or copy the model's folder to this machine"
+        f"{name!r} is no folder here, not in the hub's cache, and the hub can't be reached "
+        f"({type(error).__name__}: {str(error)[:120]}). Offline you can load() the embedded model, a folder, or a .gguf file; or copy the model's folder to this machine"
     )
 
 
@@ -168,7 +170,7 @@ def _read(
     with _readable(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         network = AutoModelForCausalLM.from_pretrained(folder, **options, **weights)
-    return network if quantization is not None else network.to(device), tokenizer
+    return network if quantization is not None else cast(Any, network).to(device), tokenizer
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from condition.models.score import score
 from condition.models.stream import stream
 from condition.prompts.template import as_prompt
 from condition.protocols import Control, Prompt
-from condition.types import Answer, Completion, Example, Message, Messages, Rendered, Sampling, Score
+from condition.types import Answer, Completion, Example, Message, Messages, Rendered, Sampling, Score, Usage
 
 if TYPE_CHECKING:
     from condition.models.contract import Contract, Source
@@ -135,7 +135,7 @@ class LocalModel:
     @property
     def device(self) -> torch.device:
         """Where the network lies."""
-        return self.network.device
+        return torch.device(self.network.device)
 
     @property
     def _writer(self) -> Writer:
@@ -159,7 +159,7 @@ def _answer(completions: list[Completion], parse: Any) -> Answer:
         score=best.logprob,
         candidates=tuple(completions),
         parsed=parse(best.text) if parse else None,
-        **({"usage": usage} if usage else {}),
+        usage=usage or Usage(),
     )
 
 

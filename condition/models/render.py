@@ -58,6 +58,7 @@ class Renderer:
         if isinstance(tokenizer.chat_template, dict):
             self.chat_template, self.plain = tokenizer.chat_template.get("default", PLAIN_TEMPLATE), False
         self._adds_bos = _adds_bos(tokenizer)
+        self._options: dict[str, Any] = {"add_bos": self._adds_bos} if self.plain else {}
         self._specials = sorted({t for t in tokenizer.all_special_tokens if t}, key=len, reverse=True)
         self.chat_stop, self.text_stop = self._stop_of_chat(), tokenizer.eos_token_id
 
@@ -129,7 +130,7 @@ class Renderer:
                 tokenize=False,
                 add_generation_prompt=True,
                 chat_template=self.chat_template,
-                **({"add_bos": self._adds_bos} if self.plain else {}),
+                **self._options,
             )
         except Exception as error:  # a template is a program of its own and may raise anything
             raise PromptError(
@@ -191,10 +192,11 @@ class Renderer:
         """The first token that the template writes behind an assistant's words, or the end-of-text token."""
         mark = "xMARKx"
         turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": mark}]
-        options: dict[str, Any] = {"add_bos": False} if self.plain else {}
         try:
             text = str(
-                self.tokenizer.apply_chat_template(turns, tokenize=False, chat_template=self.chat_template, **options)
+                self.tokenizer.apply_chat_template(
+                    turns, tokenize=False, chat_template=self.chat_template, **self._options
+                )
             )
         except Exception:  # a template that refuses even this says nothing about its stop token
             return self.tokenizer.eos_token_id  # type: ignore[no-any-return]

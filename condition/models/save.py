@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 
 def save(model: LocalModel, folder: Path) -> None:
-    """Write a model to a folder, all or nothing. Raises ModelError where it can't be written or holds something else."""
+    """Write a model to a folder, all or nothing.
+
+    Raises ModelError where it can't be written or holds something else.
+    """
     with replaced(folder) as half:
         if _is_adapted(model):
             save_lora(model.network, half, model.source.name)
@@ -51,7 +54,8 @@ def push(model: LocalModel, repo: str, private: bool) -> str:
             return str(api.upload_folder(repo_id=repo, folder_path=Path(folder) / "model"))
         except (HfHubHTTPError, OSError, ValueError) as error:
             raise ModelError(
-                f"can't push to {repo!r}: {error}. Log in with `hf auth login`, or set HF_TOKEN; without a network, use save_pretrained"
+                f"can't push to {repo!r}: {error}. Log in with `hf auth login`, or set HF_TOKEN; "
+                f"without a network, use save_pretrained"
             ) from error
 
 

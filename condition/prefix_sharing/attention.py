@@ -163,7 +163,7 @@ def shared_attention(
     dropout: float = 0.0,
     **keywords: Any,
 ) -> tuple[Tensor, None]:
-    """The attention function that transformers calls: query `[1, heads, tokens, size]`, output `[1, tokens, heads, size]`.
+    """What transformers calls: query `[1, heads, tokens, size]` to output `[1, tokens, heads, size]`.
 
     Raises NotImplementedError where a layer asks for what the blocks do not know: windows, soft caps, sinks, biases.
     """
@@ -177,14 +177,15 @@ def shared_attention(
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     outputs = [_attend(q, k, v, group, scaling, dropout) for group in shared.groups]
     output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return _Unpad.apply(output, shared.order).unsqueeze(0), None
+    # torch leaves apply untyped, here and below
+    return _Unpad.apply(output, shared.order).unsqueeze(0), None  # type: ignore[no-untyped-call]
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, group: Group, scaling: float | None, dropout: float) -> Tensor:
     """`[tokens, heads, size]` to `[blocks * longest query, heads, size]`."""
     same = group.mask is None
     padded = (
-        _Pad.apply(x, index, group.returns if same or x is not q else None)
+        _Pad.apply(x, index, group.returns if same or x is not q else None)  # type: ignore[no-untyped-call]
         .view(group.blocks, -1, *x.shape[1:])
         .transpose(1, 2)
         for x, index in ((q, group.queries), (k, group.keys), (v, group.keys))

@@ -19,7 +19,9 @@ CHUNK_ENTRIES = 16_000_000
 def head_logprobs(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     """Log-probability of each target `[positions]`, fp32, from hidden states `[positions, width]`."""
     if type(head) is nn.Linear and not head.weight.requires_grad and (head.bias is None or not head.bias.requires_grad):
-        return _FrozenHead.apply(hidden, head.weight, head.bias, targets)
+        # torch leaves apply untyped
+        values: Tensor = _FrozenHead.apply(hidden, head.weight, head.bias, targets)  # type: ignore[no-untyped-call]
+        return values
     size = max(1, CHUNK_ENTRIES // int(getattr(head, "out_features", 50_000)))
     pieces = zip(hidden.split(size), targets.split(size), strict=True)
     if torch.is_grad_enabled():

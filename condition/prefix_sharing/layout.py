@@ -11,7 +11,6 @@ length P the network reads `P + KC` tokens instead of `K(P + C)`.
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -155,7 +154,7 @@ def _longest_run(
 
 
 def _common(one: list[int], other: list[int]) -> int:
-    return len(os.path.commonprefix([one, other]))
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _lay(roots: list[Node]) -> tuple[list[int], list[int]]:

@@ -64,9 +64,9 @@ def _compare(network: PreTrainedModel) -> str | None:
     """Three sequences with a common start, two of them with a longer one, against the plain path."""
     size = network.config.get_text_config().vocab_size
     numbers = torch.Generator().manual_seed(0)
-    draw = lambda n: torch.randint(0, size, (n,), generator=numbers).tolist()  # noqa: E731
-    header, question = draw(24), draw(12)
-    sequences = [header + question + draw(3), header + question + draw(6), header + draw(9)]
+    drawn = torch.randint(0, size, (54,), generator=numbers).tolist()
+    header, question, ends = drawn[:24], drawn[24:36], (drawn[36:39], drawn[39:45], drawn[45:])
+    sequences = [header + question + ends[0], header + question + ends[1], header + ends[2]]
     starts = [36, 36, 24]
     shared = packed_logprobs(network, pack(sequences, starts, minimum_saving=1))
     plain = torch.cat(plain_logprobs(network, sequences, starts))

@@ -59,7 +59,7 @@ class _Templated:
 
 @final
 class ChatPrompt(_Templated):
-    """Turns of a conversation with variables: `(role, template)` pairs, or `Message`s, whose words are taken as they are.
+    """Turns of a conversation: `(role, template)` pairs, or `Message`s, whose words are taken as they are.
 
     `inputs` is an optional pydantic model that values must fit; `parse` turns the model's text into a value.
     Raises PromptError for a template that does not parse and, in `format`, for a missing value.
@@ -227,7 +227,7 @@ def _from_chat_template(template: ChatPromptTemplate) -> Prompt:
 
 
 def _role(message: BaseMessage) -> Role:
-    role = getattr(message, "role", None)
+    role: Any = getattr(message, "role", None)
     if role in ("user", "assistant", "system", "tool", "text"):
         return cast(Role, role)
     if message.type not in _ROLES:
@@ -248,9 +248,9 @@ def _part(message: object) -> tuple[Role, str] | Message:
     if isinstance(message, Message):
         return message
     if isinstance(message, tuple | list) and len(message) == 2 and all(isinstance(p, str) for p in message):
-        role = _ROLES.get(message[0], message[0])
+        role: Any = _ROLES.get(message[0], message[0])
         if role in ("system", "user", "assistant", "tool", "text"):
-            return cast(Role, role), message[1]
+            return role, message[1]
         raise PromptError(f"unknown role {message[0]!r}: use system, user, assistant, tool or text")
     raise PromptError(f"a message is a (role, template) pair or a Message, not {message!r}")
 

@@ -50,7 +50,7 @@ def last_complete(output: Path) -> Path | None:
 def _is_complete(folder: Path) -> bool:
     try:
         json.loads((folder / STATE).read_text())
-        with safe_open(folder / WEIGHTS, "pt") as weights:  # type: ignore[no-untyped-call]  # safetensors has no annotations here
+        with safe_open(folder / WEIGHTS, "pt") as weights:
             return bool(weights.keys()) and (folder / "optimizer.pt").is_file()
     except (OSError, json.JSONDecodeError, SafetensorError):
         return False

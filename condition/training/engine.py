@@ -43,8 +43,8 @@ class Engine(Trainer):
             super().__init__(
                 model=objective,
                 args=arguments,
-                train_dataset=rows,  # type: ignore[arg-type]  # a list is a map-style data set
-                eval_dataset=validation,  # type: ignore[arg-type]  # as above
+                train_dataset=rows,
+                eval_dataset=validation,
                 data_collator=collate,
                 callbacks=[_Watch(), *([EarlyStoppingCallback(settings.patience)] if settings.patience else [])],
             )
@@ -54,7 +54,7 @@ class Engine(Trainer):
             self.remove_callback(noisy)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        rows = train_dataset if train_dataset is not None else self.train_dataset
+        rows: Any = train_dataset if train_dataset is not None else self.train_dataset
         if self.settings.packing:
             return AlikeSampler(rows, max(1, self.settings.batch_size // 2), self.settings.seed)
         return super()._get_train_sampler(train_dataset)
@@ -65,7 +65,7 @@ class Engine(Trainer):
             return model(**self._prepare_inputs(inputs))["loss"].detach(), None, None
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        save_trainable(self.model.network, Path(output_dir or self.args.output_dir))
+        save_trainable(self.model.network, Path(output_dir or str(self.args.output_dir)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_trainable(self.model.network, Path(resume_from_checkpoint))
@@ -121,8 +121,8 @@ class _Watch(TrainerCallback):
         for name, parameter in model.named_parameters():
             if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
                 raise ModelError(
-                    f"step {state.global_step + 1}: the gradient of {name} is not finite. Lower Settings.learning_rate; "
-                    f"checkpoints written before are intact"
+                    f"step {state.global_step + 1}: the gradient of {name} is not finite. "
+                    f"Lower Settings.learning_rate; checkpoints written before are intact"
                 )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -71,12 +71,16 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
 def _render(model: LocalModel, example: Example, prompt: Prompt, where: str) -> Rendered:
     if missing := prompt.variables - example.inputs.keys():
         raise DataError(
-            f"{where}: the prompt needs the column {', '.join(map(repr, sorted(missing)))}; the row has {', '.join(map(repr, sorted(example.inputs))) or 'none'}"
+            f"{where}: the prompt needs the column {_names(missing)}; the row has {_names(example.inputs) or 'none'}"
         )
     try:
         return model.render(prompt.format(**{name: example.inputs[name] for name in prompt.variables}), example.target)
     except PromptError as error:
         raise DataError(f"{where}: {error}") from error
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names))
 
 
 def _trimmed(rendered: Rendered, excess: int) -> Row | None:

@@ -63,6 +63,7 @@ class Settings(Options):
     def _saving_fits_validation(self) -> Settings:
         if self.eval_every and self.save_every and self.save_every % self.eval_every:
             raise ValueError(
-                f"save_every={self.save_every} is no multiple of eval_every={self.eval_every}: the best checkpoint could not be kept"
+                f"save_every={self.save_every} is no multiple of eval_every={self.eval_every}: "
+                "the best checkpoint could not be kept"
             )
         return self

@@ -144,7 +144,8 @@ def training_dtype(settings: Settings, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if has_bf16(device) else torch.float32
     if settings.precision == "bf16" and not has_bf16(device):
         raise SettingsError(
-            f"precision='bf16', but this {device.type} has no bf16 instructions and would be many times slower: use 'auto' or 'fp32'"
+            f"precision='bf16', but this {device.type} has no bf16 instructions "
+            f"and would be many times slower: use 'auto' or 'fp32'"
         )
     return torch.bfloat16 if settings.precision == "bf16" else torch.float32
 
