@@ -1,5 +1,9 @@
 """A network in, a network out: numbers added to a frozen base."""
 
-from condition.adapters.lora import LoRA
+from condition.adapters.quiet import hush
+
+hush()  # before PEFT is imported
+
+from condition.adapters.lora import LoRA  # noqa: E402
 
 __all__ = ["LoRA"]

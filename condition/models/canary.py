@@ -67,7 +67,8 @@ def listen(canary: Canary, network: PreTrainedModel, renderer: Renderer, precisi
         raise ContractError(
             f"the canary does not reproduce: its log-probabilities drift by {token_drift:.3g} nats a token (allowed "
             f"{allowed_token:g} from {canary.precision} to {precision}), layer {worst} by "
-            f"{float(layer_drift[worst]):.1%} (allowed {allowed_layer:.1%}). The weights are not those that were saved; check base and adapter"
+            f"{float(layer_drift[worst]):.1%} (allowed {allowed_layer:.1%}). "
+            f"The weights are not those that were saved; check base and adapter"
         )
 
 

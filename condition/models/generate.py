@@ -26,6 +26,8 @@ from transformers.generation.streamers import BaseStreamer
 
 from condition.errors import Interrupted, ModelError
 from condition.models.render import Renderer
+from condition.prefix_sharing.prefill import prefill
+from condition.prefix_sharing.probe import shareable
 from condition.protocols import Control
 from condition.types import Completion, Messages, Sampling, Usage
 
@@ -98,11 +100,16 @@ def _read(writer: Writer, index: int, messages: Messages) -> _Prompt:
 
 
 def _batches(prompts: list[_Prompt], sampling: Sampling) -> Iterator[list[_Prompt]]:
-    """Prompts of like length and kind, longest first, so that too little memory shows at once."""
+    """Prompts of like length and kind, longest first, so that too little memory shows at once.
+
+    Among those of like length, prompts that begin alike lie together: their beginning is computed once.
+    """
     batch: list[_Prompt] = []
-    for prompt in sorted(prompts, key=lambda p: (p.is_text, -len(p.ids))):
+    for prompt in sorted(prompts, key=lambda p: (p.is_text, -(len(p.ids) // 64), p.ids)):
         rows = (len(batch) + 1) * sampling.n
-        too_many = rows > BATCH_ROWS or (batch and rows * (len(batch[0].ids) + sampling.max_tokens) > BATCH_TOKENS)
+        too_many = rows > BATCH_ROWS or (
+            batch and rows * (max(len(p.ids) for p in batch) + sampling.max_tokens) > BATCH_TOKENS
+        )
         if batch and (too_many or batch[0].is_text != prompt.is_text):
             yield batch
             batch = []
@@ -121,7 +128,11 @@ def _write(
 ) -> list[list[Completion]]:
     network, tokenizer = writer.network, writer.renderer.tokenizer
     began = time.perf_counter()
-    ids, mask = left_padded([p.ids for p in batch], batch[0].stops[0], network.device)
+    each = sampling.n if sampling.temperature > 0 else 1
+    rows = [p.ids for p in batch for _ in range(each)]
+    ids, mask = left_padded(rows, batch[0].stops[0], network.device)
+    stored = prefill(network, rows) if ids.shape[1] > 1 and len(rows) > 1 and shareable(network) else None
+    computed = (len(batch[0].ids) if stored is None else stored.computed + len(rows)) / len(rows)
     recorder = _Recorder(ids.shape[1])
     processors: list[LogitsProcessor] = [recorder]
     if control is not None:
@@ -135,14 +146,14 @@ def _write(
         logits_processor=LogitsProcessorList(processors),
         stopping_criteria=StoppingCriteriaList(stopping),
         streamer=streamer,
+        **({} if stored is None else {"past_key_values": stored.cache}),
     )
     logprobs = recorder.finish(output).tolist()
-    seconds = (time.perf_counter() - began) / len(batch)
+    spent = Usage(computed_tokens=round(computed), seconds=(time.perf_counter() - began) / len(rows))
     written = output[:, ids.shape[1] :].tolist()
-    each = len(written) // len(batch)
     completions = [
-        _completion(writer, batch[row // each], written[row], logprobs[row], sampling, seconds / each)
-        for row in range(len(written))
+        _completion(writer, batch[row // each], written[row], logprobs[row], sampling, spent)
+        for row in range(len(rows))
     ]
     # Greedy samples are all the same: written once, given n times.
     return [completions[i * each : (i + 1) * each] * (sampling.n // each) for i in range(len(batch))]
@@ -172,7 +183,6 @@ def _configuration(sampling: Sampling, stops: tuple[int, ...], room: int) -> Gen
         no_repeat_ngram_size=0,
         max_new_tokens=room,
         do_sample=draws,
-        num_return_sequences=sampling.n if draws else 1,
         eos_token_id=list(stops),
         pad_token_id=stops[0],
         **options,
@@ -180,22 +190,25 @@ def _configuration(sampling: Sampling, stops: tuple[int, ...], room: int) -> Gen
 
 
 def _completion(
-    writer: Writer, prompt: _Prompt, ids: list[int], logprobs: list[float], sampling: Sampling, seconds: float
+    writer: Writer, prompt: _Prompt, ids: list[int], logprobs: list[float], sampling: Sampling, spent: Usage
 ) -> Completion:
-    """What a row says, cut at its stop token or stop text."""
+    """What a row says, cut at its stop token or stop text; `spent` is its share of the batch's reading and time."""
     tokenizer = writer.renderer.tokenizer
     ended = next((i for i, token in enumerate(ids) if token in prompt.stops), None)
     own = ids if ended is None else ids[:ended]
-    spent = len(own) + (ended is not None)
     text, kept, stopped = cut(tokenizer, own, sampling.stop)
     finish = "stop" if stopped or ended is not None else "length"
     if writer.renderer.plain and not prompt.is_text:
         text = text.removeprefix(" ")
+    said = len(own) + (ended is not None)
     usage = Usage(
-        input_tokens=len(prompt.ids), output_tokens=spent, computed_tokens=len(prompt.ids) + spent, seconds=seconds
+        input_tokens=len(prompt.ids),
+        output_tokens=said,
+        computed_tokens=spent.computed_tokens + said,
+        saved_tokens=max(0, len(prompt.ids) - spent.computed_tokens),
+        seconds=spent.seconds,
     )
-    total = sum(logprobs[: kept + (ended is not None and not stopped)])
-    return Completion(text, tuple(own[:kept]), total, "stop" if finish == "stop" else "length", usage)
+    return Completion(text, tuple(own[:kept]), sum(logprobs[:kept]), "stop" if finish == "stop" else "length", usage)
 
 
 def cut(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stops: Sequence[str]) -> tuple[str, int, bool]:

@@ -148,7 +148,8 @@ def _explained(name: str, revision: str | None) -> Iterator[None]:
 def _no_network(name: str, error: Exception) -> ModelError:
     return ModelError(
         f"{name!r} is no folder here, not in the hub's cache, and the hub can't be reached "
-        f"({type(error).__name__}: {str(error)[:120]}). Offline you can load() the embedded model, a folder, or a .gguf file; or copy the model's folder to this machine"
+        f"({type(error).__name__}: {str(error)[:120]}). "
+        f"Offline you can load() the embedded model, a folder or a .gguf file"
     )
 
 

@@ -78,7 +78,7 @@ class LocalModel:
         Raises ModelError for a prompt that does not fit the context, and `Interrupted` on Ctrl-C, which holds what
         was finished.
         """
-        return generate(self._writer, _conversations(prompts), sampling, control)
+        return generate(self._writer, conversations(prompts), sampling, control)
 
     def stream(
         self, prompt: Said, sampling: Sampling = Sampling(), *, control: Control | None = None
@@ -88,7 +88,7 @@ class LocalModel:
 
     def score(self, prompts: Sequence[Said] | Said, continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
         """How likely each continuation is behind its prompt; prompts and common headers are computed once."""
-        return score(self._writer, _conversations(prompts), continuations)
+        return score(self._writer, conversations(prompts), continuations)
 
     def render(self, messages: Said, target: str | None = None) -> Rendered:
         """Ids, role spans and labels, as training and serving both use them."""
@@ -173,7 +173,8 @@ def _by_name(prompt: Prompt, given: Mapping[str, Any] | str) -> Mapping[str, Any
     return dict.fromkeys(prompt.variables, given)
 
 
-def _conversations(prompts: Sequence[Said] | Said) -> list[Messages]:
+def conversations(prompts: Sequence[Said] | Said) -> list[Messages]:
+    """Prompts as people type them, as Messages. Raises ModelError for anything else."""
     if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Message)):
         return [_conversation(prompts)]  # type: ignore[arg-type]  # one prompt instead of a list: narrowed above
     return [_conversation(p) for p in prompts]  # type: ignore[arg-type]  # as above, the other branch

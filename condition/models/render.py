@@ -14,6 +14,7 @@ A tokenizer without a chat template gets `PLAIN_TEMPLATE`:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, final
@@ -36,6 +37,9 @@ PLAIN_TEMPLATE = (
 """For base models: documented, and the same in training and serving. The answer follows with a space."""
 
 IGNORED = -100
+
+TURNS = threading.RLock()
+"""Threads take turns: a tokenizer keeps its settings between calls, and seeds use the process's random state."""
 
 
 class _Piece(NamedTuple):
@@ -71,10 +75,11 @@ class Renderer:
         """
         messages = _checked(messages)
         is_text = messages[0].role == "text"
-        ids, spans = self._text_prompt(messages) if is_text else self._chat_prompt(messages)
+        with TURNS:
+            ids, spans = self._text_prompt(messages) if is_text else self._chat_prompt(messages)
+            written = [] if target is None else self._target_ids(messages, ids, target, is_text)
         if target is None:
             return Rendered(ids=tuple(ids), spans=tuple(spans), labels=(IGNORED,) * len(ids))
-        written = self._target_ids(messages, ids, target, is_text)
         stop = self.stop_token(messages)
         end = len(ids) + len(written)
         spans += [Span("assistant", len(ids), end), Span("stop", end, end + 1)]

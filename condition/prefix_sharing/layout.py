@@ -55,6 +55,17 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Laid:
+    """A tree of tokens as one row."""
+
+    row: list[int]
+    positions: list[int]
+    places: list[list[int]]
+    """Where in the row each sequence's tokens lie."""
+    blocks: list[Block]
+
+
+@dataclass(frozen=True)
 class Packed:
     """A batch of sequences as one row, with what is to be scored in it."""
 
@@ -89,24 +100,31 @@ def pack(
             raise ValueError(
                 f"sequence {number}: scored from token {start} of {len(sequence)}; needs one before and one after"
             )
-    inputs = [list(sequence[:-1]) for sequence in sequences]
-    places: list[list[int]] = [[] for _ in inputs]
-    order = sorted(range(len(inputs)), key=inputs.__getitem__) if minimum_saving is not None else range(len(inputs))
-    roots = _grow(inputs, list(order), 0, minimum_saving)
-    row, positions = _lay(roots)
-    for root in roots:
-        _locate(root, inputs, places)
-    predictors = [p for i, start in enumerate(starts) for p in places[i][start - 1 :]]
+    laid = lay([sequence[:-1] for sequence in sequences], minimum_saving=minimum_saving)
     return Packed(
-        ids=torch.tensor([row]),
-        positions=torch.tensor([positions]),
-        blocks=[block for root in roots for block in _cut(root, [])],
-        predictors=torch.tensor(predictors),
+        ids=torch.tensor([laid.row]),
+        positions=torch.tensor([laid.positions]),
+        blocks=laid.blocks,
+        predictors=torch.tensor([p for i, start in enumerate(starts) for p in laid.places[i][start - 1 :]]),
         targets=torch.tensor([t for s, start in zip(sequences, starts, strict=True) for t in s[start:]]),
         owners=torch.tensor([i for i, start in enumerate(starts) for _ in sequences[i][start:]]),
         sequences=len(sequences),
-        saved=sum(map(len, inputs)) - len(row),
+        saved=sum(map(len, laid.places)) - len(laid.row),
     )
+
+
+def lay(sequences: Sequence[Sequence[int]], *, minimum_saving: int | None = MINIMUM_SAVING) -> Laid:
+    """The tree of all tokens of some sequences, depth first. An empty sequence has no place in it."""
+    inputs = [list(sequence) for sequence in sequences]
+    members = [i for i, tokens in enumerate(inputs) if tokens]
+    if minimum_saving is not None:
+        members.sort(key=inputs.__getitem__)
+    roots = _grow(inputs, members, 0, minimum_saving)
+    row, positions = _lay(roots)
+    places: list[list[int]] = [[] for _ in inputs]
+    for root in roots:
+        _locate(root, places)
+    return Laid(row, positions, places, [block for root in roots for block in _cut(root, [])])
 
 
 class _Grown(Node):
@@ -169,7 +187,7 @@ def _lay(roots: list[Node]) -> tuple[list[int], list[int]]:
     return row, positions
 
 
-def _locate(root: Node, inputs: list[list[int]], places: list[list[int]]) -> None:
+def _locate(root: Node, places: list[list[int]]) -> None:
     """Write down where in the row each sequence's tokens lie."""
     for node in root.walk():
         assert isinstance(node, _Grown)

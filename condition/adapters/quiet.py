@@ -1,0 +1,55 @@
+"""Other libraries' messages that tell a person nothing: only those named here, everything else is heard.
+
+Put in place by `condition.adapters`, before PEFT imports bitsandbytes, which speaks while it is imported.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+from transformers.utils import logging as transformers_logging
+
+_NOISE = {
+    # its own product in place of one that it would download: nothing to be done about, and slower only
+    "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward from kernels-community",
+    # once a layer, for what int8 products always do
+    "bitsandbytes.autograd._functions": "MatMul8bitLt: inputs will be cast",
+}
+
+
+class _Without(logging.Filter):
+    """Lets every message pass but those that begin so."""
+
+    def __init__(self, beginning: str) -> None:
+        super().__init__()
+        self.beginning = beginning
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(self.beginning)
+
+
+def hush() -> None:
+    """Leave out the messages named above. Called again, it does nothing more."""
+    for name, beginning in _NOISE.items():
+        logger = logging.getLogger(name)
+        if not any(isinstance(f, _Without) for f in logger.filters):
+            logger.addFilter(_Without(beginning))
+
+
+@contextmanager
+def no_weight_bars() -> Iterator[None]:
+    """Without transformers' bar over the tensors of a file; bars of downloads stay."""
+    shown, downloads = transformers_logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    if not shown:
+        yield
+        return
+    transformers_logging.disable_progress_bar()
+    if downloads:
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        transformers_logging.enable_progress_bar()

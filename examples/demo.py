@@ -1,0 +1,131 @@
+"""The main job in one go: load, measure, tune, measure again, save, and answer through LangChain.
+
+python examples/demo.py
+python examples/demo.py --rows 40 --question "When does the last ferry leave?"
+python examples/demo.py --quantization nf4 --data my_rows.json --output outputs/mine
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import condition as cd
+from condition.data import sample
+from condition.data.read import locate
+
+PROMPT = cd.ChatPrompt(
+    [
+        ("system", "Answer with a few words from the passage, or say: unanswerable"),
+        ("user", "{context}\n\nQuestion: {question}"),
+    ]
+)
+
+
+def main() -> None:
+    options = parsed()
+    began = time.perf_counter()
+    train, validation = rows(options.data, options.rows)
+    quantization = {
+        "nf4": cd.Quantization(kind="nf4"),
+        "fp4": cd.Quantization(kind="fp4"),
+        "int8": cd.Quantization(bits=8),
+    }
+
+    print("1. loading the model", flush=True)
+    base = cd.load(options.model, quantization=quantization.get(options.quantization))
+    task = cd.tasks.squad_v2(validation)
+    print(f"   {base.name} on {base.device}, {len(train)} rows to train on, {len(validation)} to measure on")
+
+    print("2. measuring it as it is", flush=True)
+    before = cd.evaluate((base, PROMPT), task)
+
+    print("3. tuning a LoRA", flush=True)
+    # One folder for each kind of run: the same call after Ctrl-C goes on, another call does not collide.
+    run = "-".join(
+        str(part).replace("/", "_") for part in ("run", options.model, options.quantization, options.data, options.rows)
+    )
+    output = Path(options.output)
+    settings = cd.Settings(
+        epochs=options.epochs, learning_rate=5e-4, packing=True, output=str(output / run), save_every=25, log_every=5
+    )
+    tuned = cd.SFTTrainer(adapter=cd.LoRA(rank=16), settings=settings).fit(base, train, prompt=PROMPT)
+
+    print("4. measuring it again", flush=True)
+    after = cd.evaluate(tuned, task)
+    print(table(before, after))
+
+    print("5. saving it")
+    tuned.save_pretrained(output / "adapter")
+    tuned.history.plot(output / "loss.png")
+    print(f"   adapter and contract in {output / 'adapter'}, loss curve in {output / 'loss.png'}")
+
+    print("6. loading it through LangChain and asking", flush=True)
+    llm = cd.ChatCondition(str(output / "adapter"), max_tokens=32)
+    passage, question = asked(validation, options.question)
+    answer = (tuned.prompt.to_langchain() | llm).invoke({"context": passage, "question": question})
+    print(f"\n{passage}\n\nQ: {question}\nA: {answer.content}\n\ndone in {time.perf_counter() - began:.0f} seconds")
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--model", help="a hub id, a folder or a .gguf file; the embedded SmolLM2-135M-Instruct by default"
+    )
+    parser.add_argument("--quantization", choices=["nf4", "fp4", "int8"], help="load the base in 4 or 8 bits")
+    parser.add_argument("--data", help="rows in SQuAD v2 form; those that the project ships by default")
+    parser.add_argument(
+        "--rows", type=int, help="use only so many rows to train on, and a quarter of that to measure on"
+    )
+    parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--output", default="outputs/demo")
+    parser.add_argument("--question", help="asked about the measured passage that shares most words with it")
+    return parser.parse_args()
+
+
+def rows(data: str | None, limit: int | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows to train and to measure on. Own data is parted by passage, every fifth one to measure on."""
+    if data is None:
+        train, validation = sample("train"), sample("validation")
+    else:
+        found = [dict(located.row) for located in locate(data)]
+        passages = {text: i for i, text in enumerate(dict.fromkeys(row["context"] for row in found))}
+        train = [row for row in found if passages[row["context"]] % 5 != 4]
+        validation = [row for row in found if passages[row["context"]] % 5 == 4]
+    if limit is None:
+        return train, validation
+    return train[:limit], validation[: max(8, limit // 4)]
+
+
+def asked(validation: list[dict[str, Any]], question: str | None) -> tuple[str, str]:
+    """The question with the passage that fits it best."""
+    if question is None:
+        first = next(row for row in validation if row["answers"]["text"])
+        return first["context"], first["question"]
+    words = set(question.lower().split())
+    best = max(validation, key=lambda row: len(words & set(row["context"].lower().split())))
+    return best["context"], question
+
+
+def table(before: Any, after: Any) -> str:
+    """Both results side by side, in percent with 95 % intervals."""
+    names = {
+        "exact": "exact match",
+        "f1": "F1",
+        "f1_answerable": "F1, answerable rows",
+        "f1_unanswerable": "F1, unanswerable rows",
+        "constant_f1": f"F1 of always saying {after.constant!r}",
+    }
+    lines = [f"\n   {'':38}{'before':24}after"]
+    lines += [
+        f"   {label:38}{before.metrics[name]!s:24}{after.metrics[name]!s}"
+        for name, label in names.items()
+        if name in after.metrics
+    ]
+    return "\n".join([*lines, f"   {len(after.rows)} rows, in percent, with 95 % intervals\n"])
+
+
+if __name__ == "__main__":
+    main()
