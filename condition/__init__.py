@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from condition.evaluation import tasks as tasks
     from condition.evaluation.evaluate import evaluate as evaluate
     from condition.integrations.langchain import ChatCondition as ChatCondition
-    from condition.integrations.langchain import as_model as as_model
     from condition.models.explain import explain as explain
     from condition.models.load import load as load
     from condition.models.local import LocalModel as LocalModel
     from condition.models.quantize import Quantization as Quantization
+    from condition.models.remote import as_model as as_model
     from condition.prompts.template import ChatPrompt as ChatPrompt
     from condition.prompts.template import TextPrompt as TextPrompt
     from condition.prompts.template import as_prompt as as_prompt
@@ -66,11 +66,12 @@ _HOMES = {
         "SharingWarning",
     ),
     "condition.evaluation.evaluate": ("evaluate",),
-    "condition.integrations.langchain": ("ChatCondition", "as_model"),
+    "condition.integrations.langchain": ("ChatCondition",),
     "condition.models.explain": ("explain",),
     "condition.models.load": ("load",),
     "condition.models.local": ("LocalModel",),
     "condition.models.quantize": ("Quantization",),
+    "condition.models.remote": ("as_model",),
     "condition.prompts.template": ("ChatPrompt", "TextPrompt", "as_prompt"),
     "condition.training.settings": ("Settings",),
     "condition.training.sft": ("SFTTrainer",),

@@ -60,6 +60,9 @@ class Interrupted(KeyboardInterrupt):
         self.finished = finished
         self.total = total
 
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[dict[int, Any], int]]:
+        return Interrupted, (self.finished, self.total)
+
 
 class SharingWarning(UserWarning):
     """Prefix sharing is off for a network, and why; results are the same, slower."""

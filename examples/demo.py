@@ -65,7 +65,7 @@ def main() -> None:
     print("6. loading it through LangChain and asking", flush=True)
     llm = cd.ChatCondition(str(output / "adapter"), max_tokens=32)
     passage, question = asked(validation, options.question)
-    answer = (tuned.prompt.to_langchain() | llm).invoke({"context": passage, "question": question})
+    answer = (llm.prompt | llm).invoke({"context": passage, "question": question})
     print(f"\n{passage}\n\nQ: {question}\nA: {answer.content}\n\ndone in {time.perf_counter() - began:.0f} seconds")
 
 

@@ -17,7 +17,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from condition.models.local import LocalModel
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILIES = ("llama", "gpt2", "qwen2", "gpt_neox")
@@ -39,11 +41,17 @@ class Tiny(Protocol):
     def __call__(self, family: str, **changes: Any) -> PreTrainedModel: ...
 
 
+class TinyModel(Protocol):
+    """Builds a model of a tiny random network and the tiny tokenizer; keywords change its configuration."""
+
+    def __call__(self, family: str = "llama", **changes: Any) -> LocalModel: ...
+
+
 @cache
 def _threads() -> None:
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +60,49 @@ def tiny() -> Tiny:
     return _tiny
 
 
+@pytest.fixture
+def tiny_tokenizer() -> PreTrainedTokenizerBase:
+    """A byte-level tokenizer of 512 tokens with a ChatML template; a new one each time."""
+    return _tiny_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> TinyModel:
+    """`tiny_model("llama")`: a LocalModel in milliseconds, of kind `memory`; it writes noise."""
+
+    def build(family: str = "llama", **changes: Any) -> LocalModel:
+        from condition.models.contract import Source, memory_fingerprint
+        from condition.models.local import LocalModel
+
+        network = _tiny(family, **changes)
+        source = Source(kind="memory", name=f"tiny {family}", fingerprint=memory_fingerprint(network))
+        return LocalModel(network, _tiny_tokenizer(), source=source)
+
+    return build
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path) -> Path:
+    """A folder with a tiny Llama and its tokenizer, as `save_pretrained` of transformers writes it."""
+    folder = tmp_path / "tiny-llama"
+    _tiny("llama").save_pretrained(folder)
+    _tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session", params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     """Each family of networks in turn."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def embedded() -> LocalModel:
+    """The embedded model, loaded once. Tests leave it as it is."""
+    from condition.models.load import load
+
+    _threads()
+    return load()
 
 
 @pytest.fixture(scope="session")
@@ -89,3 +136,43 @@ def _tiny(family: str, **changes: Any) -> PreTrainedModel:
         torch.manual_seed(0)
         network: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return network.eval()
+
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+_WORDS = """Answer from the passage. When was the bridge first built? The bridge at Orla was built of oak in 1784.
+What is the colour of the sky, the grass and the sea? It is blue, green and grey. Who wrote the letter to the mayor?"""
+
+
+@cache
+def _tiny_tokenizer_json() -> str:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=["<pad>", "<|im_start|>", "<|im_end|>"],  # ids 0, 1 and 2, as in the tiny networks
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([_WORDS] * 4, trainer)
+    return str(tokenizer.to_str())
+
+
+def _tiny_tokenizer() -> PreTrainedTokenizerBase:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_tiny_tokenizer_json()),
+        pad_token="<pad>",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        chat_template=CHATML,
+        clean_up_tokenization_spaces=False,
+    )

@@ -10,12 +10,14 @@ On a quantized base it is QLoRA (Dettmers et al. 2023, arXiv 2305.14314): nothin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Literal
 
 from peft import LoraConfig
 from pydantic import Field
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from condition.adapters.attach import freeze, shared_copy
 from condition.errors import SettingsError
@@ -52,6 +54,7 @@ class LoRA(Options):
             target_modules=targets,
             use_rslora=self.rank_stabilised,
             use_dora=self.weight_decomposed,
+            fan_in_fan_out=any(isinstance(module, Conv1D) for module in network.modules()),  # GPT-2 keeps W transposed
             task_type="CAUSAL_LM",
         )
         try:
@@ -66,8 +69,13 @@ class LoRA(Options):
 def save_lora(network: PreTrainedModel, folder: Path, base: str) -> None:
     """Write a plain PEFT adapter folder: adapter_config.json and adapter_model.safetensors."""
     (config,) = network.peft_config.values()
-    config.base_model_name_or_path = base
+    config.base_model_name_or_path = None  # PEFT would ask the hub whether the base's vocabulary has changed
     network.save_pretrained(folder)
+    told = copy(config)
+    told.base_model_name_or_path, told.inference_mode = base, True
+    if isinstance(config.target_modules, set):
+        told.target_modules = sorted(config.target_modules)  # a set has no order: the same model, the same file
+    told.save_pretrained(folder)
 
 
 def load_lora(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -76,3 +84,18 @@ def load_lora(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
     freeze(twin)
     twin.load_adapter(str(folder), is_trainable=True)
     return twin
+
+
+def lora_of(network: PreTrainedModel) -> LoRA | None:
+    """The adapter that a network has, read from its layers; none where it has none."""
+    for config in getattr(network, "peft_config", {}).values():
+        targets = config.target_modules
+        return LoRA(
+            rank=config.r,
+            alpha=config.lora_alpha,
+            dropout=config.lora_dropout,
+            targets=targets if isinstance(targets, str) else sorted(targets),
+            rank_stabilised=config.use_rslora,
+            weight_decomposed=config.use_dora,
+        )
+    return None

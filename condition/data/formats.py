@@ -38,12 +38,12 @@ def squad_paragraphs(data: Any, where: str) -> Iterator[dict[str, Any]]:
 
 
 def squad_answers(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """The gold answers of a row; empty where it has none."""
+    """The gold answers of a row; empty where it has none. A gold answer of white space is none."""
     answers = row["answers"]
     texts = answers.get("text") if isinstance(answers, Mapping) else answers
     if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
         raise DataError(f"{where}: 'answers' should be {{'text': [...], 'answer_start': [...]}}, got {answers!r:.80}")
-    return tuple(texts)
+    return tuple(text for text in texts if text.strip())
 
 
 def squad_example(row: Mapping[str, Any], where: str) -> Example:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,9 @@ from condition.errors import DataError
 from condition.types import Example
 
 Row = Mapping[str, Any]
+
+LONGEST_CELL = 1 << 30
+"""Characters in a cell of a CSV file; Python's own limit would refuse a long passage."""
 
 
 class Located(NamedTuple):
@@ -35,7 +40,7 @@ def read(source: object, *, target: str = "target", inputs: Iterable[str] | None
     `target` names the column that should be written, `inputs` those that the prompt may use (all others by default).
     Raises DataError for a missing file or column, a wrong type or an empty target, with file and line.
     """
-    wanted = None if inputs is None else tuple(inputs)
+    wanted = (inputs,) if isinstance(inputs, str) else None if inputs is None else tuple(inputs)
     return [_example(located, target, wanted) for located in locate(source)]
 
 
@@ -63,16 +68,32 @@ def _example(located: Located, target: str, inputs: tuple[str, ...] | None) -> E
         example: Example = row["__example__"]
         _checked_target(example.target, where)
         return example
+    _check_texts(row, where)
     if target not in row and is_squad(row):
-        return squad_example(row, where)
-    names = inputs or tuple(name for name in row if name not in (target, "id", "rationale"))
-    for name in (target, *names):
-        if name not in row:
-            raise DataError(f"{where}: no column {name!r}; it has {', '.join(map(repr, row)) or 'none'}")
-    text = _checked_target(row[target], where)
+        example = squad_example(row, where)
+        return example if inputs is None else example.model_copy(update={"inputs": _taken(row, inputs, where)})
+    names = tuple(name for name in row if name not in (target, "id", "rationale")) if inputs is None else inputs
+    chosen = _taken(row, names, where)
+    text = _checked_target(_taken(row, (target,), where)[target], where)
     identity = str(row["id"]) if row.get("id") is not None else where
     rationale = row.get("rationale")
-    return Example({n: row[n] for n in names}, text, None if rationale is None else str(rationale), identity)
+    return Example(chosen, text, None if rationale is None else str(rationale), identity)
+
+
+def _taken(row: Row, names: tuple[str, ...], where: str) -> dict[str, Any]:
+    for name in names:
+        if name not in row:
+            raise DataError(f"{where}: no column {name!r}; it has {', '.join(map(repr, row)) or 'none'}")
+    return {name: row[name] for name in names}
+
+
+def _check_texts(row: Row, where: str) -> None:
+    for name, value in row.items():
+        try:
+            if isinstance(value, str):
+                value.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{where}: {name!r} holds half a character, which no tokenizer reads: {error}") from error
 
 
 def _checked_target(value: object, where: str) -> str:
@@ -86,20 +107,30 @@ def _checked_target(value: object, where: str) -> str:
 
 
 def _rows_of_file(path: Path) -> Iterator[Located]:
-    readers = {".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    texts = {".json": _json, ".jsonl": _jsonl, ".csv": _csv}
+    readers = {**texts, ".parquet": _parquet, **{f"{ending}.gz": reader for ending, reader in texts.items()}}
+    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if suffix.lower() not in readers:
         raise DataError(f"{path}: can't read {suffix or 'a file without an ending'}; use one of {', '.join(readers)}")
     try:
-        yield from readers[suffix.lower()](path)
+        number = -1
+        for number, located in enumerate(readers[suffix.lower()](path)):  # noqa: B007 - counted for the check below
+            yield located
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: a damaged gzip file ({error}); copy it again") from error
+    if number < 0:
+        raise DataError(f"{path}: no rows")
 
 
 def _open(path: Path) -> Any:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8", newline="")
+    # utf-8-sig: spreadsheets begin their files with a byte order mark, which is no part of the first column's name
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _jsonl(path: Path) -> Iterator[Located]:
@@ -127,9 +158,12 @@ def _nested(content: Mapping[str, Any], where: str) -> Iterator[Located]:
 
 
 def _csv(path: Path) -> Iterator[Located]:
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
     with _open(path) as lines:
         reader = csv.DictReader(lines, strict=True)
         try:
+            if twice := [name for name, times in Counter(reader.fieldnames or ()).items() if times > 1]:
+                raise DataError(f"{path}: the column {twice[0]!r} is there twice")
             for row in reader:
                 if None in row or None in row.values():
                     raise DataError(
@@ -137,20 +171,25 @@ def _csv(path: Path) -> Iterator[Located]:
                     )
                 yield Located(row, f"{path}:{reader.line_num}")
         except csv.Error as error:
-            raise DataError(f"{path}:{reader.line_num}: {error}") from error
+            raise DataError(f"{path}:{reader.reader.line_num}: {error}") from error
 
 
 def _parquet(path: Path) -> Iterator[Located]:
-    import pyarrow.parquet as parquet  # noqa: PLC0415 - 0.3 s that only Parquet files need
+    import pyarrow  # noqa: PLC0415 - 0.3 s that only Parquet files need
+    import pyarrow.parquet as parquet  # noqa: PLC0415
 
-    for number, row in enumerate(parquet.read_table(path).to_pylist()):
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(f"{path}: not a Parquet file: {error}") from error
+    for number, row in enumerate(rows):
         yield Located(row, f"{path}: row {number}")
 
 
 def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits and deep nesting included
         raise DataError(f"{where}: not JSON: {error}") from error
 
 

@@ -1,23 +1,27 @@
 """A short text whose numbers a saved model must give again.
 
-Two numbers a token or layer: the log-probability of each token, and how much each layer changes the hidden state. The
-second is local: weights that are wrong in one layer show there even when the text's probabilities barely move.
-How far each may drift follows from the precisions: rounding to bf16 or four bits is no alarm, other weights are.
+Two kinds of numbers: the log-probability of each token, and the gain of each layer (linear layer, norm, embedding,
+factor of an adapter): how much longer its output is than its input. A gain is local: a layer whose weights are wrong
+shows there even where the text's probabilities barely move, and rounding, also to four bits, hardly changes it.
+
+    saved   gain |W x| / |x|  = 1.31          loaded in NF4 = 1.29: rounding      loaded with 3 W = 3.93: other weights
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from condition.errors import ContractError, PromptError
 from condition.models.render import Renderer
 from condition.types import Message, Value
 
-_PASSAGE = "The bridge at Orla was built of oak in 1784 and rebuilt in stone."
 _MESSAGES = (
     Message("system", "Answer from the passage."),
     Message(
@@ -26,10 +30,13 @@ _MESSAGES = (
 )
 _ANSWER = "It was first built in 1784, of oak."
 
-TOKEN_DRIFT = {"float32": 2e-3, "bfloat16": 0.25, "float16": 0.1, "int8": 0.3, "nf4": 0.8, "fp4": 1.2}
+# Measured on SmolLM2-135M-Instruct with a LoRA of rank 16 trained for 24 steps, fp32 against: bf16 0.056 nats and 0.011,
+# fp16 0.006 and 0.001, int8 0.19 and 0.08, NF4 0.50 and 0.19, FP4 0.73 and 0.45 (NF4 against FP4 0.92 and 0.52).
+# A three-fold MLP layer, attention projection, norm or factor of the LoRA: 1.03 to 1.17 in any of these precisions.
+TOKEN_DRIFT = {"float32": 2e-3, "bfloat16": 0.2, "float16": 0.03, "int8": 0.6, "nf4": 1.2, "fp4": 1.8}
 """Mean absolute difference of a token's log-probability (nats) that a precision may cause."""
-LAYER_DRIFT = {"float32": 1e-3, "bfloat16": 0.05, "float16": 0.02, "int8": 0.10, "nf4": 0.30, "fp4": 0.40}
-"""Relative difference of one layer's change that a precision may cause."""
+GAIN_DRIFT = {"float32": 5e-3, "bfloat16": 0.05, "float16": 0.02, "int8": 0.2, "nf4": 0.4, "fp4": 0.65}
+"""Natural log of the ratio of a layer's gains that a precision may cause; three-fold weights give log 3 = 1.1."""
 
 
 class Canary(Value):
@@ -38,16 +45,16 @@ class Canary(Value):
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     """Of every token after the first, natural log."""
-    layers: tuple[float, ...]
-    """Mean size of each layer's change to the hidden state, relative to the state."""
+    gains: Mapping[str, float]
+    """Of each layer, by name: mean ratio of the lengths of its output and input vectors."""
     precision: str
 
 
 def sing(network: PreTrainedModel, renderer: Renderer, precision: str) -> Canary:
     """The canary of a network as it is now."""
     ids = _ids(renderer)
-    logprobs, layers = _numbers(network, ids)
-    return Canary(ids=ids, logprobs=tuple(logprobs.tolist()), layers=tuple(layers.tolist()), precision=precision)
+    logprobs, gains = numbers(network, ids)
+    return Canary(ids=ids, logprobs=tuple(logprobs.tolist()), gains=gains, precision=precision)
 
 
 def listen(canary: Canary, network: PreTrainedModel, renderer: Renderer, precision: str) -> None:
@@ -57,19 +64,42 @@ def listen(canary: Canary, network: PreTrainedModel, renderer: Renderer, precisi
             "the tokenizer or its chat template renders the canary differently than when the model was saved; "
             "use the saved one"
         )
-    logprobs, layers = _numbers(network, canary.ids)
+    logprobs, gains = numbers(network, canary.ids)
     token_drift = float((logprobs - torch.tensor(canary.logprobs)).abs().mean())
-    layer_drift = (layers / torch.tensor(canary.layers) - 1).abs()
-    allowed_token = max(TOKEN_DRIFT[canary.precision], TOKEN_DRIFT[precision])
-    allowed_layer = max(LAYER_DRIFT[canary.precision], LAYER_DRIFT[precision])
-    if token_drift > allowed_token or not bool((layer_drift <= allowed_layer).all()):
-        worst = int(layer_drift.argmax())
+    layer, gain_drift = worst_gain(canary.gains, gains)
+    allowed_token, allowed_gain = (_allowed(table, canary.precision, precision) for table in (TOKEN_DRIFT, GAIN_DRIFT))
+    if not (token_drift <= allowed_token and gain_drift <= allowed_gain):  # so that NaN is an alarm too
         raise ContractError(
-            f"the canary does not reproduce: its log-probabilities drift by {token_drift:.3g} nats a token (allowed "
-            f"{allowed_token:g} from {canary.precision} to {precision}), layer {worst} by "
-            f"{float(layer_drift[worst]):.1%} (allowed {allowed_layer:.1%}). "
+            f"the canary does not reproduce: from {canary.precision} to {precision} its log-probabilities drift by "
+            f"{token_drift:.3g} nats a token (allowed {allowed_token:.3g}), and {layer} makes its input "
+            f"{_times(gain_drift)} as long, or as short, as it did (allowed {_times(allowed_gain)}). "
             f"The weights are not those that were saved; check base and adapter"
         )
+
+
+def worst_gain(expected: Mapping[str, float], found: Mapping[str, float]) -> tuple[str, float]:
+    """The layer whose gain differs most, and the natural log of the ratio. Layers of other names differ infinitely."""
+    if missing := sorted(expected.keys() - found.keys()):
+        return missing[0], math.inf
+    drifts = {name: _log_ratio(expected[name], found[name]) for name in expected}
+    worst = max(drifts, key=lambda name: drifts[name] if drifts[name] == drifts[name] else math.inf, default="no layer")
+    return worst, drifts.get(worst, 0.0)
+
+
+def _log_ratio(one: float, other: float) -> float:
+    if one == other:
+        return 0.0  # zero to zero: the B of a LoRA that was never trained
+    return abs(math.log(other / one)) if one > 0 and other > 0 else math.inf
+
+
+def _allowed(table: Mapping[str, float], saved: str, loaded: str) -> float:
+    """Two roundings are errors of their own: their squares add up. Unknown precisions count as the coarsest."""
+    coarsest = max(table.values())
+    return math.hypot(table.get(saved, coarsest), table.get(loaded, coarsest))
+
+
+def _times(log_ratio: float) -> str:
+    return f"{math.exp(min(log_ratio, 99.0)):.3g} times"
 
 
 def _ids(renderer: Renderer) -> tuple[int, ...]:
@@ -81,11 +111,48 @@ def _ids(renderer: Renderer) -> tuple[int, ...]:
 
 
 @torch.inference_mode()
-def _numbers(network: PreTrainedModel, ids: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Log-probabilities `[tokens - 1]` and relative layer changes `[layers]`, fp32 on the CPU."""
+def numbers(network: PreTrainedModel, ids: tuple[int, ...]) -> tuple[Tensor, dict[str, float]]:
+    """Log-probabilities `[tokens - 1]` in fp32 on the CPU, and the gain of each layer."""
     row = torch.tensor([ids], device=network.device)
-    output = network(input_ids=row, use_cache=False, output_hidden_states=True)
-    values = output.logits[0, :-1].float().log_softmax(-1).gather(1, row[0, 1:, None])[:, 0]
-    states = [state[0, 1:].float() for state in output.hidden_states]  # the first token's state is an outlier
-    changes = [((b - a).norm(dim=-1) / (a.norm(dim=-1) + 1e-9)).mean() for a, b in pairwise(states)]
-    return values.cpu(), torch.stack(changes).cpu()
+    with _measured(network) as gains:
+        logits = network(input_ids=row, use_cache=False).logits
+    values = logits[0, :-1].float().log_softmax(-1).gather(1, row[0, 1:, None])[:, 0]
+    return values.cpu(), gains
+
+
+@contextmanager
+def _measured(network: nn.Module) -> Iterator[dict[str, float]]:
+    """Gains of all modules that hold weights of their own, filled in by the next forward pass."""
+    gains: dict[str, float] = {}
+    hooks = [
+        module.register_forward_hook(_meter(name, gains))
+        for name, module in network.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+    ]
+    try:
+        yield gains
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _meter(name: str, gains: dict[str, float]) -> Callable[[nn.Module, Any, Any], None]:
+    def measure(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
+            gains[name] = _gain(inputs[0], output, is_linear=_is_linear(module))
+
+    return measure
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """True for a product with a matrix, of torch, bitsandbytes or GPT-2, whose output grows with its input."""
+    return not isinstance(module, nn.Embedding) and any(p.ndim == 2 for p in module.parameters(recurse=False))
+
+
+def _gain(given: Tensor, output: Tensor, *, is_linear: bool) -> float:
+    """Mean length of a token's output; for a product, relative to its input's."""
+    lengths = output.flatten(0, -2).float().norm(dim=-1)
+    if is_linear:
+        lengths = lengths / given.flatten(0, -2).float().norm(dim=-1).clamp_min(1e-12)
+    # the first token's state is an outlier in many networks
+    return float(lengths[1:].mean()) if len(lengths) > 1 else float(lengths.mean())

@@ -25,7 +25,7 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 from condition.errors import Interrupted, ModelError
-from condition.models.render import Renderer
+from condition.models.render import TURNS, Renderer
 from condition.prefix_sharing.prefill import prefill
 from condition.prefix_sharing.probe import shareable
 from condition.protocols import Control
@@ -63,9 +63,9 @@ def generate(
     read = [_read(writer, i, messages) for i, messages in enumerate(prompts)]
     finished: dict[int, list[Completion]] = {}
     rows = tqdm(total=len(read), desc="generate", unit="prompt", delay=3, leave=False)
-    with rows, _seeded(sampling.seed):
+    with rows, TURNS, _seeded(sampling.seed):
         try:
-            for batch in _batches(read, sampling):
+            for batch in _batches(read, sampling, writer.context):
                 for prompt, completions in zip(batch, _write(writer, batch, sampling, control), strict=True):
                     finished[prompt.place] = completions
                 rows.update(len(batch))
@@ -99,7 +99,7 @@ def _read(writer: Writer, index: int, messages: Messages) -> _Prompt:
     return _Prompt(index, ids, stop_tokens(writer.renderer, messages), messages[0].role == "text")
 
 
-def _batches(prompts: list[_Prompt], sampling: Sampling) -> Iterator[list[_Prompt]]:
+def _batches(prompts: list[_Prompt], sampling: Sampling, context: int) -> Iterator[list[_Prompt]]:
     """Prompts of like length and kind, longest first, so that too little memory shows at once.
 
     Among those of like length, prompts that begin alike lie together: their beginning is computed once.
@@ -107,9 +107,10 @@ def _batches(prompts: list[_Prompt], sampling: Sampling) -> Iterator[list[_Promp
     batch: list[_Prompt] = []
     for prompt in sorted(prompts, key=lambda p: (p.is_text, -(len(p.ids) // 64), p.ids)):
         rows = (len(batch) + 1) * sampling.n
-        too_many = rows > BATCH_ROWS or (
-            batch and rows * (max(len(p.ids) for p in batch) + sampling.max_tokens) > BATCH_TOKENS
-        )
+        lengths = {len(p.ids) for p in (*batch, prompt)}
+        too_many = rows > BATCH_ROWS or rows * (max(lengths) + sampling.max_tokens) > BATCH_TOKENS
+        # Beside a prompt that nearly fills the context, a shorter one would be cut off early.
+        too_many |= len(lengths) > 1 and max(lengths) + sampling.max_tokens > context
         if batch and (too_many or batch[0].is_text != prompt.is_text):
             yield batch
             batch = []
@@ -200,7 +201,7 @@ def _completion(
     finish = "stop" if stopped or ended is not None else "length"
     if writer.renderer.plain and not prompt.is_text:
         text = text.removeprefix(" ")
-    said = len(own) + (ended is not None)
+    said = len(own) + (ended is not None and not stopped)  # behind a stop text there is only padding
     usage = Usage(
         input_tokens=len(prompt.ids),
         output_tokens=said,
@@ -217,11 +218,14 @@ def cut(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stops: Sequence[
     found = [place for stop in stops if (place := text.find(stop)) >= 0]
     if not found:
         return text, len(ids), False
-    place = min(found)
+    head = text[: min(found)]
+    # Not by length alone: the first byte of a character decodes to one character too.
     kept = next(
-        n for n in range(len(ids) + 1) if len(str(tokenizer.decode(list(ids[:n]), skip_special_tokens=True))) >= place
+        n
+        for n in range(len(ids) + 1)
+        if str(tokenizer.decode(list(ids[:n]), skip_special_tokens=True)).startswith(head)
     )
-    return text[:place], kept, True
+    return head, kept, True
 
 
 class _Recorder(LogitsProcessor):

@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.adapters.lora import load_lora
+from condition.adapters.quiet import no_weight_bars
 from condition.errors import ContractError, ModelError
 from condition.models.canary import listen
 from condition.models.contract import (
@@ -37,7 +38,7 @@ from condition.models.device import resolve_device, resolve_dtype
 from condition.models.embedded import NAME, converted, embedded_file
 from condition.models.history import History
 from condition.models.local import LocalModel
-from condition.models.quantize import Quantization
+from condition.models.quantize import Quantization, differentiable
 from condition.models.render import Renderer
 from condition.models.save import precision
 from condition.prompts.template import prompt_from_json
@@ -168,9 +169,10 @@ def _read(
     weights: dict[str, Any] = {"dtype": resolve_dtype(dtype, device), "use_safetensors": True}
     if quantization is not None:
         weights |= {"quantization_config": quantization.config(device), "device_map": {"": device}}
-    with _readable(folder):
+    with _readable(folder), no_weight_bars():
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         network = AutoModelForCausalLM.from_pretrained(folder, **options, **weights)
+    differentiable(network)
     return network if quantization is not None else cast(Any, network).to(device), tokenizer
 
 
@@ -250,7 +252,7 @@ def _base_of(
 
 
 def _adapted(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    with _readable(str(folder)):
+    with _readable(str(folder)), no_weight_bars():
         return load_lora(network, folder)
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from pydantic import model_validator
+from torch import nn
 from transformers import BitsAndBytesConfig
 
 from condition.errors import SettingsError
@@ -63,3 +64,14 @@ class Quantization(Options):
             bnb_4bit_use_double_quant=self.double,
             bnb_4bit_compute_dtype=self.torch_dtype(device),
         )
+
+
+def differentiable(network: nn.Module) -> None:
+    """Keep 4-bit weights in the layout that has a backward pass.
+
+    On processors with AVX512-BF16 bitsandbytes lays them anew at the first forward pass without gradients. That product
+    rounds the scales to bf16 and gives no gradient, so an adapter trained afterwards would learn from half a network.
+    """
+    for module in network.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

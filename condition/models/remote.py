@@ -2,6 +2,8 @@
 
     judge = as_model(ChatOpenAI(model="gpt-4.1-mini"))
     judge.generate("Is the sky blue?")[0][0].text
+
+So a model elsewhere can judge, draft or be measured wherever one of this machine can.
 """
 
 from __future__ import annotations
@@ -66,8 +68,8 @@ class LangChainModel:
     def name(self) -> str:
         """What LangChain's traces call it."""
         inner = self.runnable.bound if isinstance(self.runnable, RunnableBinding) else self.runnable
-        describe = getattr(inner, "_get_ls_params", dict)
-        return str(describe().get("ls_model_name") or type(inner).__name__)
+        told = inner._get_ls_params() if isinstance(inner, BaseLanguageModel) else {}
+        return str(told.get("ls_model_name") or type(inner).__name__)
 
     def __repr__(self) -> str:
         return f"LangChainModel({self.name!r})"
@@ -113,7 +115,7 @@ def _to_langchain(message: Message) -> BaseMessage:
     if message.role == "tool":
         return ToolMessage(message.content, tool_call_id="")
     if message.role == "text":
-        return ChatMessage(message.content, role="text")
+        return ChatMessage(content=message.content, role="text")
     kinds: dict[str, type[BaseMessage]] = {"system": SystemMessage, "assistant": AIMessage, "user": HumanMessage}
     return kinds[message.role](message.content)
 
@@ -129,7 +131,9 @@ def _completion(written: BaseMessage | str, stops: tuple[str, ...], seconds: flo
     text = written if isinstance(written, str) else str(written.text)
     ended = min((place for stop in stops if (place := text.find(stop)) >= 0), default=None)  # some models ignore stops
     metadata = {} if isinstance(written, str) else written.response_metadata
-    reason = next((str(metadata[key]) for key in ("finish_reason", "stop_reason", "done_reason") if metadata.get(key)), "")
+    reason = next(
+        (str(metadata[key]) for key in ("finish_reason", "stop_reason", "done_reason") if metadata.get(key)), ""
+    )
     cut_off = ended is None and reason.lower() in _TOO_LONG
     return Completion(text[:ended], finish_reason="length" if cut_off else "stop", usage=_usage(written, seconds))
 

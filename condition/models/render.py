@@ -15,7 +15,7 @@ A tokenizer without a chat template gets `PLAIN_TEMPLATE`:
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
@@ -38,6 +38,11 @@ PLAIN_TEMPLATE = (
 
 IGNORED = -100
 
+_MARK = "qMARKx"
+"""Stands for a message's words. No end of it is also its beginning, so that it is found where it was put."""
+_ANCHORS = ("\n", ".", "x")
+"""What words are put behind to see how they are cut there; the first that does not grow together with them is used."""
+
 TURNS = threading.RLock()
 """Threads take turns: a tokenizer keeps its settings between calls, and seeds use the process's random state."""
 
@@ -55,15 +60,12 @@ class Renderer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self.chat_template: str = (
-            tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else PLAIN_TEMPLATE
-        )
+        own = tokenizer.chat_template
+        self.chat_template: str = (own.get("default") if isinstance(own, dict) else own) or PLAIN_TEMPLATE
         self.plain = self.chat_template is PLAIN_TEMPLATE
-        if isinstance(tokenizer.chat_template, dict):
-            self.chat_template, self.plain = tokenizer.chat_template.get("default", PLAIN_TEMPLATE), False
         self._adds_bos = _adds_bos(tokenizer)
         self._options: dict[str, Any] = {"add_bos": self._adds_bos} if self.plain else {}
-        self._specials = sorted({t for t in tokenizer.all_special_tokens if t}, key=len, reverse=True)
+        self._specials = _specials(tokenizer)
         self.chat_stop, self.text_stop = self._stop_of_chat(), tokenizer.eos_token_id
 
     def render(self, messages: Sequence[Message], target: str | None = None) -> Rendered:
@@ -74,6 +76,7 @@ class Renderer:
         template that does not show a message's words.
         """
         messages = _checked(messages)
+        _check_text("target", target or "")
         is_text = messages[0].role == "text"
         with TURNS:
             ids, spans = self._text_prompt(messages) if is_text else self._chat_prompt(messages)
@@ -124,7 +127,26 @@ class Renderer:
         for candidate in (pieces, [p if p.role == "template" else _Piece(p.role, p.text.strip()) for p in pieces]):
             if "".join(p.text for p in candidate) == rendered:
                 return candidate
-        return _searched(rendered, messages)
+        return self._marked(rendered, messages)
+
+    def _marked(self, rendered: str, messages: Messages) -> list[_Piece]:
+        """Pieces by putting a mark for one message at a time, for templates that rewrite words or treat turns apart."""
+        mark = _MARK
+        while mark in rendered:
+            mark += "x"
+        pieces: list[_Piece] = []
+        place = 0
+        for i, message in enumerate(messages):
+            marked = self._apply([*messages[:i], Message(message.role, mark), *messages[i + 1 :]])
+            before, _, behind = marked.partition(mark)
+            start, stop = len(before), len(rendered) - len(behind)
+            if not (place <= start <= stop and rendered[:start] == before and rendered[stop:] == behind):
+                raise PromptError(
+                    f"the chat template moves the words of a {message.role} message; spans can't be found"
+                )
+            pieces += [_Piece("template", rendered[place:start]), _Piece(message.role, rendered[start:stop])]
+            place = stop
+        return [*pieces, _Piece("template", rendered[place:])]
 
     def _apply(self, messages: Sequence[Message]) -> str:
         turns = [{"role": m.role, "content": m.content} for m in messages]
@@ -147,7 +169,7 @@ class Renderer:
         """One tokenization of the whole text, so that ids are those of the chat template's own; spans by offsets."""
         pieces = [p for p in pieces if p.text]
         text = "".join(p.text for p in pieces)
-        if any(special in p.text for p in pieces if p.role not in ("template", "text") for special in self._specials):
+        if any(special in p.text for p in pieces if p.role not in ("template", "text") for special in self._specials.values()):
             return self._encode_apart(pieces)
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         owners = _owners(pieces, encoded["offset_mapping"])
@@ -158,7 +180,8 @@ class Renderer:
         ids: list[int] = []
         spans: list[Span] = []
         for piece in pieces:
-            own = self._literal(piece.text) if piece.role != "template" else self._plain(piece.text)
+            encode = self._plain if piece.role == "template" else self._literal
+            own = _continued(piece.text, encode) if ids else encode(piece.text)
             spans.append(Span(piece.role, len(ids), len(ids) + len(own)))
             ids += own
         return ids, spans
@@ -168,7 +191,9 @@ class Renderer:
 
     def _literal(self, text: str) -> list[int]:
         ids = list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-        if set(ids) & set(self.tokenizer.all_special_ids):
+        # The token for unknown words may stand in for them, not for its own name.
+        acting = {i for i, name in self._specials.items() if name != self.tokenizer.unk_token or name in text}
+        if acting & set(ids):
             raise PromptError(
                 f"the words {text!r:.60} hold a special token and this tokenizer can't write it literally"
             )
@@ -176,10 +201,10 @@ class Renderer:
 
     def _target_ids(self, messages: Messages, prompt_ids: list[int], target: str, is_text: bool) -> list[int]:
         """The target's tokens as they follow the prompt; the prompt's own ids are never re-cut."""
-        if any(special in target for special in self._specials):
-            return self._literal(target)
-        if self.plain and not is_text and not target[:1].isspace():
+        if self.plain and not is_text and target and not target[0].isspace():
             target = " " + target  # PLAIN_TEMPLATE's "Assistant:" ends without one, so that no token holds a lone space
+        if any(special in target for special in self._specials.values()):
+            return _continued(target, self._literal)
         prompt = "".join(m.content for m in messages) if is_text else self._apply(messages)
         bare = (
             prompt_ids[1:]
@@ -187,11 +212,10 @@ class Renderer:
             else prompt_ids
         )
         joint = self._plain(prompt + target)
-        if joint[: len(bare)] == list(bare):
-            return joint[len(bare) :]
-        newline = self._plain("\n")
-        behind = self._plain("\n" + target)
-        return behind[len(newline) :] if behind[: len(newline)] == newline else self._plain(target)
+        for own in (prompt_ids, bare):  # a text prompt may write its BOS itself
+            if joint[: len(own)] == list(own):
+                return joint[len(own) :]
+        return _continued(target, self._plain)
 
     def _stop_of_chat(self) -> int | None:
         """The first token that the template writes behind an assistant's words, or the end-of-text token."""
@@ -206,9 +230,8 @@ class Renderer:
         except Exception:  # a template that refuses even this says nothing about its stop token
             return self.tokenizer.eos_token_id  # type: ignore[no-any-return]
         behind = self._plain(text.rpartition(mark)[2].strip())
-        is_special = behind and behind[0] in self.tokenizer.all_special_ids
-        added = behind and behind[0] in self.tokenizer.added_tokens_decoder
-        return behind[0] if is_special or added else self.tokenizer.eos_token_id
+        known = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
+        return behind[0] if behind and behind[0] in known else self.tokenizer.eos_token_id
 
 
 def _checked(messages: Sequence[Message]) -> Messages:
@@ -220,25 +243,29 @@ def _checked(messages: Sequence[Message]) -> Messages:
     kinds = {m.role == "text" for m in messages}
     if len(kinds) > 1:
         raise PromptError(f"messages of role 'text' can't be mixed with turns ({_roles(messages)})")
+    for message in messages:
+        _check_text(f"{message.role} message", message.content)
     return messages
+
+
+def _check_text(place: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(f"the {place} holds half a character, which no tokenizer reads: {error}") from error
 
 
 def _roles(messages: Sequence[Message]) -> str:
     return ", ".join(m.role for m in messages)
 
 
-def _searched(rendered: str, messages: Messages) -> list[_Piece]:
-    """Pieces by looking for each message's words in turn, for templates that treat turns differently."""
-    pieces: list[_Piece] = []
-    place = 0
-    for message in messages:
-        words = message.content.strip()
-        found = rendered.find(words, place)
-        if found < 0:
-            raise PromptError(f"the chat template rewrites the words of a {message.role} message; spans can't be found")
-        pieces += [_Piece("template", rendered[place:found]), _Piece(message.role, words)]
-        place = found + len(words)
-    return [*pieces, _Piece("template", rendered[place:])]
+def _continued(text: str, encode: Callable[[str], list[int]]) -> list[int]:
+    """Ids of words as they follow others: a tokenizer may begin a text with a space of its own."""
+    for anchor in _ANCHORS:
+        before, joint = encode(anchor), encode(anchor + text)
+        if joint[: len(before)] == before:
+            return joint[len(before) :]
+    return encode(text)
 
 
 def _owners(pieces: list[_Piece], offsets: Sequence[tuple[int, int]]) -> list[int]:
@@ -267,3 +294,9 @@ def _spans(roles: list[str], owners: list[int]) -> list[Span]:
 def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     bos = tokenizer.bos_token_id
     return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
+
+
+def _specials(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Tokens whose names must not act in data: those with a role of their own and those that only templates write."""
+    added = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
+    return {tokenizer.convert_tokens_to_ids(t): t for t in sorted(added.union(tokenizer.all_special_tokens)) if t}

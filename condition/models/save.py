@@ -13,6 +13,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from condition.adapters.lora import save_lora
+from condition.adapters.quiet import no_weight_bars
 from condition.errors import ModelError
 from condition.models.canary import sing
 from condition.models.contract import (
@@ -35,7 +36,7 @@ def save(model: LocalModel, folder: Path) -> None:
 
     Raises ModelError where it can't be written or holds something else.
     """
-    with replaced(folder) as half:
+    with replaced(folder) as half, no_weight_bars():
         if _is_adapted(model):
             save_lora(model.network, half, model.source.name)
         else:
@@ -111,6 +112,8 @@ def replaced(folder: Path) -> Iterator[Path]:
         half = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         yield half
         half.chmod(0o755)
+        for path in half.iterdir():
+            path.chmod(0o644)  # some writers go through temporary files that only their owner may read
         if folder.exists():
             old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-old-"))
             folder.rename(old / "was")

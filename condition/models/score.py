@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from condition.errors import Interrupted, ModelError
 from condition.models.generate import Writer
+from condition.models.render import TURNS
 from condition.prefix_sharing.logprobs import logprobs
 from condition.prefix_sharing.probe import shareable
 from condition.types import Messages, Score
@@ -41,7 +42,7 @@ def score(writer: Writer, prompts: Sequence[Messages], continuations: Sequence[S
     lines = [line for i, messages in enumerate(prompts) for line in _lines(writer, i, messages, continuations[i])]
     found: dict[tuple[int, int], Score] = {}
     scored = [line for line in lines if len(line.ids) > line.start]
-    with tqdm(total=len(scored), desc="score", unit="text", delay=3, leave=False) as progress:
+    with TURNS, tqdm(total=len(scored), desc="score", unit="text", delay=3, leave=False) as progress:
         try:
             for pack in _packs(scored):
                 _measure(writer, pack, found)

@@ -6,11 +6,11 @@ import queue
 import threading
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
-from condition.models.generate import Writer, _Prompt, _write, cut, read_prompt, stop_tokens
+from condition.models.generate import Writer, _Prompt, _seeded, _write, cut, read_prompt, stop_tokens
+from condition.models.render import TURNS
 from condition.protocols import Control
 from condition.types import Completion, Messages, Sampling
 
@@ -85,9 +85,8 @@ def _safe(writer: Writer, prompt: _Prompt, ids: list[int], stops: tuple[str, ...
 
 def _run(writer: Writer, prompt: _Prompt, sampling: Sampling, control: Control | None, tokens: _Tokens) -> None:
     try:
-        if sampling.seed is not None:
-            torch.manual_seed(sampling.seed)
-        tokens.queue.put(_write(writer, [prompt], sampling, control, tokens)[0][0])
+        with TURNS, _seeded(sampling.seed):
+            tokens.queue.put(_write(writer, [prompt], sampling, control, tokens)[0][0])
     except _Closed:
         pass
     except BaseException as error:  # handed to the reader, who raises it

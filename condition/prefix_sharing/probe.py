@@ -6,7 +6,7 @@ import warnings
 from weakref import WeakKeyDictionary
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from condition.errors import SharingWarning
 from condition.prefix_sharing.attention import NAME
@@ -20,7 +20,8 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.25, tor
 
 def shareable(network: PreTrainedModel) -> bool:
     """True where packed trees give this network's own numbers. Warns once, with the reason, where they do not."""
-    if network not in _VERDICTS:
+    # Somebody may have changed the attention since: the packed row would mean something else to it.
+    if network not in _VERDICTS or (_VERDICTS[network] and network.config._attn_implementation != NAME):
         reason = _reason_against(network)
         _VERDICTS[network] = reason is None
         if reason:
@@ -39,24 +40,40 @@ def trust(network: PreTrainedModel, like: PreTrainedModel) -> None:
 
 
 def _reason_against(network: PreTrainedModel) -> str | None:
-    kinds = set(getattr(network.config, "layer_types", None) or ())
-    if kinds - {"full_attention"}:
-        return f"it has {', '.join(sorted(kinds - {'full_attention'}))} layers"
+    if reason := _stated(network.config.get_text_config()):
+        return reason
     before = network.config._attn_implementation
     if before not in ("sdpa", NAME):
         return f"its attention is {before!r}, not 'sdpa'"
     network.set_attn_implementation(NAME)
-    training = network.training
+    if network.config._attn_implementation != NAME:
+        return "its attention can't be exchanged"
+    training = [module for module in network.modules() if module.training]
     network.eval()
     try:
         reason = _compare(network)
     except (NotImplementedError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
         reason = f"it does not run on a packed row ({type(error).__name__}: {error})"
     finally:
-        network.train(training)
+        for module in training:
+            module.training = True
     if reason:
         network.set_attn_implementation(before)
     return reason
+
+
+def _stated(config: PreTrainedConfig) -> str | None:
+    """What the configuration itself says against sharing; a short probe may not meet it."""
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if kinds - {"full_attention"}:
+        return f"it has {', '.join(sorted(kinds - {'full_attention'}))} layers"
+    if not kinds and (window := getattr(config, "sliding_window", None)):
+        return f"it has a sliding_window of {window} tokens"
+    if getattr(config, "alibi", False):
+        return "it has ALiBi positions"
+    if getattr(config, "attn_logit_softcapping", None) or getattr(config, "final_logit_softcapping", None):
+        return "it has soft caps on its logits"
+    return None
 
 
 @torch.no_grad()

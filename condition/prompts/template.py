@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast, final
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.prompts import ChatMessagePromptTemplate, ChatPromptTemplate, PromptTemplate
 from langchain_core.prompts.base import BasePromptTemplate
 from langchain_core.prompts.message import BaseMessagePromptTemplate
 from langchain_core.prompts.string import get_template_variables
@@ -73,26 +73,21 @@ class ChatPrompt(_Templated):
         parse: Parse | None = None,
         template_format: TemplateFormat = "f-string",
     ) -> None:
-        if isinstance(messages, str) or not messages:
+        if isinstance(messages, str) or not isinstance(messages, Sequence) or not messages:
             raise PromptError('a ChatPrompt takes a list of (role, template) pairs, e.g. [("user", "{question}")]')
         self.messages = tuple(_part(m) for m in messages)
-        self.template_format: TemplateFormat = template_format
+        self.template_format = _format(template_format)
         variables = frozenset(
             v for m in self.messages if not isinstance(m, Message) for v in _variables(m[1], template_format)
         )
-        self._template = ChatPromptTemplate(
-            [_literal(m) if isinstance(m, Message) else (_LANGCHAIN.get(m[0], m[0]), m[1]) for m in self.messages],
-            template_format=template_format,
-        )
+        parts = [_literal(m) if isinstance(m, Message) else _templated(m, template_format) for m in self.messages]
+        self._template = _guarded(lambda: ChatPromptTemplate(parts, template_format=template_format))
         super().__init__(variables, inputs, parse)
 
-    def format(self, **inputs: object) -> Messages:
+    def format(self, /, **inputs: object) -> Messages:
         """The messages with the values in place."""
         checked = self._checked(inputs)
-        values = {name: value if isinstance(value, str) else str(value) for name, value in checked.items()}
-        if self.template_format == "jinja2":
-            values = cast("dict[str, str]", dict(checked))
-        return from_langchain_messages(_guarded(lambda: self._template.format_messages(**values)))
+        return from_langchain_messages(_guarded(lambda: self._template.format_messages(**checked)))
 
     def to_langchain(self) -> ChatPromptTemplate:
         """The same as a LangChain template."""
@@ -125,12 +120,12 @@ class TextPrompt(_Templated):
         if not isinstance(template, str):
             raise PromptError(f"a TextPrompt takes one string, not {type(template).__name__}")
         self.template = template
-        self.template_format: TemplateFormat = template_format
+        self.template_format = _format(template_format)
         variables = frozenset(_variables(template, template_format))
         self._template = _guarded(lambda: PromptTemplate.from_template(template, template_format=template_format))
         super().__init__(variables, inputs, parse)
 
-    def format(self, **inputs: object) -> Messages:
+    def format(self, /, **inputs: object) -> Messages:
         """One message of role `text`."""
         checked = self._checked(inputs)
         return (Message("text", _guarded(lambda: self._template.format(**checked))),)
@@ -159,7 +154,7 @@ class LangChainPrompt:
     def variables(self) -> frozenset[str]:
         return frozenset(self._template.input_variables)
 
-    def format(self, **inputs: object) -> Messages:
+    def format(self, /, **inputs: object) -> Messages:
         if missing := self.variables - inputs.keys():
             raise PromptError(f"no value for {_names(missing)}; given: {_names(inputs) or 'nothing'}")
         return from_langchain_messages(_guarded(lambda: self._template.format_prompt(**inputs).to_messages()))
@@ -182,7 +177,7 @@ def as_prompt(x: object, /) -> Prompt:
         return _from_chat_template(x)
     if isinstance(x, BasePromptTemplate):
         return LangChainPrompt(x)
-    if isinstance(x, Sequence):
+    if isinstance(x, Sequence) and not isinstance(x, bytes):
         return ChatPrompt(x)
     if isinstance(x, Prompt):
         return x
@@ -194,6 +189,8 @@ def as_prompt(x: object, /) -> Prompt:
 def prompt_from_json(saved: Mapping[str, Any]) -> ChatPrompt | TextPrompt:
     """The prompt that `to_json` wrote. Raises PromptError for anything else."""
     try:
+        if saved["kind"] not in ("chat", "text"):
+            raise PromptError(f"a saved prompt can't be read: its kind is {saved['kind']!r}, not 'chat' or 'text'")
         if saved["kind"] == "text":
             return TextPrompt(saved["template"], template_format=saved["format"])
         parts = [
@@ -227,12 +224,11 @@ def _from_chat_template(template: ChatPromptTemplate) -> Prompt:
 
 
 def _role(message: BaseMessage) -> Role:
-    role: Any = getattr(message, "role", None)
-    if role in ("user", "assistant", "system", "tool", "text"):
-        return cast(Role, role)
-    if message.type not in _ROLES:
-        raise PromptError(f"a LangChain message of type {message.type!r} has no role here")
-    return _ROLES[message.type]
+    name = getattr(message, "role", message.type)
+    role = _ROLES.get(name, name)
+    if role not in ("user", "assistant", "system", "tool", "text"):
+        raise PromptError(f"a LangChain message of type {message.type!r} by {name!r} has no role here")
+    return cast(Role, role)
 
 
 def _text(message: BaseMessage) -> str:
@@ -255,15 +251,29 @@ def _part(message: object) -> tuple[Role, str] | Message:
     raise PromptError(f"a message is a (role, template) pair or a Message, not {message!r}")
 
 
+def _templated(part: tuple[Role, str], template_format: TemplateFormat) -> Any:
+    role, template = part
+    if role in ("tool", "text"):  # LangChain has no pairs for these
+        return _guarded(
+            lambda: ChatMessagePromptTemplate.from_template(template, template_format=template_format, role=role)
+        )
+    return _LANGCHAIN.get(role, role), template
+
+
 def _literal(message: Message) -> BaseMessage:
     if message.role == "tool":
         return ToolMessage(message.content, tool_call_id="")
+    if message.role == "text":
+        return ChatMessage(message.content, role="text")
     kinds: dict[str, type[BaseMessage]] = {"system": SystemMessage, "assistant": AIMessage, "user": HumanMessage}
-    return kinds.get(message.role, HumanMessage)(message.content)
+    return kinds[message.role](message.content)
 
 
 def _variables(template: str, template_format: TemplateFormat) -> list[str]:
-    return _guarded(lambda: get_template_variables(template, template_format))
+    names = _guarded(lambda: get_template_variables(template, template_format))
+    if "" in names:
+        raise PromptError(f"a variable without a name in {template!r:.80}. Double a brace to write it as itself: {{{{ }}}}")
+    return names
 
 
 def _format(name: str) -> TemplateFormat:

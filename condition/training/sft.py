@@ -9,9 +9,10 @@ import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
+from transformers import PreTrainedModel
 
 from condition.adapters.attach import private_copy, trainable
 from condition.adapters.fused import fused
@@ -33,6 +34,15 @@ from condition.training.objective import Objective
 from condition.training.rows import Prepared, prepare
 from condition.training.settings import Settings
 from condition.types import Message
+
+
+class _Trained(NamedTuple):
+    """What came out of the engine."""
+
+    network: PreTrainedModel
+    history: History
+    seconds: float
+    """Of the training loop, with the laying out of frozen weights."""
 
 
 @final
@@ -58,19 +68,20 @@ class SFTTrainer:
         rows = prepare(model, data, prompt, settings)
         held = None if validation is None else prepare(model, validation, prompt, settings, "validation")
         began = time.perf_counter()
-        network, history = self._train(model, prompt, rows, held)
+        trained = self._train(model, prompt, rows, held)
         tuned = LocalModel(
-            network,
+            trained.network,
             model.tokenizer,
             source=model.source,
             quantization=model.quantization,
             prompt=prompt,
-            history=history,
+            history=trained.history,
         )
-        tuned.contract = self._contract(tuned, rows, history, time.perf_counter() - began)
+        seconds = {"seconds": time.perf_counter() - began, "loop_seconds": trained.seconds}
+        tuned.contract = self._contract(tuned, rows, seconds)
         return tuned
 
-    def _train(self, model: LocalModel, prompt: Prompt, rows: Prepared, held: Prepared | None) -> tuple[Any, History]:
+    def _train(self, model: LocalModel, prompt: Prompt, rows: Prepared, held: Prepared | None) -> _Trained:
         dtype = training_dtype(self.settings, model.device)
         shared = shareable(model.network)
         torch.manual_seed(self.settings.seed)
@@ -87,12 +98,14 @@ class SFTTrainer:
         ):
             checkpoint = claim(Path(output), self._run(model, rows, held, dtype), self.settings.resume)
             engine = Engine(objective, self.settings, Path(output), rows.rows, None if held is None else held.rows)
+            began = time.perf_counter()
             with fused(network, dtype):
                 engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            seconds = time.perf_counter() - began
         network.activation_checkpointing_disable()
         for parameter in network.parameters():
             parameter.grad = None
-        return network, History(engine.state.log_history)
+        return _Trained(network, History(engine.state.log_history), seconds)
 
     def _run(self, model: LocalModel, rows: Prepared, held: Prepared | None, dtype: torch.dtype) -> dict[str, Any]:
         """What makes a run the same run."""
@@ -108,8 +121,8 @@ class SFTTrainer:
             **self.settings.model_dump(mode="json", exclude=beside),
         }
 
-    def _contract(self, tuned: LocalModel, rows: Prepared, history: History, seconds: float) -> Contract:
-        losses = {name: history.series(name)[1] for name in ("loss", "eval_loss")}
+    def _contract(self, tuned: LocalModel, rows: Prepared, seconds: dict[str, float]) -> Contract:
+        losses = {name: tuned.history.series(name)[1] for name in ("loss", "eval_loss")}
         to_json = getattr(tuned.prompt, "to_json", None)
         return Contract(
             base=tuned.source,
@@ -128,7 +141,7 @@ class SFTTrainer:
             data=rows.digest,
             rows=len(rows.rows),
             metrics={
-                "seconds": seconds,
+                **seconds,
                 "trained_parameters": float(sum(p.numel() for p in trainable(tuned.network).values())),
                 "rows_dropped": float(rows.dropped),
                 "rows_trimmed": float(rows.trimmed),

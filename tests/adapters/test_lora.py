@@ -1,0 +1,111 @@
+"""LoRA's numbers by hand, where it goes, and its folder as PEFT reads it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import nn
+
+from condition.adapters.attach import trainable
+from condition.adapters.lora import LoRA, load_lora, lora_of, save_lora
+from condition.errors import SettingsError
+from tests.conftest import Tiny
+
+IDS = torch.arange(3, 40)[None]
+
+
+def filled(network: Any) -> Any:
+    """With factors that are not zero."""
+    numbers = torch.Generator().manual_seed(1)
+    for parameter in trainable(network).values():
+        parameter.data = torch.randn(parameter.shape, generator=numbers) * 0.1
+    return network
+
+
+def test_a_new_adapter_changes_nothing(tiny: Tiny, family: str) -> None:
+    network = tiny(family)
+    expected = network(input_ids=IDS).logits
+    torch.testing.assert_close(LoRA(rank=4).attach(network)(input_ids=IDS).logits, expected)
+
+
+@pytest.mark.parametrize(("stabilised", "scale"), [(False, 6 / 4), (True, 6 / 4**0.5)])
+def test_a_layer_by_hand(tiny: Tiny, stabilised: bool, scale: float) -> None:
+    network = filled(LoRA(rank=4, alpha=6, targets=["q_proj"], rank_stabilised=stabilised).attach(tiny("llama")))
+    layer = network.get_submodule("model.layers.0.self_attn.q_proj")
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(2))
+    weight, a, b = layer.base_layer.weight, layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    torch.testing.assert_close(layer(x), x @ weight.T + scale * x @ a.T @ b.T)
+
+
+def test_all_linear_layers_but_the_head(tiny: Tiny, family: str) -> None:
+    network = LoRA(rank=4).attach(tiny(family))
+    linear = [n for n, m in tiny(family).named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
+    head = [n for n, m in tiny(family).named_modules() if m is tiny(family).get_output_embeddings()]
+    expected = {name for name in linear if name not in (*head, "lm_head", "embed_out")}
+    found = {name.partition(".lora_")[0] for name in trainable(network)}
+    assert found == expected
+    assert all(".lora_" in name for name in trainable(network))
+
+
+def test_no_layer_of_that_name(tiny: Tiny) -> None:
+    with pytest.raises(SettingsError, match=r"fits no layer of LlamaForCausalLM by targets=\['nonsense'\]"):
+        LoRA(targets=["nonsense"]).attach(tiny("llama"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"rnk": 4}, "did you mean 'rank'"),
+        ({"rank": 0}, r"LoRA\.rank = 0"),
+        ({"dropout": 1.0}, r"LoRA\.dropout = 1\.0"),
+        ({"alpha": -1}, r"LoRA\.alpha = -1"),
+    ],
+)
+def test_a_setting_that_does_not_fit(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        LoRA(**options)
+
+
+def test_the_folder_is_pefts_own(tiny: Tiny, family: str, tmp_path: Path) -> None:
+    network = filled(LoRA(rank=4, alpha=6).attach(tiny(family)))
+    save_lora(network, tmp_path, "org/base")
+    told = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert told["peft_type"] == "LORA"
+    assert told["base_model_name_or_path"] == "org/base"
+    assert (told["r"], told["lora_alpha"]) == (4, 6)
+    assert told["target_modules"] == sorted(told["target_modules"])
+    assert {p.name for p in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    assert load_file(tmp_path / "adapter_model.safetensors").keys() == {
+        "base_model.model." + name.replace(".default", "") for name in trainable(network)
+    }
+    expected = network(input_ids=IDS).logits
+    assert torch.equal(PeftModel.from_pretrained(tiny(family), str(tmp_path))(input_ids=IDS).logits, expected)
+    again = load_lora(tiny(family), tmp_path)
+    assert torch.equal(again(input_ids=IDS).logits, expected)
+    assert trainable(again).keys() == trainable(network).keys()
+    assert all(torch.equal(p, trainable(network)[name]) for name, p in trainable(again).items())
+
+
+def test_saving_asks_no_network(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    save_lora(LoRA(rank=4).attach(tiny("llama")), tmp_path, "org/base")
+
+
+def test_an_adapter_tells_what_it_is(tiny: Tiny) -> None:
+    adapter = LoRA(rank=4, alpha=6, dropout=0.1, targets=["q_proj", "v_proj"], rank_stabilised=True)
+    found = lora_of(adapter.attach(tiny("llama")))
+    assert found is not None
+    assert found.model_dump() == {**adapter.model_dump(), "targets": ["q_proj", "v_proj"]}
+    assert lora_of(tiny("llama")) is None

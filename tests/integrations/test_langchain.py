@@ -1,0 +1,414 @@
+"""The chat model: LangChain's own standard tests, and what they do not ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import BasePromptTemplate
+from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+from langchain_tests.unit_tests import ChatModelUnitTests
+
+from condition.errors import ModelError, PromptError, SettingsError
+from condition.integrations.langchain import ChatCondition
+from condition.models.contract import Contract
+from condition.models.local import LocalModel
+from condition.prompts.template import ChatPrompt, TextPrompt
+from condition.types import Message, Sampling
+
+QUESTIONS: list[Any] = ["Hello", "Name a colour.", "What is the capital of France? Answer in one word."]
+
+
+class Standard:
+    """What both suites are told. Where a flag is false, their tests of that feature skip themselves."""
+
+    @pytest.fixture(autouse=True)
+    def _hold(self, embedded: LocalModel) -> None:
+        self.embedded = embedded
+
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChatCondition
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {"model_or_folder": self.embedded}
+
+    @property
+    def standard_chat_model_params(self) -> dict[str, Any]:
+        """The suite's own, with fewer tokens: 100 a test take minutes on a processor."""
+        given = super().standard_chat_model_params  # type: ignore[misc]  # a mixin of the two suites
+        return {**given, "max_tokens": 4}
+
+    @property
+    def has_tool_calling(self) -> bool:
+        return False  # no `bind_tools`: a model this small names tools in no fixed form, it takes a grammar to make it
+
+    @property
+    def has_structured_output(self) -> bool:
+        return False  # for the same reason
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return False  # for the same reason
+
+    @property
+    def supports_image_inputs(self) -> bool:
+        return False  # the model reads text only; so it is with audio, video and PDF, whose flags are false by default
+
+    @property
+    def supports_anthropic_inputs(self) -> bool:
+        return False  # their blocks hold tool calls and images
+
+    @property
+    def returns_usage_metadata(self) -> bool:
+        return True
+
+    @property
+    def supports_model_override(self) -> bool:
+        return False  # the weights are those in memory; another model is another ChatCondition
+
+
+@pytest.mark.real
+class TestUnit(Standard, ChatModelUnitTests):
+    pass
+
+
+@pytest.mark.real
+class TestIntegration(Standard, ChatModelIntegrationTests):
+    pass
+
+
+class Listener(BaseCallbackHandler):
+    """Writes down what callbacks are told."""
+
+    def __init__(self) -> None:
+        self.starts = 0
+        self.tokens: list[str] = []
+        self.ends: list[str] = []
+        self.errors: list[BaseException] = []
+
+    def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+        self.starts += 1
+
+    def on_llm_new_token(self, token: str, **_: Any) -> None:  # type: ignore[override]  # LangChain allows blocks too
+        self.tokens.append(token)
+
+    def on_llm_end(self, response: Any, **_: Any) -> None:
+        self.ends.append(response.generations[0][0].text)
+
+    def on_llm_error(self, error: BaseException, **_: Any) -> None:
+        self.errors.append(error)
+
+
+@pytest.fixture
+def llm(embedded: LocalModel) -> ChatCondition:
+    return ChatCondition(embedded, max_tokens=5)
+
+
+@pytest.fixture
+def calls(embedded: LocalModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of each call of the real network's `generate`."""
+    seen: list[int] = []
+    write: Callable[..., Any] = embedded.network.generate
+
+    def counted(**options: Any) -> Any:
+        seen.append(len(options["input_ids"]))
+        return write(**options)
+
+    monkeypatch.setattr(embedded.network, "generate", counted)
+    return seen
+
+
+def full(chunks: Iterator[AIMessageChunk]) -> AIMessageChunk:
+    first, *others = chunks
+    for chunk in others:
+        first = first + chunk
+    return first
+
+
+def spent(answer: Any) -> int:
+    return int(answer.usage_metadata["output_tokens"])
+
+
+@pytest.mark.real
+class TestOneCall:
+    def test_it_says_what_the_local_model_says(self, llm: ChatCondition, embedded: LocalModel) -> None:
+        messages = [SystemMessage("Be brief."), HumanMessage("Hello")]
+        ours = embedded.generate([(Message("system", "Be brief."), Message("user", "Hello"))], Sampling(max_tokens=5))
+        answer, completion = llm.invoke(messages), ours[0][0]
+        assert answer.content == completion.text
+        assert completion.usage is not None
+        assert answer.usage_metadata == {
+            "input_tokens": llm.get_num_tokens_from_messages(messages),
+            "output_tokens": completion.usage.output_tokens,
+            "total_tokens": completion.usage.total_tokens,
+        }
+        assert answer.response_metadata["model_name"] == embedded.name
+        assert answer.response_metadata["finish_reason"] == completion.finish_reason == "length"
+        assert answer.response_metadata["logprob"] == pytest.approx(completion.logprob, abs=1e-4)
+
+    def test_stop_is_found_across_tokens(self, llm: ChatCondition, embedded: LocalModel) -> None:
+        whole = embedded.generate("Hello", Sampling(max_tokens=5))[0][0]
+        pieces = [str(embedded.tokenizer.decode([token])) for token in whole.token_ids]
+        stop = pieces[1][-1:] + pieces[2][:2]
+        assert stop in whole.text
+        assert all(stop not in piece for piece in pieces)
+        wanted = whole.text[: whole.text.find(stop)]
+        answer = llm.invoke("Hello", stop=[stop])
+        assert answer.content == wanted
+        assert answer.response_metadata["finish_reason"] == "stop"
+        assert full(llm.stream("Hello", stop=[stop])).content == wanted
+        assert llm.bind(stop=[stop]).invoke("Hello").content == wanted
+
+    def test_stops_of_a_call_add_to_those_of_the_model(self, embedded: LocalModel) -> None:
+        text = str(ChatCondition(embedded, max_tokens=5).invoke("Hello").content)
+        early, late = text[2:4], text[-3:]
+        assert ChatCondition(embedded, max_tokens=5, stop=[early]).invoke("Hello", stop=[late]).content == text[:2]
+        assert ChatCondition(embedded, max_tokens=5, stop=late).invoke("Hello", stop=[early]).content == text[:2]
+
+    def test_settings_of_a_call_replace_those_of_the_model(self, llm: ChatCondition) -> None:
+        assert spent(llm.invoke("Hello", max_tokens=2)) == 2
+        assert spent(llm.bind(max_tokens=2).invoke("Hello")) == 2
+        configured = llm.configurable_fields(max_tokens=ConfigurableField(id="length"))
+        assert spent(configured.with_config(configurable={"length": 3}).invoke("Hello")) == 3
+
+    def test_n_samples_and_their_seed(self, llm: ChatCondition) -> None:
+        def draw(seed: int) -> list[str]:
+            (samples,) = llm.generate([[HumanMessage("Name a colour.")]], n=3, temperature=1.0, seed=seed).generations
+            return [sample.text for sample in samples]
+
+        first = draw(1)
+        assert len(set(first)) > 1
+        assert first == draw(1) != draw(2)
+
+    def test_a_seed_gives_the_same_text_in_a_stream(self, embedded: LocalModel) -> None:
+        llm = ChatCondition(embedded, max_tokens=5, temperature=1.0, seed=3)
+        assert full(llm.stream("Name a colour.")).content == llm.invoke("Name a colour.").content
+
+    def test_tokens_are_counted_by_the_model_itself(self, llm: ChatCondition, embedded: LocalModel) -> None:
+        assert llm.get_num_tokens("Hello there") == len(embedded.tokenizer("Hello there")["input_ids"])
+
+
+@pytest.mark.real
+class TestStream:
+    def test_joined_it_is_what_invoke_says(self, llm: ChatCondition) -> None:
+        chunks = list(llm.stream("Hello"))
+        streamed, whole = full(iter(chunks)), llm.invoke("Hello")
+        assert len(chunks) > 3
+        assert streamed.content == whole.content
+        assert streamed.usage_metadata == whole.usage_metadata
+        assert streamed.response_metadata == pytest.approx(whole.response_metadata, abs=1e-4)
+        assert [bool(chunk.usage_metadata) for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+
+    def test_callbacks_get_tokens(self, llm: ChatCondition) -> None:
+        heard = Listener()
+        text = full(llm.stream("Hello", {"callbacks": [heard]})).content
+        assert "".join(heard.tokens) == text
+        assert heard.ends == [text]
+
+    def test_with_streaming_invoke_tells_callbacks_too(self, embedded: LocalModel) -> None:
+        heard = Listener()
+        answer = ChatCondition(embedded, max_tokens=5, streaming=True).invoke("Hello", {"callbacks": [heard]})
+        assert "".join(heard.tokens) == answer.content
+        assert len(heard.tokens) > 3
+
+    def test_after_leaving_early_the_model_is_free(self, llm: ChatCondition) -> None:
+        pieces = llm.stream("Count to five.", max_tokens=200)
+        assert next(pieces).content
+        pieces.close()  # type: ignore[attr-defined]  # a generator, typed as an iterator
+        assert llm.invoke("Hello", max_tokens=1).content
+
+
+@pytest.mark.real
+class TestBatch:
+    def test_it_says_the_same_in_one_call_of_the_network(self, llm: ChatCondition, calls: list[int]) -> None:
+        together = llm.batch(QUESTIONS)
+        assert calls == [len(QUESTIONS)]
+        alone = [llm.invoke(question) for question in QUESTIONS]
+        assert [a.content for a in together] == [a.content for a in alone]
+        assert [a.usage_metadata for a in together] == [a.usage_metadata for a in alone]
+        assert len({a.id for a in together}) == len(QUESTIONS)
+
+    def test_abatch_generate_and_chains_do_too(self, llm: ChatCondition, calls: list[int]) -> None:
+        wanted = [answer.content for answer in llm.batch(QUESTIONS[:2])]
+        assert [a.content for a in asyncio.run(llm.abatch(QUESTIONS[:2]))] == wanted
+        result = llm.generate([[HumanMessage(q)] for q in QUESTIONS[:2]])
+        assert [row[0].text for row in result.generations] == wanted
+        chain: Runnable[Any, str] = RunnableLambda(lambda question: [HumanMessage(question)]) | llm | StrOutputParser()
+        assert chain.batch(QUESTIONS[:2]) == wanted
+        assert calls == [2] * 4
+
+    def test_max_concurrency_bounds_a_call(self, llm: ChatCondition, calls: list[int]) -> None:
+        llm.batch(QUESTIONS, {"max_concurrency": 2}, max_tokens=1)
+        assert calls == [2, 1]
+
+    def test_equal_prompts_get_samples_of_their_own(self, llm: ChatCondition, calls: list[int]) -> None:
+        animals: list[Any] = ["Name an animal."] * 4
+        answers = llm.batch(animals, temperature=1.5, seed=0)
+        assert len({str(a.content) for a in answers}) > 1
+        assert calls == [4]
+
+    def test_each_has_its_own_config(self, llm: ChatCondition) -> None:
+        heard = [Listener(), Listener()]
+        answers = llm.batch(QUESTIONS[:2], [{"callbacks": [listener]} for listener in heard])
+        assert [listener.ends for listener in heard] == [[a.content] for a in answers]
+
+    def test_each_has_its_own_error(self, llm: ChatCondition) -> None:
+        heard = Listener()
+        inputs: list[Any] = ["Hello", "word " * 9000, [HumanMessage([{"type": "image", "url": "x"}])], 7, "Hello"]
+        good, long, image, number, again = llm.batch(inputs, {"callbacks": [heard]}, return_exceptions=True)
+        assert good.content == again.content == llm.invoke("Hello").content
+        assert isinstance(long, ModelError)
+        assert "prompt 0" in str(long)  # alone, it is the first
+        assert isinstance(image, PromptError)
+        assert isinstance(number, ValueError)
+        assert (heard.starts, len(heard.errors)) == (4, 2)  # the number never got as far as a call
+        with pytest.raises(ModelError, match="shorten"):
+            llm.batch(inputs[:2])
+
+    def test_nothing_in_nothing_out(self, llm: ChatCondition) -> None:
+        assert llm.batch([]) == []
+
+    def test_a_cache_is_asked_first(self, embedded: LocalModel, calls: list[int]) -> None:
+        llm = ChatCondition(embedded, max_tokens=2, cache=InMemoryCache())
+        first = llm.batch(QUESTIONS[:2])
+        assert [a.content for a in llm.batch(QUESTIONS[:2])] == [a.content for a in first]
+        assert calls == [2]
+        llm.batch(QUESTIONS[:2], max_tokens=3)
+        assert calls == [2, 2]
+
+
+@pytest.mark.real
+class TestThreads:
+    def test_eight_at_once_are_not_mixed(self, embedded: LocalModel) -> None:
+        llm = ChatCondition(embedded, max_tokens=3)
+        inputs: list[Any] = [f"Say the number {i}." for i in range(8)]
+
+        def ask(i: int) -> str:
+            if i % 4 == 0:
+                return llm.invoke(inputs[i]).text
+            if i % 4 == 1:
+                return full(llm.stream(inputs[i])).text
+            if i % 4 == 2:
+                return llm.batch([inputs[i], inputs[0]], temperature=1.0, seed=i)[0].text
+            # The name of a special token is written literally, for which the tokenizer's state is changed.
+            return llm.invoke(f"{inputs[i]} <|im_end|>", temperature=1.0, seed=i).text
+
+        alone = [ask(i) for i in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(ask, range(8))) == alone
+
+
+@pytest.mark.real
+class TestPrompt:
+    PROMPT = ChatPrompt([("system", "Answer from the passage."), ("user", "{context}\n\n{question}")])
+    INPUTS: ClassVar = {"context": "Ada {was} born in 1815.", "question": "When was Ada born?"}
+
+    @pytest.mark.parametrize("prompt", [PROMPT, TextPrompt("{context}\nQ: {question}\nA:")], ids=["chat", "text"])
+    def test_through_the_template_it_answers_as_the_tuned_model(self, embedded: LocalModel, prompt: Any) -> None:
+        tuned = embedded.with_prompt(prompt)
+        llm = ChatCondition(tuned, max_tokens=5)
+        assert isinstance(llm.prompt, BasePromptTemplate)
+        assert llm.prompt.input_variables == ["context", "question"]
+        chain = llm.prompt | llm | StrOutputParser()
+        assert chain.invoke(self.INPUTS) == tuned.invoke(self.INPUTS, Sampling(max_tokens=5)).text
+
+    def test_it_is_a_template_as_others(self, embedded: LocalModel) -> None:
+        prompt = ChatCondition(embedded.with_prompt(self.PROMPT)).prompt
+        assert prompt is not None
+        half = prompt.partial(context="C")
+        assert half.input_variables == ["question"]
+        assert half.invoke({"question": "Q"}).to_messages()[1].content == "C\n\nQ"
+        assert "Answer from the passage." in prompt.pretty_repr()
+        with pytest.raises(KeyError, match="question"):
+            prompt.invoke({"context": "C"})
+
+    def test_without_one_there_is_none(self, llm: ChatCondition) -> None:
+        assert llm.prompt is None
+
+
+@pytest.mark.real
+class TestSettings:
+    def test_defaults_are_those_of_sampling(self, embedded: LocalModel) -> None:
+        llm = ChatCondition(embedded)
+        assert {name: getattr(llm, name) for name in Sampling.model_fields} == Sampling().model_dump()
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"temprature": 0.7}, "did you mean 'temperature'"),
+            ({"tools": []}, "no setting 'tools'"),
+            ({"temperature": -1}, "temperature=-1"),
+            ({"max_tokens": "many"}, "max_tokens='many'"),
+            ({"stop": [""]}, "empty stop"),
+        ],
+    )
+    def test_what_does_not_fit_is_an_error(self, embedded: LocalModel, settings: dict[str, Any], message: str) -> None:
+        with pytest.raises(SettingsError, match=message):
+            ChatCondition(embedded, **settings)
+        llm = ChatCondition(embedded, max_tokens=1)
+        with pytest.raises(SettingsError, match=message):
+            llm.invoke("Hello", **{k: v for k, v in settings.items() if k != "stop"}, stop=settings.get("stop"))
+        (failed,) = llm.batch(["Hello"], return_exceptions=True, **settings)
+        assert isinstance(failed, SettingsError)
+
+    def test_none_means_the_default(self, embedded: LocalModel) -> None:
+        assert ChatCondition(embedded, max_tokens=None, stop=None).max_tokens == Sampling().max_tokens
+
+    def test_a_thing_that_is_no_model_is_an_error(self) -> None:
+        with pytest.raises(SettingsError, match="not int"):
+            ChatCondition(3)  # type: ignore[arg-type]
+
+    def test_a_folder_that_is_not_there_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError):
+            ChatCondition(tmp_path)
+
+    def test_no_model_is_the_embedded_one(self, embedded: LocalModel) -> None:
+        llm = ChatCondition(max_tokens=1)
+        assert llm.model.name == embedded.name
+        assert isinstance(llm.invoke("Hello"), AIMessage)
+
+    def test_two_adapters_of_one_kind_differ_for_a_cache(self, embedded: LocalModel) -> None:
+        def tuned(data: str) -> ChatCondition:
+            promised = Contract(
+                base=embedded.source,
+                tokenizer="t",
+                chat_template="c",
+                stop_tokens=(2,),
+                dtype="float32",
+                adapter={"kind": "LoRA"},
+                data=data,
+            )
+            return ChatCondition(
+                LocalModel(embedded.network, embedded.tokenizer, source=embedded.source, contract=promised)
+            )
+
+        one, other = tuned("a")._identifying_params, tuned("b")._identifying_params
+        assert one["model_name"] == other["model_name"]
+        assert one != other
+        assert one == tuned("a")._identifying_params
+
+    def test_traces_name_model_and_settings(self, embedded: LocalModel) -> None:
+        llm = ChatCondition(embedded, max_tokens=9, temperature=0.5, stop=["A"])
+        told = llm._get_ls_params(stop=["B"])
+        assert told == {
+            "ls_provider": "condition",
+            "ls_model_name": embedded.name,
+            "ls_model_type": "chat",
+            "ls_temperature": 0.5,
+            "ls_max_tokens": 9,
+            "ls_stop": ["A", "B"],
+        }
+        assert llm._llm_type == "condition"
+        assert llm._identifying_params["max_tokens"] == 9

@@ -1,0 +1,47 @@
+"""Log lines and their picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from condition.models.history import History
+
+LINES = [
+    {"step": 1, "epoch": 0.5, "loss": 2.0, "learning_rate": 0.1},
+    {"step": 2, "epoch": 1.0, "loss": 1.0},
+    {"step": 2, "epoch": 1.0, "eval_loss": 1.5},
+]
+
+
+def test_a_sequence_of_dicts() -> None:
+    history = History(LINES)
+    assert list(history) == LINES
+    assert history[-1] == LINES[-1]
+    assert list(history[:2]) == LINES[:2]
+    assert history.names() == ["eval_loss", "learning_rate", "loss"]
+    assert history.series("loss") == ([1, 2], [2.0, 1.0])
+    assert history.series("nothing") == ([], [])
+    assert repr(history) == "History(3 lines, eval_loss, learning_rate, loss)"
+
+
+def test_lines_are_its_own() -> None:
+    lines = [dict(line) for line in LINES]
+    history = History(lines)
+    lines[0]["loss"] = 9.0
+    assert history[0]["loss"] == 2.0
+
+
+def test_a_picture(tmp_path: Path) -> None:
+    figure = History(LINES).plot(tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    [axes] = figure.axes
+    assert [line.get_label() for line in axes.lines] == ["training", "validation"]
+    assert list(axes.lines[0].get_ydata()) == [2.0, 1.0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "loss (nats per token)")
+
+
+def test_nothing_to_draw(tmp_path: Path) -> None:
+    assert repr(History()) == "History(0 lines, nothing measured)"
+    figure = History().plot(tmp_path / "empty.png")
+    assert (tmp_path / "empty.png").stat().st_size > 0
+    assert figure.axes[0].lines[:] == []

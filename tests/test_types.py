@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from condition import types
+from condition.errors import SettingsError
+from condition.types import (
+    Answer,
+    Completion,
+    Example,
+    Message,
+    Options,
+    Ranking,
+    Rendered,
+    Sampling,
+    Score,
+    Span,
+    Usage,
+    Value,
+    Verdict,
+)
+
+# One of each, with all fields set.
+VALUES = [
+    Message("user", "hi"),
+    Example({"question": "q"}, "a", "because", "7"),
+    Ranking({"question": "q"}, ("best", "worst")),
+    Sampling(max_tokens=4, temperature=0.5, top_p=0.9, top_k=3, min_p=0.1, n=2, stop=("\n",), seed=1),
+    Usage(input_tokens=1, output_tokens=2, computed_tokens=3, saved_tokens=4, seconds=0.5),
+    Completion("hi", (1, 2), -0.5, "length", Usage(input_tokens=1)),
+    Score(-1.5, 2, 5),
+    Answer("a", "because", 0.5, (Completion("a"),), Usage(input_tokens=1), 7),
+    Verdict(False, ("spam",), "it sells"),
+    Rendered(ids=(1, 2), spans=(Span("user", 0, 1), Span("stop", 1, 2)), labels=(-100, 2)),
+]
+NAMES = [type(v).__name__ for v in VALUES]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=NAMES)
+class TestEveryValue:
+    def test_is_frozen(self, value: Value) -> None:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(value, next(iter(type(value).model_fields)), None)
+
+    def test_refuses_unknown_fields(self, value: Value) -> None:
+        with pytest.raises((ValidationError, TypeError), match="not permitted|unexpected keyword"):
+            type(value).model_validate({**dict(value), "colour": "red"})
+
+    def test_comes_back_from_json(self, value: Value) -> None:
+        assert type(value).model_validate_json(value.model_dump_json()) == value
+
+    def test_comes_back_from_pickle(self, value: Value) -> None:
+        assert pickle.loads(pickle.dumps(value)) == value  # noqa: S301 - written in this line
+
+    def test_copies_with_a_change(self, value: Value) -> None:
+        assert value.model_copy() == value
+
+
+def test_every_value_type_is_in_the_table() -> None:
+    public = {
+        t
+        for t in vars(types).values()
+        if isinstance(t, type) and issubclass(t, Value) and t not in (Value, Options)
+    }
+    assert public == {type(v) for v in VALUES}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Message("robot", "x"),  # type: ignore[arg-type]
+        lambda: Message("user", 5),  # type: ignore[arg-type]
+        lambda: Example({"q": 1}, 5),  # type: ignore[arg-type]
+        lambda: Ranking({}, ("only one",)),
+        lambda: Sampling(max_tokens=0),
+        lambda: Sampling(temperature=-0.1),
+        lambda: Sampling(top_p=0.0),
+        lambda: Sampling(top_p=1.1),
+        lambda: Sampling(top_k=-1),
+        lambda: Sampling(min_p=1.1),
+        lambda: Sampling(n=0),
+        lambda: Sampling(stop=("",)),
+        lambda: Completion("x", finish_reason="tired"),  # type: ignore[arg-type]
+    ],
+)
+def test_wrong_values_are_refused(wrong: Callable[[], Value]) -> None:
+    with pytest.raises(ValidationError):
+        wrong()
+
+
+def test_the_defaults_of_sampling_are_the_designs() -> None:
+    expected = dict(max_tokens=256, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, n=1, stop=(), seed=None)
+    assert dict(Sampling()) == expected
+
+
+def test_one_stop_text_may_stand_alone() -> None:
+    assert Sampling(stop="END").stop == ("END",)  # type: ignore[arg-type]
+    assert Sampling(stop=["a", "b"]).stop == ("a", "b")  # type: ignore[arg-type]
+
+
+def test_an_answer_prints_its_text() -> None:
+    assert str(Answer("Paris", reasoning="France")) == "Paris"
+
+
+def test_a_pair_is_a_ranking_of_two() -> None:
+    assert Ranking.pair({"q": 1}, "good", "bad") == Ranking({"q": 1}, ("good", "bad"))
+
+
+counts = st.integers(0, 10**6)
+usages = st.builds(Usage, input_tokens=counts, output_tokens=counts, computed_tokens=counts, saved_tokens=counts)
+
+
+@given(usages, usages, usages)
+def test_usage_adds_like_numbers(a: Usage, b: Usage, c: Usage) -> None:
+    assert (a + b) + c == a + (b + c)
+    assert a + Usage() == a
+    assert (a + b).total_tokens == a.total_tokens + b.total_tokens
+
+
+@given(st.lists(st.integers(0, 99)), st.lists(st.integers(0, 99), min_size=1))
+def test_prompt_ids_end_before_the_first_label(prompt: list[int], target: list[int]) -> None:
+    rendered = Rendered(ids=(*prompt, *target), spans=(), labels=(*[-100] * len(prompt), *target))
+    assert rendered.prompt_ids == tuple(prompt)
+
+
+def test_without_labels_everything_is_prompt() -> None:
+    assert Rendered(ids=(5, 6), spans=(), labels=(-100, -100)).prompt_ids == (5, 6)
+
+
+class Oven(Options):
+    degrees: int = 180
+    grill: bool = False
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"degree": 200}, r"Oven has no setting 'degree'; did you mean 'degrees'\?"),
+        ({"wheels": 4}, "Oven has no setting 'wheels'; known: degrees, grill"),
+        ({"degrees": "hot"}, "Oven.degrees = 'hot': Input should be a valid integer"),
+        ({"degree": 1, "wheels": 4}, "'degree'.*; .*'wheels'"),
+    ],
+)
+def test_wrong_options_are_settings_errors_that_name_the_nearest(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Oven(**settings)
