@@ -8,12 +8,15 @@ python examples/demo.py --quantization nf4 --data my_rows.json --output outputs/
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import condition as cd
 from condition.data import sample
+from condition.data.formats import is_squad, squad_answers
 from condition.data.read import locate
 
 PROMPT = cd.ChatPrompt(
@@ -43,10 +46,9 @@ def main() -> None:
     before = cd.evaluate((base, PROMPT), task)
 
     print("3. tuning a LoRA", flush=True)
-    # One folder for each kind of run: the same call after Ctrl-C goes on, another call does not collide.
-    run = "-".join(
-        str(part).replace("/", "_") for part in ("run", options.model, options.quantization, options.data, options.rows)
-    )
+    # A folder for each kind of run: the same call after Ctrl-C goes on where it was, another call starts its own.
+    told = json.dumps([options.model, options.quantization, options.epochs, train], sort_keys=True)
+    run = f"run-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
     output = Path(options.output)
     settings = cd.Settings(
         epochs=options.epochs, learning_rate=5e-4, packing=True, output=str(output / run), save_every=25, log_every=5
@@ -90,19 +92,28 @@ def rows(data: str | None, limit: int | None) -> tuple[list[dict[str, Any]], lis
     if data is None:
         train, validation = sample("train"), sample("validation")
     else:
-        found = [dict(located.row) for located in locate(data)]
-        passages = {text: i for i, text in enumerate(dict.fromkeys(row["context"] for row in found))}
-        train = [row for row in found if passages[row["context"]] % 5 != 4]
-        validation = [row for row in found if passages[row["context"]] % 5 == 4]
+        train, validation = parted(data)
     if limit is None:
         return train, validation
     return train[:limit], validation[: max(8, limit // 4)]
 
 
+def parted(data: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Own rows by passage: of each five passages, the last is for measuring. At least two passages are needed."""
+    found = [dict(located.row) for located in locate(data)]
+    if wrong := [i for i, row in enumerate(found) if not is_squad(row)]:
+        raise SystemExit(f"{data}: row {wrong[0]} lacks one of the columns context, question and answers")
+    order = list(dict.fromkeys(row["context"] for row in found))
+    if len(order) < 2:
+        raise SystemExit(f"{data} has {len(order)} passage(s): one to train on and another to measure on are needed")
+    held = set(order[4::5]) or {order[-1]}
+    return [r for r in found if r["context"] not in held], [r for r in found if r["context"] in held]
+
+
 def asked(validation: list[dict[str, Any]], question: str | None) -> tuple[str, str]:
     """The question with the passage that fits it best."""
     if question is None:
-        first = next(row for row in validation if row["answers"]["text"])
+        first = next((row for row in validation if squad_answers(row, "row")), validation[0])
         return first["context"], first["question"]
     words = set(question.lower().split())
     best = max(validation, key=lambda row: len(words & set(row["context"].lower().split())))
