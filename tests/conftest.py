@@ -143,8 +143,12 @@ CHATML = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-_WORDS = """Answer from the passage. When was the bridge first built? The bridge at Orla was built of oak in 1784.
-What is the colour of the sky, the grass and the sea? It is blue, green and grey. Who wrote the letter to the mayor?"""
+_WORDS = """Answer from the passage. When was the bridge first built? The bridge at Orla was built of oak in 1784 and
+rebuilt in stone. What is the colour of the sky, the grass and the sea? It is blue, green and grey. Who wrote the letter
+to the mayor? Nobody knows which carpenter made these wooden ladders, although several people in that village remember
+hearing hammers every morning before sunrise. Bread needs flour, water, salt, yeast and patience; a potter needs clay,
+a wheel and two steady hands. During winter most travellers stayed indoors, reading newspapers or mending fishing nets.
+Please choose between yes, no and perhaps; explain your reasons in one short sentence."""
 
 
 @cache

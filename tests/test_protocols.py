@@ -132,5 +132,7 @@ def test_what_lacks_the_parts_does_not_fit(protocol: type) -> None:
 
 
 def test_every_protocol_is_in_the_table() -> None:
-    public = {p for p in vars(protocols).values() if getattr(p, "_is_protocol", False) and p.__module__ == protocols.__name__}
+    public = {
+        p for p in vars(protocols).values() if getattr(p, "_is_protocol", False) and p.__module__ == protocols.__name__
+    }
     assert public == {p for p, _ in FITTING}

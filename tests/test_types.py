@@ -50,7 +50,7 @@ class TestEveryValue:
             setattr(value, next(iter(type(value).model_fields)), None)
 
     def test_refuses_unknown_fields(self, value: Value) -> None:
-        with pytest.raises((ValidationError, TypeError), match="not permitted|unexpected keyword"):
+        with pytest.raises((ValidationError, TypeError), match=r"not permitted|unexpected keyword"):
             type(value).model_validate({**dict(value), "colour": "red"})
 
     def test_comes_back_from_json(self, value: Value) -> None:
@@ -65,9 +65,7 @@ class TestEveryValue:
 
 def test_every_value_type_is_in_the_table() -> None:
     public = {
-        t
-        for t in vars(types).values()
-        if isinstance(t, type) and issubclass(t, Value) and t not in (Value, Options)
+        t for t in vars(types).values() if isinstance(t, type) and issubclass(t, Value) and t not in (Value, Options)
     }
     assert public == {type(v) for v in VALUES}
 
@@ -96,7 +94,16 @@ def test_wrong_values_are_refused(wrong: Callable[[], Value]) -> None:
 
 
 def test_the_defaults_of_sampling_are_the_designs() -> None:
-    expected = dict(max_tokens=256, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, n=1, stop=(), seed=None)
+    expected = {
+        "max_tokens": 256,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "n": 1,
+        "stop": (),
+        "seed": None,
+    }
     assert dict(Sampling()) == expected
 
 

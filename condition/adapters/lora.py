@@ -68,14 +68,14 @@ class LoRA(Options):
 
 def save_lora(network: PreTrainedModel, folder: Path, base: str) -> None:
     """Write a plain PEFT adapter folder: adapter_config.json and adapter_model.safetensors."""
-    (config,) = network.peft_config.values()
+    (config,) = _configs(network)
     config.base_model_name_or_path = None  # PEFT would ask the hub whether the base's vocabulary has changed
     network.save_pretrained(folder)
-    told = copy(config)
+    told: LoraConfig = copy(config)
     told.base_model_name_or_path, told.inference_mode = base, True
     if isinstance(config.target_modules, set):
-        told.target_modules = sorted(config.target_modules)  # a set has no order: the same model, the same file
-    told.save_pretrained(folder)
+        told.target_modules = sorted(config.target_modules)  # a set has no order; the same model is the same file
+    told.save_pretrained(str(folder))
 
 
 def load_lora(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -88,14 +88,21 @@ def load_lora(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
 def lora_of(network: PreTrainedModel) -> LoRA | None:
     """The adapter that a network has, read from its layers; none where it has none."""
-    for config in getattr(network, "peft_config", {}).values():
-        targets = config.target_modules
-        return LoRA(
-            rank=config.r,
-            alpha=config.lora_alpha,
-            dropout=config.lora_dropout,
-            targets=targets if isinstance(targets, str) else sorted(targets),
-            rank_stabilised=config.use_rslora,
-            weight_decomposed=config.use_dora,
-        )
-    return None
+    configs = _configs(network)
+    if not configs:
+        return None
+    config = configs[0]
+    targets = config.target_modules
+    return LoRA(
+        rank=config.r,
+        alpha=config.lora_alpha,
+        dropout=config.lora_dropout,
+        targets=targets if isinstance(targets, str) else sorted(targets or ()),
+        rank_stabilised=config.use_rslora,
+        weight_decomposed=config.use_dora,
+    )
+
+
+def _configs(network: PreTrainedModel) -> list[LoraConfig]:
+    found: dict[str, object] = getattr(network, "peft_config", {})
+    return [config for config in found.values() if isinstance(config, LoraConfig)]

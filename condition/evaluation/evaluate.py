@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+from langchain_core.language_models import BaseLanguageModel
+
 from condition.errors import BudgetError, ModelError
 from condition.evaluation.statistics import Estimate, estimate
 from condition.evaluation.tasks import Task, TaskRow
 from condition.models.local import LocalModel
+from condition.models.remote import as_model
 from condition.prompts.template import as_prompt
 from condition.protocols import Chain, Model, Prompt
-from condition.types import Usage, Value
+from condition.types import Answer, Usage, Value
 
 Subject = LocalModel | Model | Chain | tuple[Any, Any] | Callable[[Mapping[str, Any]], str]
 
@@ -74,8 +77,12 @@ def evaluate(subject: Subject, task: Task, *, budget: int | None = None) -> Resu
 def _predictions(subject: Subject, task: Task, rows: Sequence[TaskRow]) -> tuple[list[str], Usage]:
     inputs = [row.inputs for row in rows]
     if isinstance(subject, tuple):
+        if len(subject) != 2:
+            raise ModelError(f"can't evaluate {len(subject)} things at once: give (model, prompt)")
         model, prompt = subject
-        return _asked(model, as_prompt(prompt), task, inputs)
+        return _asked(as_model(model), as_prompt(prompt), task, inputs)
+    if isinstance(subject, BaseLanguageModel):  # a Runnable too, but one that answers messages, not rows
+        return _asked(as_model(subject), task.prompt, task, inputs)
     own = getattr(subject, "prompt", None)
     if isinstance(subject, LocalModel) or (isinstance(subject, Model) and not isinstance(subject, Chain)):
         return _asked(subject, own if own is not None else task.prompt, task, inputs)
@@ -86,10 +93,20 @@ def _predictions(subject: Subject, task: Task, rows: Sequence[TaskRow]) -> tuple
                 f"{type(subject).__name__}.batch gave something that has no text; a chain answers with Answers"
             )
         texts = [str(a.text) for a in answers if a is not None]
+        if len(texts) != len(rows):
+            raise ModelError(f"{type(subject).__name__}.batch gave {len(texts)} answers to {len(rows)} rows")
         return texts, sum((getattr(a, "usage", None) or Usage() for a in answers), Usage())
     if callable(subject):
-        return [str(subject(i)) for i in inputs], Usage()
+        return [_said(subject(i)) for i in inputs], Usage()
     raise ModelError(f"can't evaluate {type(subject).__name__}: give a model, (model, prompt), a chain or a function")
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Answer):
+        return value.text
+    if not isinstance(value, str):
+        raise ModelError(f"the function gave {type(value).__name__}, not text")
+    return value
 
 
 def _asked(model: Any, prompt: Prompt, task: Task, inputs: Sequence[Mapping[str, Any]]) -> tuple[list[str], Usage]:

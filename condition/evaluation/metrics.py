@@ -15,7 +15,7 @@ def squad_v2(prediction: str, answers: Sequence[str]) -> dict[str, float]:
     The best of several gold answers counts.
     """
     # An answer of which normalisation leaves nothing ("the") is no answer to the official script either.
-    golds = [a for a in answers if _normalised(a)] or [""]
+    golds = [a for a in ([answers] if isinstance(answers, str) else answers) if _normalised(a)] or [""]
     return {
         "exact": max(float(_normalised(prediction) == _normalised(gold)) for gold in golds),
         "f1": max(_f1(prediction, gold) for gold in golds),

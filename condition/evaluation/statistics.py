@@ -9,6 +9,7 @@ import numpy as np
 from condition.types import Value
 
 RESAMPLES = 2000
+DRAWN_AT_ONCE = 1_000_000
 
 
 class Estimate(Value):
@@ -33,12 +34,19 @@ def estimate(values: Sequence[float], clusters: Sequence[Hashable] | None = None
     """
     if not values:
         raise ValueError("no values to estimate from")
+    given = range(len(values)) if clusters is None else clusters
+    if len(given) != len(values):
+        raise ValueError(f"{len(given)} clusters for {len(values)} values")
     numbers = np.asarray(values, dtype=float)
-    names = {name: i for i, name in enumerate(dict.fromkeys(clusters or range(len(values))))}
-    owners = np.asarray([names[name] for name in (clusters or range(len(values)))])
+    names = {name: i for i, name in enumerate(dict.fromkeys(given))}
+    owners = np.asarray([names[name] for name in given])
     sums = np.bincount(owners, numbers)
     sizes = np.bincount(owners)
-    draws = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
-    means = sums[draws].sum(1) / sizes[draws].sum(1)
+    numbers_of = np.random.default_rng(seed)
+    means: list[float] = []
+    while len(means) < RESAMPLES:  # some at a time: all at once would take gigabytes for ten thousand rows
+        some = min(RESAMPLES - len(means), max(1, DRAWN_AT_ONCE // len(sums)))
+        draws = numbers_of.integers(0, len(sums), (some, len(sums)))
+        means += (sums[draws].sum(1) / sizes[draws].sum(1)).tolist()
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(float(numbers.mean()), float(low), float(high), len(values))

@@ -25,6 +25,8 @@ from condition.types import Value
 
 FILE = "condition.json"
 VERSION = 1
+WHOLE_BYTES = 1 << 30  # half a second to a second of hashing
+SAMPLE_BYTES = 1 << 20
 
 
 class Source(Value):
@@ -35,7 +37,7 @@ class Source(Value):
     revision: str | None = None
     """The commit, for a hub model."""
     fingerprint: str | None = None
-    """Of the weight files: sizes and samples of their bytes, the same in every precision it is loaded in."""
+    """Of the weight files, so the same in every precision that they are loaded in."""
 
 
 class Contract(Value):
@@ -91,8 +93,10 @@ def read_contract(folder: Path) -> Contract:
             f"{path} was edited after it was saved: its seal does not match; save the model again instead of editing it"
         )
     if body.get("version") != VERSION:
+        is_newer = isinstance(body.get("version"), int) and body["version"] > VERSION
         raise ContractError(
-            f"{path} is of version {body.get('version')}, this library reads {VERSION}: upgrade `condition`"
+            f"{path} is of version {body.get('version')}, this library reads {VERSION}: "
+            + ("upgrade `condition`" if is_newer else "load it with the `condition` that wrote it, or tune and save again")
         )
     try:
         contract = Contract(**body)
@@ -143,16 +147,22 @@ def template_fingerprint(template: str) -> str:
 
 
 def weights_fingerprint(files: Iterable[Path]) -> str | None:
-    """Of weight files: their sizes, ends and samples between. None where there are no files."""
+    """Of weight files: of every byte up to a gigabyte, of larger ones their size, ends and samples between.
+
+    None where there are no files.
+    """
     digest = hashlib.sha256()
     found = sorted(files)
     for path in found:
         size = path.stat().st_size
         digest.update(str(size).encode())
+        if size <= WHOLE_BYTES:
+            digest.update(_sha256(path).encode())
+            continue
         with path.open("rb") as content:
-            for place in (0, *range(1 << 20, size, max(1 << 20, size // 32)), max(0, size - (1 << 18))):
+            for place in (0, *range(1 << 20, size, size // 64), size - SAMPLE_BYTES):
                 content.seek(place)
-                digest.update(content.read(1 << 18))
+                digest.update(content.read(SAMPLE_BYTES))
     return digest.hexdigest() if found else None
 
 

@@ -9,16 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import HfApi
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.adapters.lora import load_lora
 from condition.adapters.quiet import no_weight_bars
@@ -37,13 +28,12 @@ from condition.models.contract import (
 from condition.models.device import resolve_device, resolve_dtype
 from condition.models.embedded import NAME, converted, embedded_file
 from condition.models.history import History
+from condition.models.hub import explained, on_hub, pinned
 from condition.models.local import LocalModel
 from condition.models.quantize import Quantization, differentiable
 from condition.models.render import Renderer
 from condition.models.save import precision
 from condition.prompts.template import prompt_from_json
-
-HUB_TIMEOUT_SECONDS = 5.0
 
 
 def load(
@@ -65,14 +55,24 @@ def load(
     not match its base, its template or its own numbers.
     """
     place = resolve_device(device)
-    path = None if name_or_path is None else Path(name_or_path).expanduser()
+    path = _here(name_or_path)
     if path is not None and (path / FILE).is_file():
         return _saved(path, quantization, dtype, place, trust_remote_code, base)
     if path is not None and (path / "adapter_config.json").is_file():
         return _plain_adapter(path, quantization, dtype, place, trust_remote_code, base)
     source, folder = _find(name_or_path, revision)
     network, tokenizer = _read(source, folder, quantization, dtype, place, trust_remote_code)
+    source = pinned(source) if source.kind == "hub" else source
     return LocalModel(network, tokenizer, source=source, quantization=quantization)
+
+
+def _here(name: str | Path | None) -> Path | None:
+    """What a name stands for on this machine, if anything. A hub id, or nonsense, is no path."""
+    try:
+        path = None if name is None else Path(name).expanduser()
+        return path if path is not None and path.exists() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
 
 
 def _find(name: str | Path | None, revision: str | None) -> tuple[Source, str]:
@@ -80,78 +80,21 @@ def _find(name: str | Path | None, revision: str | None) -> tuple[Source, str]:
     if name is None:
         folder = converted(embedded_file())
         return Source(kind="embedded", name=NAME, fingerprint=_files_fingerprint(folder)), str(folder)
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf" or str(name).endswith(".gguf"):
-        if not path.is_file():
-            raise ModelError(f"{path}: no such file")
+    path = _here(name)
+    if str(name).endswith(".gguf"):
+        if path is None or not path.is_file():
+            raise ModelError(f"{name}: no such file")
         return Source(kind="gguf", name=str(path.resolve()), fingerprint=weights_fingerprint([path])), str(
             converted(path)
         )
-    if path.is_dir():
+    if path is not None and path.is_dir():
         if not (path / "config.json").is_file():
             held = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
             raise ModelError(f"{path} holds no model: no config.json and no {FILE} (it holds {held})")
         return Source(kind="folder", name=str(path.resolve()), fingerprint=_files_fingerprint(path)), str(path)
-    return _on_hub(str(name), revision)
-
-
-def _on_hub(name: str, revision: str | None) -> tuple[Source, str]:
-    if name == NAME:
+    if str(name) == NAME:
         return _find(None, None)
-    if _is_cached(name, revision):
-        return Source(kind="hub", name=name, revision=revision), name
-    with _explained(name, revision):
-        info = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
-    return Source(kind="hub", name=name, revision=info.sha), name
-
-
-def _is_cached(name: str, revision: str | None) -> bool:
-    """True where the hub's cache on this machine has the model, so that no network is needed."""
-    try:
-        AutoConfig.from_pretrained(name, revision=revision, local_files_only=True)
-        AutoTokenizer.from_pretrained(name, revision=revision, local_files_only=True)
-    except (OSError, ValueError, HFValidationError):
-        return False
-    return True
-
-
-@contextmanager
-def _explained(name: str, revision: str | None) -> Iterator[None]:
-    """Errors of the hub, with what to do."""
-    try:
-        yield
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{name!r} is gated: accept its terms on huggingface.co/{name}, then log in "
-            f"with `hf auth login` or set HF_TOKEN"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ModelError(f"{name!r} has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"no model {name!r} on the hub, or it is private: check the name; "
-            f"for a private one log in with `hf auth login` or set HF_TOKEN"
-        ) from error
-    except HFValidationError as error:
-        raise ModelError(f"{name!r} is no folder here and no hub id (a hub id looks like org/model)") from error
-    except HfHubHTTPError as error:
-        raise ModelError(
-            f"the hub refused {name!r}: {error}. If it needs a token: `hf auth login` or HF_TOKEN"
-        ) from error
-    except (OSError, OfflineModeIsEnabled, ValueError, RuntimeError, ImportError) as error:
-        raise _no_network(name, error) from error
-    except Exception as error:
-        if type(error).__module__.split(".")[0] in ("httpx", "httpcore", "requests", "urllib3"):
-            raise _no_network(name, error) from error
-        raise
-
-
-def _no_network(name: str, error: Exception) -> ModelError:
-    return ModelError(
-        f"{name!r} is no folder here, not in the hub's cache, and the hub can't be reached "
-        f"({type(error).__name__}: {str(error)[:120]}). "
-        f"Offline you can load() the embedded model, a folder or a .gguf file"
-    )
+    return on_hub(str(name), revision), str(name)
 
 
 def _read(
@@ -169,7 +112,7 @@ def _read(
     weights: dict[str, Any] = {"dtype": resolve_dtype(dtype, device), "use_safetensors": True}
     if quantization is not None:
         weights |= {"quantization_config": quantization.config(device), "device_map": {"": device}}
-    with _readable(folder), no_weight_bars():
+    with _readable(folder), explained(folder, source.revision), no_weight_bars():
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         network = AutoModelForCausalLM.from_pretrained(folder, **options, **weights)
     differentiable(network)
@@ -206,8 +149,8 @@ def _saved(
         source, quantization = under.source, under.quantization
         network = _adapted(under.network, folder)
     else:
-        source = contract.base
-        network, _ = _read(Source(kind="folder", name=str(folder)), str(folder), quantization, dtype, device, trust)
+        source = Source(kind="folder", name=str(folder.resolve()), fingerprint=_files_fingerprint(folder))
+        network, _ = _read(source, str(folder), quantization, dtype, device, trust)
     with _readable(str(folder)):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
     model = LocalModel(
@@ -276,7 +219,8 @@ def _plain_adapter(
     base: str | Path | LocalModel | None,
 ) -> LocalModel:
     """A PEFT folder without a contract: loaded, but nothing about it can be checked."""
-    saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    with _readable(str(folder)):
+        saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     name = base if base is not None else saved.get("base_model_name_or_path")
     if not name:
         raise ModelError(f"{folder} does not say which base it belongs to: load(folder, base=...)")
@@ -291,4 +235,4 @@ def _plain_adapter(
 
 
 def _files_fingerprint(folder: Path) -> str | None:
-    return weights_fingerprint(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin"))
+    return weights_fingerprint(folder.glob("*.safetensors"))

@@ -169,7 +169,12 @@ class Renderer:
         """One tokenization of the whole text, so that ids are those of the chat template's own; spans by offsets."""
         pieces = [p for p in pieces if p.text]
         text = "".join(p.text for p in pieces)
-        if any(special in p.text for p in pieces if p.role not in ("template", "text") for special in self._specials.values()):
+        if any(
+            special in p.text
+            for p in pieces
+            if p.role not in ("template", "text")
+            for special in self._specials.values()
+        ):
             return self._encode_apart(pieces)
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         owners = _owners(pieces, encoded["offset_mapping"])
@@ -298,5 +303,6 @@ def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def _specials(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     """Tokens whose names must not act in data: those with a role of their own and those that only templates write."""
-    added = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-    return {tokenizer.convert_tokens_to_ids(t): t for t in sorted(added.union(tokenizer.all_special_tokens)) if t}
+    named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    added = {number: t.content for number, t in tokenizer.added_tokens_decoder.items() if t.special}
+    return {number: name for number, name in {**named, **added}.items() if name}

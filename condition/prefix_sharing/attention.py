@@ -19,6 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from condition.prefix_sharing.layout import Block
+from condition.prefix_sharing.products import product_attention, products_pay
 
 NAME = "condition_shared"
 
@@ -191,6 +192,11 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, group: Group, scaling: float | None
         for x, index in ((q, group.queries), (k, group.keys), (v, group.keys))
     )
     query, key, value = padded
+    if products_pay(query, key, dropout):
+        small = product_attention(
+            query, key, value, group.mask, query.shape[-1] ** -0.5 if scaling is None else scaling
+        )
+        return small.transpose(1, 2).reshape(-1, *q.shape[1:])
     repeat = query.shape[1] // key.shape[1]
     if repeat > 1:
         key, value = (x.repeat_interleave(repeat, dim=1) for x in (key, value))

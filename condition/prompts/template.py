@@ -264,7 +264,7 @@ def _literal(message: Message) -> BaseMessage:
     if message.role == "tool":
         return ToolMessage(message.content, tool_call_id="")
     if message.role == "text":
-        return ChatMessage(message.content, role="text")
+        return ChatMessage(content=message.content, role="text")
     kinds: dict[str, type[BaseMessage]] = {"system": SystemMessage, "assistant": AIMessage, "user": HumanMessage}
     return kinds[message.role](message.content)
 
@@ -272,7 +272,9 @@ def _literal(message: Message) -> BaseMessage:
 def _variables(template: str, template_format: TemplateFormat) -> list[str]:
     names = _guarded(lambda: get_template_variables(template, template_format))
     if "" in names:
-        raise PromptError(f"a variable without a name in {template!r:.80}. Double a brace to write it as itself: {{{{ }}}}")
+        raise PromptError(
+            f"a variable without a name in {template!r:.80}. Double a brace to write it as itself: {{{{ }}}}"
+        )
     return names
 
 

@@ -1,10 +1,17 @@
-"""Checkpoints that hold only what is trained, and finding the last one that is whole."""
+"""Checkpoints that hold only what is trained, and finding the last one that is whole.
+
+    output/run.json             what makes the run the same run
+    output/checkpoint-<step>/   trained tensors, optimizer, schedule, random states
+    output/finished/            trained tensors and log of a run that came to its end
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +25,9 @@ from condition.errors import SettingsError
 WEIGHTS = "trainable.safetensors"
 RUN = "run.json"
 STATE = "trainer_state.json"  # transformers writes it last
+ARCHIVES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # torch writes zip files
+FINISHED = "finished"
+LOG = "log.json"
 
 
 def save_trainable(network: nn.Module, folder: Path) -> None:
@@ -37,10 +47,19 @@ def load_trainable(network: nn.Module, folder: Path) -> None:
         parameter.data.copy_(saved[name])
 
 
+def digest(network: nn.Module) -> str:
+    """Hash of the trained tensors of a network."""
+    content = hashlib.sha256()
+    for name, parameter in sorted(trainable(network).items()):
+        content.update(name.encode())
+        content.update(parameter.detach().float().cpu().numpy().tobytes())
+    return content.hexdigest()
+
+
 def last_complete(output: Path) -> Path | None:
     """The newest checkpoint that was written to its end; broken ones are removed."""
-    found = sorted(output.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]), reverse=True)
-    for folder in found:
+    numbered = [p for p in output.glob("checkpoint-*") if p.name.rpartition("-")[2].isdigit()]
+    for folder in sorted(numbered, key=lambda p: int(p.name.rpartition("-")[2]), reverse=True):
         if _is_complete(folder):
             return folder
         shutil.rmtree(folder, ignore_errors=True)
@@ -51,36 +70,59 @@ def _is_complete(folder: Path) -> bool:
     try:
         json.loads((folder / STATE).read_text())
         with safe_open(folder / WEIGHTS, "pt") as weights:
-            return bool(weights.keys()) and (folder / "optimizer.pt").is_file()
-    except (OSError, json.JSONDecodeError, SafetensorError):
+            return bool(weights.keys()) and all(zipfile.is_zipfile(folder / name) for name in ARCHIVES)
+    except (OSError, ValueError, SafetensorError):
         return False
 
 
-def claim(output: Path, run: Mapping[str, Any], resume: bool) -> Path | None:
-    """Make `output` this run's own; gives the checkpoint to go on from.
-
-    Raises SettingsError where another run lives there, and names what differs.
-    """
-    told = json.loads(json.dumps(run))
+def claim(output: Path, run: Mapping[str, Any], resume: bool) -> None:
+    """Raises SettingsError where another run lives in `output`, and names what differs. Writes nothing."""
     mark = output / RUN
-    if mark.is_file() and resume:
-        before = _read_run(mark)
-        different = sorted(name for name in told.keys() | before.keys() if told.get(name) != before.get(name))
-        if different:
-            raise SettingsError(
-                f"{output} holds checkpoints of another run; it differs in {', '.join(different)}. Choose another "
-                f"output folder, or start over in this one with Settings(resume=False)"
-            )
+    if not mark.is_file() or not resume:
+        return
+    told, before = json.loads(json.dumps(run)), _read_run(mark)
+    different = sorted(name for name in told.keys() | before.keys() if told.get(name) != before.get(name))
+    if before and different:
+        raise SettingsError(
+            f"{output} holds checkpoints of another run; it differs in {', '.join(different)}. Choose another "
+            f"output folder, or start over in this one with Settings(resume=False)"
+        )
+
+
+def make_own(output: Path, run: Mapping[str, Any], resume: bool) -> Path | None:
+    """Make `output` this run's own, after `claim`; gives the checkpoint to go on from."""
+    mark = output / RUN
+    if mark.is_file() and resume and _read_run(mark):
         return last_complete(output)
-    for folder in output.glob("checkpoint-*"):
-        shutil.rmtree(folder)
+    for folder in (*output.glob("checkpoint-*"), output / FINISHED):
+        shutil.rmtree(folder, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps(told, indent=1))
+    mark.write_text(json.dumps(run, indent=1))
     return None
+
+
+def keep_finished(network: nn.Module, output: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Keep the result of a run that came to its end, so that the same call again is done at once."""
+    half = output / f"{FINISHED}.half"
+    save_trainable(network, half)
+    (half / LOG).write_text(json.dumps(list(lines)))
+    half.rename(output / FINISHED)
+
+
+def finished(network: nn.Module, output: Path) -> list[dict[str, Any]] | None:
+    """The log of a run that came to its end, its tensors put in place; none where it did not."""
+    folder = output / FINISHED
+    try:
+        lines = json.loads((folder / LOG).read_text())
+        load_trainable(network, folder)
+    except (OSError, ValueError, SafetensorError):
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return [dict(line) for line in lines]
 
 
 def _read_run(mark: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(mark.read_text()))
-    except (json.JSONDecodeError, ValueError):
+    except ValueError:
         return {}  # killed while it was written, so before any checkpoint

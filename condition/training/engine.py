@@ -59,10 +59,21 @@ class Engine(Trainer):
             return AlikeSampler(rows, max(1, self.settings.batch_size // 2), self.settings.seed)
         return super()._get_train_sampler(train_dataset)
 
+    def evaluation_loop(self, *given: Any, **options: Any) -> Any:
+        """The mean loss over all trained tokens; transformers would weigh the last batch by its rows."""
+        self._held = torch.zeros(2, dtype=torch.float64)
+        output = super().evaluation_loop(*given, **options)
+        total, tokens = self.accelerator.reduce(self._held.to(self.args.device)).tolist()
+        output.metrics["eval_loss"] = total / tokens
+        return output
+
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
-        """The mean loss of a batch; transformers weighs it by the tokens in `labels`."""
+        """The mean loss of a batch, added up over its tokens."""
         with torch.no_grad():
-            return model(**self._prepare_inputs(inputs))["loss"].detach(), None, None
+            loss = model(**self._prepare_inputs(inputs))["loss"].detach()
+        tokens = inputs["labels"].numel()
+        self._held += torch.tensor([float(loss) * tokens, tokens], dtype=torch.float64)
+        return loss, None, None
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         save_trainable(self.model.network, Path(output_dir or str(self.args.output_dir)))
@@ -150,8 +161,8 @@ def _arguments(s: Settings, output: Path, rows: int, validates: bool, device: to
         logging_steps=s.log_every,
         logging_first_step=True,
         logging_nan_inf_filter=False,
-        eval_strategy=("steps" if s.eval_every else "epoch") if validates else "no",
-        eval_steps=s.eval_every,
+        eval_strategy=("steps" if each_step else "epoch") if validates else "no",
+        eval_steps=each_step,
         save_strategy=("steps" if each_step else "epoch") if keeps else "no",
         save_steps=s.save_every or s.eval_every or 500,
         save_total_limit=s.keep,

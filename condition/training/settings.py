@@ -48,7 +48,7 @@ class Settings(Options):
     log_every: int = Field(default=10, ge=1)
     """Steps."""
     eval_every: int | None = Field(default=None, ge=1)
-    """Steps between validations; each epoch where it is not given."""
+    """Steps between validations; with each checkpoint, or each epoch, where it is not given."""
     save_every: int | None = Field(default=None, ge=1)
     """Steps between checkpoints; with each validation, or each epoch, where it is not given."""
     keep: int = Field(default=5, ge=1)

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from condition.adapters.attach import private_copy, trainable
 from condition.adapters.fused import fused
-from condition.adapters.lora import LoRA
+from condition.adapters.lora import LoRA, lora_of
 from condition.errors import SettingsError
 from condition.models.contract import Contract, template_fingerprint, tokenizer_fingerprint, versions
 from condition.models.device import has_bf16
@@ -27,7 +27,7 @@ from condition.models.save import check_writable, precision
 from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
-from condition.training.checkpoints import claim
+from condition.training.checkpoints import claim, digest, finished, keep_finished, make_own
 from condition.training.engine import Engine
 from condition.training.losses import sft_loss
 from condition.training.objective import Objective
@@ -65,6 +65,9 @@ class SFTTrainer:
             raise SettingsError("patience needs validation rows: fit(..., validation=rows)")
         if settings.output is not None:
             check_writable(Path(settings.output))
+        elif "tensorboard" in settings.report_to:
+            raise SettingsError("report_to='tensorboard' needs an output folder to write to: Settings(output=...)")
+        adapter = self._adapter(model)
         rows = prepare(model, data, prompt, settings)
         held = None if validation is None else prepare(model, validation, prompt, settings, "validation")
         began = time.perf_counter()
@@ -78,14 +81,30 @@ class SFTTrainer:
             history=trained.history,
         )
         seconds = {"seconds": time.perf_counter() - began, "loop_seconds": trained.seconds}
-        tuned.contract = self._contract(tuned, rows, seconds)
+        tuned.contract = self._contract(tuned, adapter, rows, seconds)
         return tuned
+
+    def _adapter(self, model: LocalModel) -> LoRA:
+        """What will be trained: the model's own adapter where it is tuned already."""
+        own = lora_of(model.network)
+        if own is None:
+            return self.adapter
+        names = [n for n in LoRA.model_fields if n != "targets" or self.adapter.targets != "all-linear"]
+        pairs = {n: (getattr(own, n), getattr(self.adapter, n)) for n in names}
+        different = [f"{n} ({was!r}, asked for {now!r})" for n, (was, now) in pairs.items() if was != now]
+        if different and self.adapter != LoRA():
+            raise SettingsError(
+                f"this model is tuned already and keeps its adapter, which differs in {', '.join(different)}: "
+                f"leave `adapter` out to tune it on, or fit the base"
+            )
+        return own
 
     def _train(self, model: LocalModel, prompt: Prompt, rows: Prepared, held: Prepared | None) -> _Trained:
         dtype = training_dtype(self.settings, model.device)
         shared = shareable(model.network)
         torch.manual_seed(self.settings.seed)
-        network = private_copy(model.network) if trainable_before(model) else self.adapter.attach(model.network)
+        is_tuned = lora_of(model.network) is not None
+        network = private_copy(model.network) if is_tuned else self.adapter.attach(model.network)
         if self.settings.checkpointing is True or (
             self.settings.checkpointing == "auto" and model.device.type == "cuda"
         ):
@@ -94,18 +113,25 @@ class SFTTrainer:
         with (
             tempfile.TemporaryDirectory()
             if self.settings.output is None
-            else nullcontext(self.settings.output) as output
+            else nullcontext(self.settings.output) as folder
         ):
-            checkpoint = claim(Path(output), self._run(model, rows, held, dtype), self.settings.resume)
-            engine = Engine(objective, self.settings, Path(output), rows.rows, None if held is None else held.rows)
+            output, run = Path(folder), self._run(model, rows, held, dtype)
+            claim(output, run, self.settings.resume)
+            # Before anything in the folder is touched: settings that can't be used are refused here.
+            engine = Engine(objective, self.settings, output, rows.rows, None if held is None else held.rows)
+            checkpoint = make_own(output, run, self.settings.resume)
             began = time.perf_counter()
-            with fused(network, dtype):
-                engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            lines = finished(network, output)
+            if lines is None:
+                with fused(network, dtype):
+                    engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+                lines = engine.state.log_history
+                keep_finished(network, output, lines)
             seconds = time.perf_counter() - began
         network.activation_checkpointing_disable()
         for parameter in network.parameters():
             parameter.grad = None
-        return _Trained(network, History(engine.state.log_history), seconds)
+        return _Trained(network, History(lines), seconds)
 
     def _run(self, model: LocalModel, rows: Prepared, held: Prepared | None, dtype: torch.dtype) -> dict[str, Any]:
         """What makes a run the same run."""
@@ -114,14 +140,15 @@ class SFTTrainer:
             "trainer": type(self).__name__,
             "base": model.source.fingerprint or model.source.name,
             "quantization": model.quantization.model_dump() if model.quantization else None,
-            "adapter": self.adapter.model_dump(),
+            "adapter": self._adapter(model).model_dump(mode="json"),
+            "tuned_on": digest(model.network) if lora_of(model.network) else None,
             "data": rows.digest,
             "validation": None if held is None else held.digest,
             "dtype": str(dtype),
             **self.settings.model_dump(mode="json", exclude=beside),
         }
 
-    def _contract(self, tuned: LocalModel, rows: Prepared, seconds: dict[str, float]) -> Contract:
+    def _contract(self, tuned: LocalModel, adapter: LoRA, rows: Prepared, seconds: dict[str, float]) -> Contract:
         losses = {name: tuned.history.series(name)[1] for name in ("loss", "eval_loss")}
         to_json = getattr(tuned.prompt, "to_json", None)
         return Contract(
@@ -132,7 +159,7 @@ class SFTTrainer:
             prompt=to_json() if to_json else None,
             quantization=tuned.quantization.model_dump() if tuned.quantization else None,
             dtype=precision(tuned),
-            adapter=self.adapter.model_dump(mode="json"),
+            adapter=adapter.model_dump(mode="json"),
             trainer=type(self).__name__,
             settings={
                 **self.settings.model_dump(mode="json"),
@@ -161,8 +188,3 @@ def training_dtype(settings: Settings, device: torch.device) -> torch.dtype:
             f"and would be many times slower: use 'auto' or 'fp32'"
         )
     return torch.bfloat16 if settings.precision == "bf16" else torch.float32
-
-
-def trainable_before(model: LocalModel) -> bool:
-    """True for a model that is tuned already."""
-    return bool(getattr(model.network, "_hf_peft_config_loaded", False))

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import pandas
@@ -97,7 +97,9 @@ class TestSources:
         assert read(write(tmp_path / "a.csv", f"q,target\n{long},a\n"))[0].inputs["q"] == long
 
     @given(st.lists(st.tuples(st.text(), st.text().filter(str.strip)), min_size=1, max_size=4))
-    def test_any_text_survives_jsonl(self, tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
+    def test_any_text_survives_jsonl(
+        self, tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
+    ) -> None:
         path = tmp_path_factory.mktemp("any") / "rows.jsonl"
         for ascii_only in (True, False):
             lines = [json.dumps({"q": q, "target": t}, ensure_ascii=ascii_only) for q, t in rows]
@@ -106,7 +108,7 @@ class TestSources:
 
 
 class TestColumns:
-    row: dict[str, Any] = {"id": 7, "q": "1", "hint": "h", "label": "a", "rationale": "because"}
+    row: ClassVar[dict[str, Any]] = {"id": 7, "q": "1", "hint": "h", "label": "a", "rationale": "because"}
 
     def test_target_by_name_and_the_rest_as_inputs(self) -> None:
         (example,) = read([self.row], target="label")
@@ -118,7 +120,10 @@ class TestColumns:
         assert dict(example.inputs) == expected
 
     def test_without_an_id_the_place_is_the_id(self) -> None:
-        assert [e.id for e in read([{"q": 1, "target": "a"}, {"q": 2, "target": "b", "id": None}])] == ["row 0", "row 1"]
+        assert [e.id for e in read([{"q": 1, "target": "a"}, {"q": 2, "target": "b", "id": None}])] == [
+            "row 0",
+            "row 1",
+        ]
 
     def test_other_types_may_be_inputs(self) -> None:
         (example,) = read([{"passages": ["a", "b"], "n": 3, "target": "a"}])
@@ -141,7 +146,7 @@ FLAT: list[dict[str, Any]] = [
 
 
 class TestSquad:
-    expected = [
+    expected: ClassVar[list[Example]] = [
         Example({"title": "T", "context": "Ada wrote.", "question": "Who?"}, "Ada", id="1"),
         Example({"title": "T", "context": "Ada wrote.", "question": "Why?"}, NO_ANSWER, id="2"),
     ]
@@ -184,7 +189,9 @@ class TestSquad:
         with pytest.raises(DataError, match=r"dev\.json: looks like SQuAD but breaks its schema"):
             read(path)
 
-    @pytest.mark.parametrize("change", [{"answers": "Ada"}, {"answers": {"text": [1]}}, {"answers": None}, {"context": 5}])
+    @pytest.mark.parametrize(
+        "change", [{"answers": "Ada"}, {"answers": {"text": [1]}}, {"answers": None}, {"context": 5}]
+    )
     def test_wrong_types_are_named(self, change: dict[str, Any]) -> None:
         with pytest.raises(DataError, match=f"row 0: '{next(iter(change))}'"):
             read([{**FLAT[0], **change}])

@@ -1,4 +1,4 @@
-"""The renderer against each tokenizer's own chat template, for templates and tokenizers in the style of the known ones."""
+"""The renderer against each tokenizer's own chat template, in the style of the known ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ MISTRAL = (
     "{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
 )
 GEMMA = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ bos_token }}"
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for m in messages %}{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}"
     "{{ '<start_of_turn>' + role + '\n' + m['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
@@ -61,7 +62,8 @@ ZEPHYR = (
 )
 # The system message inside the first user turn, trimmed there and nowhere else.
 LLAMA2 = (
-    "{% if messages[0]['role'] == 'system' %}{% set head = '<<SYS>>\n' + messages[0]['content'] | trim + '\n<</SYS>>\n\n' %}"
+    "{% if messages[0]['role'] == 'system' %}"
+    "{% set head = '<<SYS>>\n' + messages[0]['content'] | trim + '\n<</SYS>>\n\n' %}"
     "{% set rest = messages[1:] %}{% else %}{% set head = '' %}{% set rest = messages %}{% endif %}"
     "{% for m in rest %}{% if m['role'] == 'user' %}"
     "{{ bos_token + '[INST] ' + (head if loop.first else '') + m['content'] + ' [/INST]' }}"
@@ -105,7 +107,14 @@ TEMPLATES: dict[str, tuple[str | None, dict[str, str], list[str], list[str], str
     ),
     "zephyr": (ZEPHYR, {"bos": "<s>", "eos": "</s>", "pad": "</s>"}, [], [], "</s>", True),
     "llama2": (LLAMA2, {"bos": "<s>", "eos": "</s>"}, [], [], "</s>", True),
-    "base": (None, {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"}, [], [], "<|endoftext|>", True),
+    "base": (
+        None,
+        {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"},
+        [],
+        [],
+        "<|endoftext|>",
+        True,
+    ),
     "base with bos": (None, {"bos": "<s>", "eos": "</s>"}, [], [], "</s>", True),
 }
 KINDS = ["bytes", "metaspace"]
@@ -116,7 +125,9 @@ def byte_level(specials: list[str]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=420, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(CORPUS, trainer)
     return tokenizer
 
@@ -170,7 +181,20 @@ words = st.one_of(
     st.text(alphabet=" \n\t\r\x0b\x00\x1b\u00a0\u2028\u200b\u202e\ufeff{}%<>|[]aé日🙂", max_size=12),
     st.text(alphabet=string.ascii_letters + " .:\n", max_size=30),
     st.sampled_from(
-        ["", " ", "\n", " Paris ", "مرحبا بالعالم", "👩‍👩‍👧‍👦🇫🇷", "{x} {{ y }} {% z %}", "user", "assistant\n", "You are", "xMARKx0xMARKx", "INST"]
+        [
+            "",
+            " ",
+            "\n",
+            " Paris ",
+            "مرحبا بالعالم",
+            "👩‍👩‍👧‍👦🇫🇷",
+            "{x} {{ y }} {% z %}",
+            "user",
+            "assistant\n",
+            "You are",
+            "xMARKx0xMARKx",
+            "INST",
+        ]
     ),
 )
 
@@ -405,7 +429,9 @@ class TestPlainTemplate:
         plain = Renderer(tokenizer).render((Message("user", "hi"),))
         assert decoded(tokenizer, plain.ids) == "User: hi\nAssistant:"
         tokenizer.chat_template = {"default": CHATML, "tool_use": "{{ messages }}"}
-        assert decoded(tokenizer, Renderer(tokenizer).render((Message("user", "hi"),)).ids).startswith("<|im_start|>system")
+        assert decoded(tokenizer, Renderer(tokenizer).render((Message("user", "hi"),)).ids).startswith(
+            "<|im_start|>system"
+        )
 
 
 class TestRefusals:
@@ -472,12 +498,12 @@ def test_short_words_are_not_looked_for_in_the_template() -> None:
 
 
 def test_words_that_are_unknown_to_a_word_tokenizer_beside_a_special_name() -> None:
-    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "<s>": 1, "</s>": 2, "hi": 3, "<": 4, "s": 5, ">": 6}, unk_token="<unk>"))
+    tokenizer = Tokenizer(
+        models.WordLevel({"<unk>": 0, "<s>": 1, "</s>": 2, "hi": 3, "<": 4, "s": 5, ">": 6}, unk_token="<unk>")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     row = Renderer(wrapped).render((Message("user", "hi <s> stranger"),), "hi <s> you")
     assert row.ids.count(1) == 1  # the template's own
     assert row.ids.count(2) == 1

@@ -41,7 +41,10 @@ BATCH = ([[*range(3, 43), 50, 51], [*range(3, 43), 60], [7, 8, 9]], [40, 40, 1])
 
 # A network that can't share, and what the warning says of it.
 REFUSED: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
-    "a window smaller than the probe": (lambda: MistralForCausalLM(MistralConfig(**WIDE, sliding_window=8)), "sliding_window"),
+    "a window smaller than the probe": (
+        lambda: MistralForCausalLM(MistralConfig(**WIDE, sliding_window=8)),
+        "sliding_window",
+    ),
     "a window larger than the probe": (
         lambda: MistralForCausalLM(MistralConfig(**WIDE, sliding_window=4096)),
         "sliding_window",
@@ -58,7 +61,9 @@ REFUSED: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
     "an attention of its own": (lambda: FalconForCausalLM(FalconConfig(**SHAPE, alibi=False)), "can't be exchanged"),
     "local attention": (
         lambda: GPTNeoForCausalLM(
-            GPTNeoConfig(**TOKENS, hidden_size=32, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]])
+            GPTNeoConfig(
+                **TOKENS, hidden_size=32, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]]
+            )
         ),
         "attention is 'eager'",
     ),
@@ -67,9 +72,7 @@ REFUSED: dict[str, tuple[Callable[[], PreTrainedModel], str]] = {
         "linear_attention",
     ),
     "soft caps": (
-        lambda: Gemma2ForCausalLM(
-            Gemma2Config(**WIDE, head_dim=16, layer_types=["full_attention"] * 2)
-        ),
+        lambda: Gemma2ForCausalLM(Gemma2Config(**WIDE, head_dim=16, layer_types=["full_attention"] * 2)),
         "soft cap",
     ),
     "soft caps and windows": (lambda: Gemma2ForCausalLM(Gemma2Config(**WIDE, head_dim=16)), "sliding_attention"),

@@ -33,7 +33,20 @@ nasty = st.one_of(
     st.text(),
     st.text(alphabet="{}%#$[]()'\"\\ax\n\t\0\x1b\u202e\u200b"),
     st.sampled_from(
-        ["{x}", "{{x}}", "{", "}", "{x.__class__}", "{0}", "%s %(x)s %", "{{ x }}", "{% raw %}", "{# c #}", "${x}", "\x00"]
+        [
+            "{x}",
+            "{{x}}",
+            "{",
+            "}",
+            "{x.__class__}",
+            "{0}",
+            "%s %(x)s %",
+            "{{ x }}",
+            "{% raw %}",
+            "{# c #}",
+            "${x}",
+            "\x00",
+        ]
     ),
 )
 FORMATS: list[tuple[TemplateFormat, str]] = [("f-string", "<{x}|{y}>"), ("jinja2", "<{{ x }}|{{ y }}>")]
@@ -116,7 +129,10 @@ class Reachable:
     ],
 )
 def test_jinja_templates_can_not_reach_into_python(template: str) -> None:
-    for make in (lambda: ChatPrompt([("user", template)], template_format="jinja2"), lambda: TextPrompt(template, template_format="jinja2")):
+    for make in (
+        lambda: ChatPrompt([("user", template)], template_format="jinja2"),
+        lambda: TextPrompt(template, template_format="jinja2"),
+    ):
         prompt = make()
         try:
             (message,) = prompt.format(x=Reachable()) if prompt.variables else prompt.format()
@@ -204,7 +220,10 @@ class TestPydanticInputs:
             self.prompt.format(**inputs)
 
     def test_a_template_that_asks_for_more_than_the_model_has(self) -> None:
-        for make in (lambda: ChatPrompt([("user", "{answer}")], inputs=Question), lambda: TextPrompt("{answer}", inputs=Question)):
+        for make in (
+            lambda: ChatPrompt([("user", "{answer}")], inputs=Question),
+            lambda: TextPrompt("{answer}", inputs=Question),
+        ):
             with pytest.raises(PromptError, match="uses 'answer', which Question does not have"):
                 make()
 

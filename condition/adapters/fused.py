@@ -1,0 +1,205 @@
+"""LoRA training steps on the CPU with fewer passes over memory: the numbers of PEFT's own layers, sooner.
+
+Inside `fused` three kinds of modules have another forward, each with its backward by hand, and their own after it:
+LoRA layers over a plain linear layer, root-mean-square norms (Zhang & Sennrich 2019, arXiv 1910.07467) and gated MLPs
+(SwiGLU, Shazeer 2020, arXiv 2002.05202). They are known by their structure; every other module is left alone.
+
+    network.add_adapter(peft.LoraConfig(target_modules="all-linear"))
+    with fused(network, torch.bfloat16):
+        for batch in batches:
+            loss(network.model(**batch)).backward()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast, final
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from condition.adapters.projections import Projections, frozen
+
+SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Names of siblings that read one input in a Llama-like network."""
+
+Forward = Callable[[Tensor], Tensor]
+
+
+@contextmanager
+def fused(network: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
+    """Train `network` in `dtype`, float32 or bfloat16; the adapter's weights stay float32, the base is only read.
+
+    bfloat16 keeps two packed copies of the adapted weights meanwhile, together as large as those weights in float32.
+    """
+    with ExitStack() as undo:
+        if network.device.type == "cpu":
+            for module, forward in list(_forwards(network, dtype)):
+                module.__dict__["forward"] = forward
+                undo.callback(module.__dict__.pop, "forward")
+        yield
+
+
+def _forwards(network: PreTrainedModel, dtype: torch.dtype) -> Iterator[tuple[nn.Module, Forward]]:
+    for layers in _groups(network):
+        shared = _SharedInput(layers, dtype)
+        yield from ((layer, shared.forward_of(index)) for index, layer in enumerate(layers))
+    for module in network.modules():
+        if "forward" not in module.__dict__ and _is_rms_norm(module):
+            yield module, _norm_forward(module, dtype)
+        elif "forward" not in module.__dict__ and _is_gated_mlp(module):
+            yield module, _mlp_forward(module)
+
+
+def _groups(network: PreTrainedModel) -> Iterator[list[LoraLinear]]:
+    """LoRA layers to compute, those that read one input together."""
+    grouped: set[nn.Module] = set()
+    for parent in [] if network.config.is_encoder_decoder else network.modules():  # cross attention reads two inputs
+        for names in SAME_INPUT:
+            siblings = [getattr(parent, name, None) for name in names]
+            layers = [layer for layer in siblings if isinstance(layer, LoraLinear) and _is_plain(layer)]
+            if len(layers) > 1 and len({tuple(layer.active_adapters) for layer in layers}) == 1:
+                grouped.update(layers)
+                yield layers
+    for module in network.modules():
+        if isinstance(module, LoraLinear) and module not in grouped and _is_plain(module):
+            yield [module]
+
+
+def _is_plain(layer: LoraLinear) -> bool:
+    """One adapter without dropout, bias or variant, over a frozen linear layer."""
+    base, names = layer.base_layer, layer.active_adapters
+    if type(base) is not nn.Linear or base.weight.requires_grad or len(names) != 1 or names[0] not in layer.lora_A:
+        return False
+    name, dropout = names[0], layer.lora_dropout[names[0]]
+    parts = [layer, base, layer.lora_A[name], layer.lora_B[name]]
+    return (
+        not layer.merged
+        and name not in layer.lora_variant
+        and parts[3].bias is None
+        and (isinstance(dropout, nn.Identity) or getattr(dropout, "p", None) == 0)
+        and not any("forward" in part.__dict__ or part._forward_hooks for part in parts)
+    )
+
+
+@final
+class _SharedInput:
+    """Layers that read one input: the first one called computes all, the others find their output waiting."""
+
+    def __init__(self, layers: list[LoraLinear], dtype: torch.dtype) -> None:
+        self._layers, self._dtype = layers, dtype
+        self._weights = tuple(frozen(cast(nn.Linear, layer.base_layer), dtype) for layer in layers)
+        self._input: Tensor | None = None
+        self._outputs: dict[int, Tensor] = {}
+
+    def forward_of(self, index: int) -> Forward:
+        def forward(x: Tensor) -> Tensor:
+            if self._input is not x or index not in self._outputs:
+                self._input, self._outputs = x, dict(enumerate(self._compute(x)))
+            output = self._outputs.pop(index)
+            if not self._outputs:
+                self._input = None
+            return output
+
+        return forward
+
+    def _compute(self, x: Tensor) -> tuple[Tensor, ...]:
+        # Asked at each call: a reference model is the same network with its adapters switched off.
+        layers = [] if self._layers[0].disable_adapters else self._layers
+        name = self._layers[0].active_adapters[0]
+        factors = [layer.lora_A[name].weight for layer in layers] + [layer.lora_B[name].weight for layer in layers]
+        scalings = tuple(float(layer.scaling[name]) for layer in self._layers)
+        # torch leaves apply untyped, here and below
+        y: tuple[Tensor, ...] = Projections.apply(  # type: ignore[no-untyped-call]
+            x, self._weights, scalings, self._dtype, *factors
+        )
+        return y
+
+
+class _RMSNorm(torch.autograd.Function):
+    """`y = w x / rms(x)`, in float32 inside."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+        """x [..., width] -> y [..., width] in `dtype`."""
+        wide = x.float()
+        square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
+        inverse = square.div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, inverse, weight)
+        y: Tensor = (wide * inverse).mul_(weight)
+        return y.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        """`dx = (w dy - x (w dy · x) / (width rms²)) / rms`."""
+        x, inverse, weight = ctx.saved_tensors
+        grad, wide = grads[0] * weight, x.float()
+        along = torch.linalg.vecdot(grad, wide).unsqueeze(-1)
+        share = inverse.pow(3).mul_(along).div_(-x.shape[-1])
+        return grad.mul_(inverse).addcmul_(wide, share).to(x.dtype), None, None, None
+
+
+class _SwiGLU(torch.autograd.Function):
+    """`silu(gate) * up`, which is not kept: only gate and up are."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        """gate, up [..., width] -> [..., width]."""
+        ctx.save_for_backward(gate, up)
+        return functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        """With `s = silu(gate)`: the gradients `dh up s'(gate)` and `dh s`."""
+        gate, up = ctx.saved_tensors
+        slope = torch.ops.aten.silu_backward(grads[0] * up, gate)
+        return slope, functional.silu(gate).mul_(grads[0])
+
+
+def _is_rms_norm(module: nn.Module) -> bool:
+    """Known by its class's name and parts, and by a trial: others add one to the weight or take a gate."""
+    weight, epsilon = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
+    if not type(module).__name__.endswith("RMSNorm") or not isinstance(weight, nn.Parameter) or epsilon is None:
+        return False
+    trial = torch.linspace(-1, 1, 2 * weight.numel()).view(1, 2, -1)
+    return not weight.requires_grad and _agrees(module, _norm_forward(module, torch.float32), trial)
+
+
+def _norm_forward(module: Any, dtype: torch.dtype) -> Forward:
+    def forward(hidden_states: Tensor) -> Tensor:
+        y: Tensor = _RMSNorm.apply(  # type: ignore[no-untyped-call]
+            hidden_states, module.weight, module.variance_epsilon, dtype
+        )
+        return y
+
+    return forward
+
+
+def _is_gated_mlp(module: Any) -> bool:
+    parts = all(isinstance(getattr(module, f"{name}_proj", None), LoraLinear) for name in ("gate", "up", "down"))
+    if not parts or not type(getattr(module, "act_fn", None)).__name__.startswith("SiLU"):
+        return False
+    trial = torch.linspace(-1, 1, 2 * module.gate_proj.in_features).view(1, 2, -1)
+    return _agrees(module, _mlp_forward(module), trial.to(module.gate_proj.weight.dtype))
+
+
+def _mlp_forward(module: Any) -> Forward:
+    def forward(x: Tensor) -> Tensor:
+        product = _SwiGLU.apply(module.gate_proj(x), module.up_proj(x))  # type: ignore[no-untyped-call]
+        y: Tensor = module.down_proj(product)
+        return y
+
+    return forward
+
+
+def _agrees(module: nn.Module, forward: Forward, trial: Tensor) -> bool:
+    """Whether a forward gives what the module itself gives for `trial` [1, 2, width]."""
+    try:
+        with torch.no_grad():
+            return bool(torch.allclose(module.forward(trial), forward(trial), rtol=1e-3, atol=1e-5))
+    except (TypeError, RuntimeError):  # it takes more than one tensor, or another dtype
+        return False

@@ -1,0 +1,101 @@
+"""Finding a model on the hub or in its cache on this machine, and saying what to do where that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from condition.errors import ModelError
+from condition.models.contract import Source, weights_fingerprint
+
+TIMEOUT_SECONDS = 5.0
+
+
+def on_hub(name: str, revision: str | None) -> Source:
+    """A model's source, asked of the hub unless its cache has it. Raises ModelError where there is none."""
+    with explained(name, revision):
+        if cached(name, revision) is not None:
+            return Source(kind="hub", name=name, revision=revision)
+        info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT_SECONDS)
+    return Source(kind="hub", name=name, revision=info.sha)
+
+
+def pinned(source: Source) -> Source:
+    """The source with its commit and the fingerprint of its weights, once they are in the cache."""
+    folder = cached(source.name, source.revision)
+    if folder is None:
+        return source
+    fingerprint = weights_fingerprint(folder.glob("*.safetensors"))
+    return source.model_copy(update={"revision": folder.name, "fingerprint": fingerprint})
+
+
+def cached(name: str, revision: str | None) -> Path | None:
+    """The folder in the hub's cache that holds a model, so that no network is needed."""
+    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    folder = Path(found).parent if isinstance(found, str) else None
+    return folder if folder is not None and any(folder.glob("*.safetensors")) else None
+
+
+@contextmanager
+def explained(name: str, revision: str | None) -> Iterator[None]:
+    """Errors of the hub, also below those of transformers, as a ModelError that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        for cause in _chain(error):
+            said = _said(name, revision, cause)
+            if said is not None:
+                raise ModelError(said) from error
+        raise
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _said(name: str, revision: str | None, error: BaseException) -> str | None:
+    if isinstance(error, GatedRepoError):
+        return (
+            f"{name!r} is gated: accept its terms on huggingface.co/{name}, then log in "
+            f"with `hf auth login` or set HF_TOKEN"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{name!r} has no revision {revision!r}"
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
+    if isinstance(error, RepositoryNotFoundError) or status == 401:
+        return (
+            f"no model {name!r} on the hub, or it is private: check the name; "
+            f"for a private one log in with `hf auth login` or set HF_TOKEN"
+        )
+    if isinstance(error, HFValidationError):
+        return f"{name!r} is no folder here and no hub id (a hub id looks like org/model)"
+    if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError) or _is_of_the_network(error):
+        return (
+            f"{name!r} is no folder here, not in the hub's cache, and the hub can't be reached "
+            f"({type(error).__name__}: {str(error)[:120]}). Offline you can load() the embedded model, a folder, or a "
+            f".gguf file; or copy the model's folder to this machine"
+        )
+    if isinstance(error, HfHubHTTPError):
+        return f"the hub refused {name!r}: {error}. If it needs a token: `hf auth login` or HF_TOKEN"
+    return None
+
+
+def _is_of_the_network(error: BaseException) -> bool:
+    modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, ConnectionError | TimeoutError) or (
+        bool(modules & {"httpx", "httpcore", "requests", "urllib3"}) and not isinstance(error, HfHubHTTPError)
+    )

@@ -1,0 +1,1 @@
+"""Several calls to one answer."""

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from condition.evaluation.statistics import Estimate, estimate
+
+
+def test_by_hand() -> None:
+    found = estimate([1.0, 0.0, 1.0, 1.0])
+    assert (found.value, found.n) == (0.75, 4)
+    assert 0.0 <= found.low < 0.75 < found.high <= 1.0
+    assert estimate([0.5] * 9) == Estimate(0.5, 0.5, 0.5, 9)
+    assert estimate([2.0]) == Estimate(2.0, 2.0, 2.0, 1)
+
+
+def test_it_is_close_to_the_textbook_for_many_values() -> None:
+    """Normal values: mean +- 1.96 s / sqrt(n)."""
+    values = np.random.default_rng(0).normal(3, 2, 400)
+    found = estimate(values.tolist())
+    half = 1.96 * values.std() / 20
+    assert found.low == pytest.approx(values.mean() - half, abs=0.02)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.02)
+
+
+def test_it_covers_the_truth_as_often_as_it_says() -> None:
+    """Half of the values are 1; of 300 intervals about 95 % hold 0.5."""
+    numbers = np.random.default_rng(1)
+    covered = 0
+    for _ in range(300):
+        found = estimate(numbers.integers(0, 2, 60).astype(float).tolist())
+        covered += found.low <= 0.5 <= found.high
+    assert 0.91 <= covered / 300 <= 0.98
+
+
+def test_it_covers_the_truth_where_rows_hang_together() -> None:
+    """40 passages, the 10 questions on one right or wrong together: by rows the interval would be far too small."""
+    numbers = np.random.default_rng(2)
+    by_cluster = by_row = 0
+    for _ in range(200):
+        values = np.repeat(numbers.random(40) < 0.5, 10).astype(float).tolist()
+        clusters = np.repeat(np.arange(40), 10).tolist()
+        found, naive = estimate(values, clusters), estimate(values)
+        by_cluster += found.low <= 0.5 <= found.high
+        by_row += naive.low <= 0.5 <= naive.high
+        assert found.high - found.low > 2 * (naive.high - naive.low)
+    assert by_cluster / 200 >= 0.88
+    assert by_row / 200 < 0.6
+
+
+def test_clusters_of_one_change_nothing() -> None:
+    values = [0.0, 1.0, 1.0, 0.0, 1.0]
+    assert estimate(values, list("abcde")) == estimate(values)
+
+
+def test_clusters_of_different_size_weigh_by_their_rows() -> None:
+    found = estimate([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"])
+    assert found.value == 0.75
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.integers(0, 3))
+def test_the_interval_lies_among_the_values_and_is_the_same_again(values: list[float], seed: int) -> None:
+    found = estimate(values, seed=seed)
+    assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
+    assert found.value == pytest.approx(sum(values) / len(values), abs=1e-9)
+    assert found == estimate(values, seed=seed)
+
+
+def test_nothing_to_estimate_from() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        estimate([])
+
+
+def test_one_cluster_for_each_value() -> None:
+    with pytest.raises(ValueError, match="2 clusters for 3 values"):
+        estimate([1.0, 0.0, 1.0], ["a", "b"])
+
+
+def test_it_prints_as_percent() -> None:
+    assert str(Estimate(0.5, 0.25, 0.753, 9)) == "50.0 [25.0, 75.3]"

@@ -1,0 +1,257 @@
+"""Loading, and what is said where it fails. The hub here is a server on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from condition.adapters.lora import LoRA, save_lora
+from condition.errors import ConditionError, ModelError, SettingsError
+from condition.models import hub
+from condition.models.load import load
+from condition.models.quantize import Quantization
+from condition.types import Sampling
+from tests.training.test_sft import fit
+
+
+def test_a_folder(tiny_folder: Path) -> None:
+    model = load(tiny_folder)
+    assert model.source.kind == "folder"
+    assert model.source.name == str(tiny_folder)
+    assert model.source.fingerprint
+    assert not model.network.training
+    assert model.network.dtype == torch.float32
+    assert load(str(tiny_folder)).source == model.source
+    assert len(model.generate("x", Sampling(max_tokens=2))) == 1
+
+
+def test_a_relative_folder_is_found_again(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fit(load("tiny-llama"), max_steps=1).save_pretrained("saved")
+    monkeypatch.chdir("/")
+    assert load(tmp_path / "saved")
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("bf16", torch.bfloat16), ("auto", torch.float32), (torch.float16, torch.float16)])
+def test_precisions(tiny_folder: Path, dtype: Any, expected: torch.dtype) -> None:
+    assert load(tiny_folder, dtype=dtype).network.dtype == expected
+
+
+def test_loading_says_nothing(tiny_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fit(load(tiny_folder), max_steps=1).save_pretrained(tiny_folder.parent / "saved")
+    capfd.readouterr()
+    load(tiny_folder.parent / "saved").save_pretrained(tiny_folder.parent / "again")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"device": "gpu"}, SettingsError, "unknown device 'gpu'"),
+        ({"dtype": "int3"}, SettingsError, "unknown dtype 'int3'"),
+    ],
+)
+def test_settings_that_do_not_fit(tiny_folder: Path, options: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        load(tiny_folder, **options)
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ModelError, match=r"holds no model: no config\.json and no condition\.json \(it holds notes\.txt\)"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("config.json", b"{"), ("config.json", b'{"model_type": "nonsense"}'), ("model.safetensors", b"\x00" * 40), ("tokenizer.json", b"{}")],
+)
+def test_a_damaged_folder(tiny_folder: Path, name: str, content: bytes) -> None:
+    (tiny_folder / name).write_bytes(content)
+    with pytest.raises(ModelError, match="tiny-llama"):
+        load(tiny_folder)
+
+
+def test_weights_that_are_missing_or_cut_off(tiny_folder: Path) -> None:
+    file = tiny_folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-500])
+    with pytest.raises(ModelError, match="tiny-llama"):
+        load(tiny_folder)
+    file.unlink()
+    with pytest.raises(ModelError, match="tiny-llama"):
+        load(tiny_folder)
+
+
+def test_pickles_are_not_read(tiny_folder: Path) -> None:
+    network = load(tiny_folder).network
+    (tiny_folder / "model.safetensors").unlink()
+    torch.save(network.state_dict(), tiny_folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="tiny-llama"):
+        load(tiny_folder)
+
+
+def test_a_plain_peft_folder(tiny_folder: Path, tmp_path: Path) -> None:
+    base = load(tiny_folder)
+    adapted = LoRA(rank=2).attach(base.network)
+    save_lora(adapted, tmp_path / "plain", str(tiny_folder))
+    model = load(tmp_path / "plain")
+    ids = torch.arange(3, 20)[None]
+    torch.testing.assert_close(model.network(input_ids=ids).logits, adapted(input_ids=ids).logits)
+    assert load(tmp_path / "plain", base=base).network is not base.network
+    save_lora(adapted, tmp_path / "nameless", "")
+    with pytest.raises(ModelError, match=r"does not say which base it belongs to: load\(folder, base"):
+        load(tmp_path / "nameless")
+    (tmp_path / "plain" / "adapter_config.json").write_text("{")
+    with pytest.raises(ModelError, match="plain"):
+        load(tmp_path / "plain")
+
+
+def test_quantized_and_saved_it_is_loaded_quantized(tiny_folder: Path, tmp_path: Path) -> None:
+    base = load(tiny_folder, quantization=Quantization())
+    tuned = fit(base, max_steps=2)
+    tuned.save_pretrained(tmp_path / "saved")
+    again = load(tmp_path / "saved")
+    assert again.quantization == Quantization()
+    assert again.score(["x"], [["blue"]]) == tuned.score(["x"], [["blue"]])
+    assert load(tmp_path / "saved", quantization=Quantization(bits=8)).quantization == Quantization(bits=8)
+    assert load(tmp_path / "saved", base=load(tiny_folder)).quantization is None
+
+
+def test_a_name_that_is_nothing_here() -> None:
+    with pytest.raises(ModelError, match=r"'org/model' is no folder here, .*Offline you can load\(\) the embedded model"):
+        load("org/model")
+    with pytest.raises(ModelError, match="is no folder here and no hub id"):
+        load("./no/such/folder")
+
+
+SCRIPT = """
+import json, sys, time, condition
+condition.load
+for name, revision in json.loads(sys.argv[1]):
+    began = time.perf_counter()
+    try:
+        said = repr(condition.load(name, revision=revision).source)
+    except condition.ConditionError as error:
+        said = f"{type(error).__name__}: {error}"
+    print(json.dumps([name, said, time.perf_counter() - began]))
+"""
+
+
+def asked(names: list[tuple[str, str | None]], tmp_path: Path, endpoint: str) -> dict[str, tuple[str, float]]:
+    """What loading each name says in a process of its own, that believes in a network."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(names)],
+        env={**environment, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return {name: (said, seconds) for name, said, seconds in map(json.loads, ran.stdout.splitlines())}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does for models that can't be had."""
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        status, code = 404, "RepoNotFound"
+        body: Any = {}
+        if "gated" in self.path:
+            status, code = 403, "GatedRepo"
+        if "private" in self.path:
+            status, code = 401, ""
+        if "refusing" in self.path:
+            status, code = 418, ""
+        if "dated" in self.path and "revision/old" in self.path:
+            code = "RevisionNotFound"
+        if self.path == "/api/models/org/gated-files":
+            status, code, body = 200, "", {"id": "org/gated-files", "sha": "a" * 40}
+        self.send_response(status)
+        if code:
+            self.send_header("X-Error-Code", code)
+        content = json.dumps(body).encode()
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_what_the_hub_answers(tmp_path: Path, endpoint: str) -> None:
+    names = [
+        ("org/gated", None), ("org/gated-files", None), ("org/missing", None), ("org/private", None),
+        ("org/refusing", None), ("org/dated", "old"), ("a b/c", None),
+    ]  # fmt: skip
+    said = {name: words for name, (words, _) in asked(names, tmp_path, endpoint).items()}
+    for name in ("org/gated", "org/gated-files"):
+        assert f"'{name}' is gated: accept its terms on huggingface.co/{name}, then log in with `hf auth login`" in said[name]
+    for name in ("org/missing", "org/private"):
+        assert f"no model '{name}' on the hub, or it is private" in said[name]
+    assert "'org/dated' has no revision 'old'" in said["org/dated"]
+    assert "the hub refused 'org/refusing'" in said["org/refusing"]
+    assert "is no folder here and no hub id" in said["a b/c"]
+    assert all(words.startswith("ModelError: ") for words in said.values()), said
+
+
+def test_without_a_network_it_says_so_in_seconds(tmp_path: Path) -> None:
+    [(said, seconds)] = asked([("org/model", None)], tmp_path, "http://127.0.0.1:9").values()
+    assert "the hub can't be reached" in said
+    assert "Offline you can load() the embedded model, a folder, or a .gguf file" in said
+    assert seconds < 15
+
+
+def test_the_hubs_cache_needs_no_network(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "b" * 40
+    place = tmp_path / "hub" / "models--org--tiny"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(commit)
+    (place / "snapshots").mkdir()
+    for module in ("huggingface_hub.constants", "transformers.utils.hub.constants"):
+        monkeypatch.setattr(f"{module}.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(tmp_path / "hub"), raising=False)
+    assert hub.cached("org/tiny", None) is None
+    tiny_folder.rename(place / "snapshots" / commit)
+    model = load("org/tiny")
+    assert (model.source.kind, model.source.name, model.source.revision) == ("hub", "org/tiny", commit)
+    assert model.source.fingerprint
+    tuned = fit(model, max_steps=1)
+    tuned.save_pretrained(tmp_path / "saved")
+    assert load(tmp_path / "saved").source == model.source
+    assert json.loads((tmp_path / "saved" / "adapter_config.json").read_text())["base_model_name_or_path"] == "org/tiny"
+
+
+def test_every_error_is_ours(tmp_path: Path) -> None:
+    for name in ("", " ", "\n", "\0", "~nobody-at-all/x", "org/../etc", "x" * 300, "ünïcode/模型"):
+        with pytest.raises(ConditionError):
+            load(name) if name else load(tmp_path)

@@ -1,0 +1,174 @@
+"""Saving: all or nothing, JSON and safetensors only, and a plain PEFT folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from condition.adapters.attach import trainable
+from condition.errors import ModelError
+from condition.models import save as module
+from condition.models.load import load
+from condition.models.local import LocalModel
+from condition.types import Sampling
+from tests.training.test_sft import fit
+
+IDS = torch.arange(3, 40)[None]
+
+
+@pytest.fixture
+def base(tiny_folder: Path) -> LocalModel:
+    return load(tiny_folder)
+
+
+@pytest.fixture
+def tuned(base: LocalModel) -> LocalModel:
+    return fit(base, max_steps=3)
+
+
+def test_there_and_back(tuned: LocalModel, tmp_path: Path) -> None:
+    tuned.save_pretrained(tmp_path / "saved")
+    again = load(tmp_path / "saved")
+    mine, other = trainable(tuned.network), trainable(again.network)
+    assert mine.keys() == other.keys()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
+    prompts, choices = ["What is 1?", "What is 2?"], [["It is 1", "x"], ["It is 2"]]
+    for row, same in zip(tuned.score(prompts, choices), again.score(prompts, choices), strict=True):
+        assert row == same
+    assert again.invoke("x", Sampling(max_tokens=6)).text == tuned.invoke("x", Sampling(max_tokens=6)).text
+    assert list(again.history) == list(tuned.history)
+    assert again.prompt.format(q="a") == tuned.prompt.format(q="a")  # type: ignore[union-attr]  # both have one
+    assert again.name == tuned.name
+    assert again.contract is not None
+    assert tuned.contract is not None
+    assert again.contract.settings == json.loads(tuned.contract.model_dump_json())["settings"]
+
+
+def test_saved_again_it_is_the_same(tuned: LocalModel, tmp_path: Path) -> None:
+    tuned.save_pretrained(tmp_path / "one")
+    load(tmp_path / "one").save_pretrained(tmp_path / "two")
+    for path in (tmp_path / "one").iterdir():
+        if path.name != "condition.json":
+            assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+    one, two = (json.loads((tmp_path / n / "condition.json").read_text()) for n in ("one", "two"))
+    assert one["canary"]["ids"] == two["canary"]["ids"]
+    assert one["canary"]["logprobs"] == pytest.approx(two["canary"]["logprobs"], abs=1e-5)
+
+
+def test_tuned_on_after_loading(tuned: LocalModel, tmp_path: Path) -> None:
+    tuned.save_pretrained(tmp_path / "saved")
+    again = load(tmp_path / "saved")
+    fit(again, max_steps=2).save_pretrained(tmp_path / "second")
+    assert load(tmp_path / "second").contract is not None
+    assert all(torch.equal(p, trainable(tuned.network)[n]) for n, p in trainable(again.network).items())
+
+
+def test_pefts_own_way_gives_the_same_numbers(tuned: LocalModel, tiny_folder: Path, tmp_path: Path) -> None:
+    tuned.save_pretrained(tmp_path / "saved")
+    base = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(base, str(tmp_path / "saved")).eval()
+    torch.testing.assert_close(theirs(input_ids=IDS).logits, tuned.network(input_ids=IDS).logits, atol=1e-6, rtol=0)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert tokenizer.chat_template == tuned.tokenizer.chat_template
+
+
+def test_what_a_server_needs_to_know(tuned: LocalModel, tiny_folder: Path, tmp_path: Path) -> None:
+    """vLLM reads these names of adapter_config.json."""
+    tuned.save_pretrained(tmp_path / "saved")
+    told = json.loads((tmp_path / "saved" / "adapter_config.json").read_text())
+    assert told["base_model_name_or_path"] == str(tiny_folder)
+    assert (told["r"], told["lora_alpha"], told["peft_type"]) == (4, 32, "LORA")
+    assert told["bias"] == "none"
+    assert not told["use_dora"]
+    assert told["modules_to_save"] is None
+    assert {name.rpartition(".")[2] for name in told["target_modules"]} == {f"{n}_proj" for n in ("q", "k", "v", "o", "gate", "up", "down")}
+
+
+def test_only_json_and_safetensors(tuned: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_thisIsVerySecret")
+    tuned.save_pretrained(tmp_path / "saved")
+    for path in (tmp_path / "saved").iterdir():
+        content = path.read_bytes()
+        assert path.suffix in (".json", ".safetensors", ".jinja"), path.name
+        assert b"thisIsVerySecret" not in content
+        assert path.stat().st_mode & 0o044 == 0o044, f"{path.name} can't be read by others"
+        if path.suffix == ".json":
+            json.loads(content)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_a_whole_model(base: LocalModel, tmp_path: Path) -> None:
+    base.score(["x"], [["y"]])  # sharing changes how the network attends, not what is saved of it
+    base.save_pretrained(tmp_path / "whole")
+    again = load(tmp_path / "whole")
+    assert torch.equal(again.network(input_ids=IDS).logits, base.network(input_ids=IDS).logits)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "whole", dtype=torch.float32).eval()
+    torch.testing.assert_close(plain(input_ids=IDS).logits, base.network(input_ids=IDS).logits)
+    tuned = fit(again, max_steps=1)
+    tuned.save_pretrained(tmp_path / "tuned")
+    assert load(tmp_path / "tuned").source.name == str(tmp_path / "whole")
+
+
+def test_a_saved_model_may_be_replaced_and_nothing_else(tuned: LocalModel, tmp_path: Path) -> None:
+    target = tmp_path / "saved"
+    tuned.save_pretrained(target)
+    tuned.with_prompt("Other: {q}").save_pretrained(target)
+    assert load(target).prompt.format(q="x")[0].content == "Other: x"  # type: ignore[union-attr]  # it has one
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    (tmp_path / "file").write_text("x")
+    for place in ("mine", "file"):
+        with pytest.raises(ModelError, match="holds something that is not a saved model"):
+            tuned.save_pretrained(tmp_path / place)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
+    (tmp_path / "empty").mkdir()
+    tuned.save_pretrained(tmp_path / "empty")
+    assert load(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("step", ["save_lora", "contract_of", "write_contract"])
+def test_a_save_that_fails_leaves_what_was_there(
+    tuned: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    tuned.save_pretrained(tmp_path / "saved")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, step, full)
+    for place in ("saved", "new"):
+        with pytest.raises(ModelError, match=f"can't save to .*{place}: .*No space left on device"):
+            tuned.save_pretrained(tmp_path / place)
+    monkeypatch.undo()
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert load(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("place", ["file/saved", "/proc/condition-saved", "locked/saved"])
+def test_a_folder_that_cannot_be_written(tuned: LocalModel, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "locked").mkdir(mode=0o555)
+    if place.startswith("locked") and os.access(tmp_path / "locked", os.W_OK):
+        pytest.skip("this user may write anywhere")
+    before = sorted(p.name for p in tmp_path.rglob("*"))
+    with pytest.raises(ModelError, match=r"can't write to .*saved.*Choose another folder"):
+        tuned.save_pretrained(tmp_path / place)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+def test_pushing_without_a_network_says_what_to_do(tuned: LocalModel) -> None:
+    with pytest.raises(ModelError, match=r"can't push to 'me/it': .*hf auth login.*save_pretrained"):
+        tuned.push_to_hub("me/it")
+
+
+def test_a_nested_folder_is_made(tuned: LocalModel, tmp_path: Path) -> None:
+    tuned.save_pretrained(str(tmp_path / "a" / "b" / "saved"))
+    assert load(tmp_path / "a" / "b" / "saved")

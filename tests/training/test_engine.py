@@ -1,0 +1,86 @@
+"""The engine's own parts: the sampler, the watch, and settings turned into transformers' arguments."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from condition.errors import ModelError
+from condition.training.engine import AlikeSampler, _arguments, _Watch
+from condition.training.rows import Row
+from condition.training.settings import Settings
+
+CPU = torch.device("cpu")
+ROWS = [Row((*([i % 3] * 40), i, 9), 41) for i in range(14)]
+
+
+def test_every_row_once_an_epoch() -> None:
+    sampler = AlikeSampler(ROWS, 2, seed=0)
+    assert len(sampler) == len(ROWS)
+    assert sorted(sampler) == list(range(len(ROWS)))
+
+
+def test_each_epoch_has_an_order_of_its_own_and_the_same_again() -> None:
+    sampler, again = AlikeSampler(ROWS, 2, seed=0), AlikeSampler(ROWS, 2, seed=0)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert first != second
+    again.set_epoch(1)
+    assert list(again) == second
+    assert list(AlikeSampler(ROWS, 2, seed=1)) != first
+
+
+def test_rows_that_begin_alike_stand_together() -> None:
+    order = list(AlikeSampler(ROWS, 2, seed=0))
+    together = sum(a % 3 == b % 3 for a, b in zip(order, order[1:], strict=False))
+    assert together >= 6  # pairs of the same kind, and by chance some more
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_gradient_that_is_no_number_stops_before_the_step(poison: float) -> None:
+    layer = torch.nn.Linear(2, 2)
+    layer.weight.grad = torch.tensor([[0.0, poison], [0.0, 0.0]])
+    with pytest.raises(ModelError, match=r"step 4: the gradient of weight is not finite"):
+        _Watch().on_pre_optimizer_step(None, SimpleNamespace(global_step=3), None, model=layer)
+
+
+def arguments(validates: bool = False, **options: Any) -> Any:
+    return _arguments(Settings(**options), Path("x"), 100, validates, CPU)
+
+
+def test_arguments_follow_the_settings() -> None:
+    found = arguments(epochs=3, batch_size=4, accumulation=2, warmup=0.1, schedule="constant", clip=0.5, seed=7)
+    assert (found.num_train_epochs, found.per_device_train_batch_size, found.gradient_accumulation_steps) == (3, 4, 2)
+    assert (found.warmup_steps, found.lr_scheduler_type, found.max_grad_norm) == (0.1, "constant_with_warmup", 0.5)
+    assert (found.seed, found.use_cpu, found.remove_unused_columns, found.report_to) == (7, True, False, [])
+    assert arguments(max_steps=9).max_steps == 9
+    assert arguments().max_steps == -1
+
+
+@pytest.mark.parametrize(
+    ("options", "validates", "evaluates", "saves", "every"),
+    [
+        ({}, False, "no", "no", None),
+        ({"output": "y"}, False, "no", "epoch", None),
+        ({"output": "y", "save_every": 5}, False, "no", "steps", 5),
+        ({}, True, "epoch", "epoch", None),
+        ({"eval_every": 5}, True, "steps", "steps", 5),
+        ({"eval_every": 5, "save_every": 10}, True, "steps", "steps", 10),
+        ({"save_every": 10}, True, "steps", "steps", 10),
+    ],
+)
+def test_when_it_validates_and_saves(
+    options: dict[str, Any], validates: bool, evaluates: str, saves: str, every: int | None
+) -> None:
+    found = arguments(validates, **options)
+    assert (found.eval_strategy, found.save_strategy) == (evaluates, saves)
+    assert found.load_best_model_at_end is validates
+    if every is not None:
+        assert found.save_steps == every
+        assert not validates or found.eval_steps == options.get("eval_every", every)

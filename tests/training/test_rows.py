@@ -1,0 +1,113 @@
+"""Rows: rendered once, checked before work, counted where dropped or trimmed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from condition.errors import DataError
+from condition.prompts.template import ChatPrompt, as_prompt
+from condition.training.rows import Row, alike, collate, prepare
+from condition.training.settings import Settings
+from condition.types import Example
+from tests.conftest import TinyModel
+
+PROMPT = ChatPrompt([("system", "Answer."), ("user", "{context}\n\n{question}")])
+ROWS = [
+    {"context": "The sky is blue.", "question": "Which colour?", "target": "blue"},
+    {"context": "The bridge was built in 1784. " * 12, "question": "When?", "target": "1784"},
+]
+
+
+def test_a_row_is_what_the_renderer_makes(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    [row, _] = prepare(model, ROWS, PROMPT, Settings()).rows
+    rendered = model.render(PROMPT.format(context=ROWS[0]["context"], question=ROWS[0]["question"]), "blue")
+    assert row == Row(rendered.ids, len(rendered.prompt_ids))
+    assert row.ids[-1] == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "no training rows: the data is empty"),
+        ([{"context": "x", "target": "y"}], r"training row 0 \(row 0\): the prompt needs the column 'question'; the row has 'context'"),
+        ([{"context": "x", "question": "y"}], "row 0: no column 'target'"),
+        ([ROWS[0], {**ROWS[0], "target": " "}], "row 1: the target is empty"),
+        ([{**ROWS[0], "target": 5}], "row 0: the target is int, not text: 5"),
+        ([5], "row 0: expected a mapping or an Example, got int"),
+        (7, "can't read rows from int"),
+        ("nowhere.jsonl", r"nowhere\.jsonl: no such file"),
+        ([Example({"context": "x"}, "y", id="a7")], r"row 0 \(a7\): the prompt needs the column 'question'"),
+    ],
+)
+def test_bad_rows(tiny_model: TinyModel, rows: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        prepare(tiny_model(), rows, PROMPT, Settings())
+
+
+def test_too_long_needs_a_policy(tiny_model: TinyModel) -> None:
+    with pytest.raises(DataError, match=r"training row 1 \(row 1\) has \d+ tokens, the limit is 100\. Choose: Settings\(too_long='drop'\)"):
+        prepare(tiny_model(), ROWS, PROMPT, Settings(max_length=100))
+
+
+def test_dropped_rows_are_counted_and_told(tiny_model: TinyModel, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        prepared = prepare(tiny_model(), ROWS, PROMPT, Settings(max_length=100, too_long="drop"))
+    assert (len(prepared.rows), prepared.dropped, prepared.trimmed) == (1, 1, 0)
+    assert "training rows over 100 tokens: 1 dropped, 0 trimmed" in caplog.text
+
+
+def test_nothing_left(tiny_model: TinyModel) -> None:
+    with pytest.raises(DataError, match="no training rows left: all were too long"):
+        prepare(tiny_model(), ROWS, PROMPT, Settings(max_length=4, too_long="drop"))
+
+
+def test_trimming_cuts_the_longest_message_only(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    whole = prepare(model, ROWS, PROMPT, Settings()).rows[1]
+    prepared = prepare(model, ROWS, PROMPT, Settings(max_length=100, too_long="trim"))
+    assert (len(prepared.rows), prepared.dropped, prepared.trimmed) == (2, 0, 1)
+    short = prepared.rows[1]
+    assert len(short.ids) == 100
+    assert short.ids[short.start :] == whole.ids[whole.start :]  # the target is whole
+    assert short.ids[-40:] == whole.ids[-40:]  # what stands last in the message stays
+    head = next(i for i, (a, b) in enumerate(zip(short.ids, whole.ids, strict=False)) if a != b)
+    words = model.tokenizer.decode(list(whole.ids[:head]))
+    assert words.startswith("<|im_start|>system\nAnswer.<|im_end|>\n<|im_start|>user\n")
+
+
+def test_a_target_that_alone_is_too_long_is_dropped(tiny_model: TinyModel) -> None:
+    rows = [ROWS[0], {"context": "x", "question": "y", "target": "z " * 200}]
+    prepared = prepare(tiny_model(), rows, PROMPT, Settings(max_length=100, too_long="trim"))
+    assert (len(prepared.rows), prepared.dropped, prepared.trimmed) == (1, 1, 0)
+
+
+def test_the_context_is_a_limit_too(tiny_model: TinyModel) -> None:
+    with pytest.raises(DataError, match="the limit is 64"):
+        prepare(tiny_model(max_position_embeddings=64), ROWS, PROMPT, Settings(max_length=500))
+
+
+def test_the_digest_follows_rows_and_order(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    one, again = (prepare(model, ROWS, PROMPT, Settings()).digest for _ in range(2))
+    assert one == again
+    assert one != prepare(model, ROWS[::-1], PROMPT, Settings()).digest
+    assert one != prepare(model, ROWS, as_prompt("{context} {question}"), Settings()).digest
+
+
+def test_a_batch_keeps_rows_and_counts_trained_tokens() -> None:
+    rows = [Row((1, 2, 3, 4), 2), Row((5, 6), 1)]
+    batch = collate(rows)
+    assert batch["batch"].rows == tuple(rows)
+    assert batch["labels"].tolist() == [3, 4, 6]
+
+
+def test_rows_that_begin_alike_lie_together() -> None:
+    header = tuple(range(40))
+    rows = [Row((*header, 90 + i, 7), 41) for i in range(3)] + [Row((99, *header, 7), 41)] + [Row((*header, 80, 7), 41)]
+    runs = alike(rows)
+    assert sorted(map(sorted, runs)) == [[0, 1, 2, 4], [3]]
+    assert sorted(i for run in runs for i in run) == list(range(5))

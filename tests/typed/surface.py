@@ -1,0 +1,100 @@
+"""What a type checker sees of the public names. Read by mypy, never run; an ignored error has to be one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, assert_type
+
+import condition as cd
+from condition.evaluation.evaluate import Result
+from condition.evaluation.statistics import Estimate
+from condition.evaluation.tasks import Task
+from condition.prompts.template import prompt_from_json
+from condition.protocols import Chain, Filter, Metric, Model, Moderator, Prompt, Scorer, Verifier
+from condition.types import Messages, Options, Rendered, Span
+
+
+def values() -> None:
+    assert_type(cd.Message("user", "hi").content, str)
+    assert_type(cd.Example({"q": 1}, "a").rationale, str | None)
+    assert_type(cd.Ranking.pair({}, "a", "b"), cd.Ranking)
+    assert_type(cd.Ranking({}, ("a", "b")).candidates, tuple[str, ...])
+    assert_type(cd.Sampling(max_tokens=5).stop, tuple[str, ...])
+    assert_type(cd.Completion("a").logprob, float | None)
+    assert_type(cd.Score(-1.0, 2, 3).logprob, float)
+    assert_type(cd.Answer("a").usage, cd.Usage)
+    assert_type(cd.Usage() + cd.Usage(), cd.Usage)
+    assert_type(cd.Verdict(True).categories, tuple[str, ...])
+
+    cd.Message("robot", "hi")  # type: ignore[arg-type]
+    cd.Message("user", 5)  # type: ignore[arg-type]
+    cd.Message("user")  # type: ignore[call-arg]
+    cd.Score("much", 2, 3)  # type: ignore[arg-type]
+    cd.Completion("a", finish_reason="tired")  # type: ignore[arg-type]
+
+
+def prompts(template: Any) -> None:
+    chat = cd.ChatPrompt([("user", "{x}"), cd.Message("assistant", "ok")])
+    assert_type(chat.format(x=1), Messages)
+    assert_type(chat.variables, frozenset[str])
+    assert_type(cd.TextPrompt("{x}").format(x=1), Messages)
+    assert_type(cd.as_prompt(template), Prompt)
+    assert_type(prompt_from_json({}), cd.ChatPrompt | cd.TextPrompt)
+    fit: list[Prompt] = [chat, cd.TextPrompt("x")]
+    assert fit
+
+    cd.ChatPrompt([("user", "{x}")], template_format="mustache")  # type: ignore[arg-type]
+    cd.TextPrompt(5)  # type: ignore[arg-type]
+
+
+def models(model: cd.LocalModel, messages: Messages) -> None:
+    assert_type(model.generate([messages]), list[list[cd.Completion]])
+    assert_type(model.score([messages], [["a", "b"]]), list[list[cd.Score]])
+    assert_type(model.render(messages, "a"), Rendered)
+    assert_type(model.render(messages).spans, tuple[Span, ...])
+    assert_type(model.batch([{"q": 1}]), list[cd.Answer])
+    fit: tuple[Model, Scorer, Chain] = (model, model, model)
+    assert len(fit) == 3
+
+    model.generate([messages], control="none")  # type: ignore[arg-type]
+
+
+def data(path: str) -> None:
+    assert_type(cd.read(path), list[cd.Example])
+    cd.read(path, target=5)  # type: ignore[arg-type]
+
+
+def measures(model: cd.LocalModel, chain: Chain, rows: list[dict[str, Any]]) -> None:
+    task = cd.tasks.squad_v2(rows)
+    assert_type(task, Task)
+    assert_type(cd.metrics.squad_v2("a", ["b"]), dict[str, float])
+    for subject in (model, (model, "{q}"), chain, lambda inputs: "a"):
+        assert_type(cd.evaluate(subject, task), Result)
+    assert_type(cd.evaluate(model, task, budget=5).metrics["f1"], Estimate)
+
+    cd.evaluate(5, task)  # type: ignore[arg-type]
+
+
+def functions_fit() -> None:
+    def length(prediction: str, target: Any, /) -> Mapping[str, float]:
+        return {"length": float(len(prediction))}
+
+    def longest(question: str, candidates: Any, /) -> list[float]:
+        return [float(len(c)) for c in candidates]
+
+    def polite(text: str, /) -> cd.Verdict:
+        return cd.Verdict(True)
+
+    def short(example: cd.Example, /) -> bool:
+        return len(example.target) < 9
+
+    fit: tuple[Metric, Verifier, Moderator, Filter] = (length, longest, polite, short)
+    wrong: Metric = polite  # type: ignore[assignment]
+    assert wrong not in fit
+
+
+def settings() -> None:
+    class Oven(Options):
+        degrees: int = 180
+
+    assert_type(Oven(degrees=200).degrees, int)
