@@ -9,12 +9,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 _NOISE = {
     # its own product in place of one that it would download: nothing to be done about, and slower only
     "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward from kernels-community",
+    # what it does then is right: checkpoints are ordered by their numbers
+    "transformers.trainer_utils": "mtime may not be reliable on this filesystem",
     # once a layer, for what int8 products always do
     "bitsandbytes.autograd._functions": "MatMul8bitLt: inputs will be cast",
 }

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from langchain_core.language_models import BaseLanguageModel
-
-from condition.errors import BudgetError, ModelError
+from condition.errors import BudgetError, DataError
 from condition.evaluation.statistics import Estimate, estimate
+from condition.evaluation.subjects import Subject, ask
 from condition.evaluation.tasks import Task, TaskRow
-from condition.models.local import LocalModel
-from condition.models.remote import as_model
-from condition.prompts.template import as_prompt
-from condition.protocols import Chain, Model, Prompt
-from condition.types import Answer, Usage, Value
-
-Subject = LocalModel | Model | Chain | tuple[Any, Any] | Callable[[Mapping[str, Any]], str]
+from condition.types import Usage, Value
 
 
 class ResultRow(Value):
@@ -52,68 +46,44 @@ def evaluate(subject: Subject, task: Task, *, budget: int | None = None) -> Resu
     """The task's metrics with 95 % intervals.
 
     The subject is a model (with its own prompt, or behind the task's), a pair of model and prompt, a chain, or a plain
-    function from inputs to text. `budget` is the most rows that are asked. Raises ModelError for anything else.
+    function from inputs to text; ours or LangChain's. `budget` is the most rows that are asked.
+
+    Raises ModelError where the subject can't be asked, DataError where the metric gives no finite numbers.
     """
     if budget is not None and budget < 1:
         raise BudgetError(f"budget={budget}: at least one row has to be asked")
     asked = task.rows[:budget]
     began = time.perf_counter()
-    predictions, usage = _predictions(subject, task, asked)
+    said = ask(subject, task, [row.inputs for row in asked])
     seconds = time.perf_counter() - began
+    names: set[str] = set()
     rows = tuple(
         ResultRow(
             id=row.id,
             prediction=text,
             target=row.target,
-            metrics=task.metric(text, row.target),
+            metrics=_measured(task, row, text, names),
             splits=tuple(task.splits(row)),
         )
-        for row, text in zip(asked, predictions, strict=True)
+        for row, text in zip(asked, said.texts, strict=True)
     )
     constant, measures = _measures(task, asked, rows)
-    return Result(task=task.name, metrics=measures, rows=rows, constant=constant, usage=usage, seconds=seconds)
+    return Result(task=task.name, metrics=measures, rows=rows, constant=constant, usage=said.usage, seconds=seconds)
 
 
-def _predictions(subject: Subject, task: Task, rows: Sequence[TaskRow]) -> tuple[list[str], Usage]:
-    inputs = [row.inputs for row in rows]
-    if isinstance(subject, tuple):
-        if len(subject) != 2:
-            raise ModelError(f"can't evaluate {len(subject)} things at once: give (model, prompt)")
-        model, prompt = subject
-        return _asked(as_model(model), as_prompt(prompt), task, inputs)
-    if isinstance(subject, BaseLanguageModel):  # a Runnable too, but one that answers messages, not rows
-        return _asked(as_model(subject), task.prompt, task, inputs)
-    own = getattr(subject, "prompt", None)
-    if isinstance(subject, LocalModel) or (isinstance(subject, Model) and not isinstance(subject, Chain)):
-        return _asked(subject, own if own is not None else task.prompt, task, inputs)
-    if isinstance(subject, Chain):
-        answers = [a if hasattr(a, "text") else None for a in subject.batch([dict(i) for i in inputs])]
-        if None in answers:
-            raise ModelError(
-                f"{type(subject).__name__}.batch gave something that has no text; a chain answers with Answers"
-            )
-        texts = [str(a.text) for a in answers if a is not None]
-        if len(texts) != len(rows):
-            raise ModelError(f"{type(subject).__name__}.batch gave {len(texts)} answers to {len(rows)} rows")
-        return texts, sum((getattr(a, "usage", None) or Usage() for a in answers), Usage())
-    if callable(subject):
-        return [_said(subject(i)) for i in inputs], Usage()
-    raise ModelError(f"can't evaluate {type(subject).__name__}: give a model, (model, prompt), a chain or a function")
-
-
-def _said(value: object) -> str:
-    if isinstance(value, Answer):
-        return value.text
-    if not isinstance(value, str):
-        raise ModelError(f"the function gave {type(value).__name__}, not text")
-    return value
-
-
-def _asked(model: Any, prompt: Prompt, task: Task, inputs: Sequence[Mapping[str, Any]]) -> tuple[list[str], Usage]:
-    messages = [prompt.format(**{name: given[name] for name in prompt.variables if name in given}) for given in inputs]
-    completions = cast(Model, model).generate(messages, task.sampling)
-    usage = sum((c.usage or Usage() for row in completions for c in row), Usage())
-    return [row[0].text for row in completions], usage
+def _measured(task: Task, row: TaskRow, text: str, names: set[str]) -> Mapping[str, float]:
+    """The metric's values for one row. Raises DataError for none, others than before, or no finite numbers."""
+    values = task.metric(text, row.target)
+    where = f"{task.name}, row {row.id}: the metric"
+    if not isinstance(values, Mapping) or not values:
+        raise DataError(f"{where} gave {values!r:.60}, not named values such as {{'exact': 1.0}}")
+    for name, value in values.items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise DataError(f"{where} gave {name}={value!r:.60}, not a finite number")
+    if names and names != set(values):
+        raise DataError(f"{where} gave {sorted(values)}, and {sorted(names)} for other rows")
+    names.update(values)
+    return values
 
 
 def _measures(

@@ -9,7 +9,7 @@ from condition.data.formats import NO_ANSWER, is_squad, squad_answers
 from condition.data.read import locate
 from condition.errors import DataError
 from condition.evaluation import metrics
-from condition.prompts.template import ChatPrompt
+from condition.prompts.template import ChatPrompt, as_prompt
 from condition.protocols import Metric, Prompt
 from condition.types import Example, Sampling
 
@@ -28,7 +28,10 @@ class TaskRow(NamedTuple):
 
 @final
 class Task:
-    """Rows, a metric, and the prompt for subjects that bring none."""
+    """Rows, a metric, and the prompt for subjects that bring none.
+
+    The metric's values go from 0 to 1 and are shown in percent; by its last one the best constant is chosen.
+    """
 
     def __init__(
         self,
@@ -36,8 +39,8 @@ class Task:
         rows: Sequence[TaskRow],
         metric: Metric,
         *,
-        prompt: Prompt,
-        sampling: Sampling = Sampling(),
+        prompt: Prompt | str,
+        sampling: Sampling = Sampling(temperature=0.0),
         splits: Splits = lambda row: (),
         constants: Sequence[str] = (),
     ) -> None:
@@ -46,11 +49,11 @@ class Task:
         self.name = name
         self.rows = tuple(rows)
         self.metric = metric
-        self.prompt = prompt
+        self.prompt = as_prompt(prompt)
         self.sampling = sampling
         self.splits = splits
         """Names of the parts that a row is also reported under."""
-        self.constants = tuple(constants)
+        self.constants = (constants,) if isinstance(constants, str) else tuple(constants)
         """Answers that need no model; the best of them is reported beside every result."""
 
     def __repr__(self) -> str:
@@ -81,7 +84,7 @@ def squad_v2(path_or_rows: object, /, *, no_answer: str = NO_ANSWER, max_tokens:
         rows,
         metric,
         prompt=SQUAD_PROMPT,
-        sampling=Sampling(max_tokens=max_tokens),
+        sampling=Sampling(max_tokens=max_tokens, temperature=0.0),
         splits=lambda row: ("answerable",) if row.target else ("unanswerable",),
         constants=(no_answer,),
     )

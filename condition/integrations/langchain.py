@@ -30,7 +30,7 @@ from langchain_core.runnables import RunnableConfig, run_in_executor
 from langchain_core.runnables.config import get_config_list
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
 
-from condition.errors import SettingsError
+from condition.errors import PromptError, SettingsError
 from condition.integrations.batch import Batch, complete, together
 from condition.models.load import load
 from condition.models.local import LocalModel
@@ -90,10 +90,12 @@ class ChatCondition(BaseChatModel):
         return self.model_or_folder
 
     @property
-    def prompt(self) -> TunedPrompt | None:
-        """The prompt that the model was tuned with, as a LangChain template; none where it has none."""
+    def prompt(self) -> TunedPrompt:
+        """The prompt that the model was tuned with, as a LangChain template. Raises PromptError where it has none."""
         own = self.model.prompt
-        return None if own is None else TunedPrompt(prompt=own, input_variables=sorted(own.variables))
+        if own is None:
+            raise PromptError(f"{self.model.name} has no prompt of its own: ChatCondition(model.with_prompt(prompt))")
+        return TunedPrompt(prompt=own, input_variables=sorted(own.variables))
 
     def batch(
         self,

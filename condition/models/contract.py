@@ -96,7 +96,11 @@ def read_contract(folder: Path) -> Contract:
         is_newer = isinstance(body.get("version"), int) and body["version"] > VERSION
         raise ContractError(
             f"{path} is of version {body.get('version')}, this library reads {VERSION}: "
-            + ("upgrade `condition`" if is_newer else "load it with the `condition` that wrote it, or tune and save again")
+            + (
+                "upgrade `condition`"
+                if is_newer
+                else "load it with the `condition` that wrote it, or tune and save again"
+            )
         )
     try:
         contract = Contract(**body)

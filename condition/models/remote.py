@@ -22,7 +22,8 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.runnables import Runnable
+from langchain_core.runnables.base import RunnableBindingBase
 
 from condition.errors import ConditionError, ControlError, ModelError
 from condition.models.load import load
@@ -42,7 +43,7 @@ def as_model(x: object, /) -> Model:
     if isinstance(x, BaseLanguageModel):  # before Model: LangChain's have a `generate` and a `name` of their own
         own = getattr(x, "model", None)
         return own if isinstance(own, LocalModel) else LangChainModel(x)
-    if isinstance(x, RunnableBinding) and isinstance(x.bound, BaseLanguageModel):
+    if isinstance(x, RunnableBindingBase) and isinstance(_innermost(x), BaseLanguageModel):
         return LangChainModel(x)
     if x is None or isinstance(x, str | Path):
         return load(x)
@@ -57,8 +58,9 @@ def as_model(x: object, /) -> Model:
 class LangChainModel:
     """A LangChain chat model or LLM that writes for us.
 
-    Sampling is passed on only where it differs from `Sampling()`, by the names of its fields; what is not passed on is
-    as the LangChain model was made, its temperature too. `n` asks n times. Text prompts go as one human message.
+    Of the sampling only what was set is passed on, by the names of its fields: `Sampling(temperature=0.0)` sends a
+    temperature, `Sampling()` leaves it as the LangChain model was made. `n` asks n times. Text prompts go as one human
+    message.
     """
 
     def __init__(self, runnable: Runnable[Any, Any]) -> None:
@@ -67,7 +69,7 @@ class LangChainModel:
     @property
     def name(self) -> str:
         """What LangChain's traces call it."""
-        inner = self.runnable.bound if isinstance(self.runnable, RunnableBinding) else self.runnable
+        inner = _innermost(self.runnable)
         told = inner._get_ls_params() if isinstance(inner, BaseLanguageModel) else {}
         return str(told.get("ls_model_name") or type(inner).__name__)
 
@@ -91,11 +93,7 @@ class LangChainModel:
         return [completions[i : i + sampling.n] for i in range(0, len(completions), sampling.n)]
 
     def _write(self, asked: list[Any], sampling: Sampling) -> list[Any]:
-        options: dict[str, Any] = {
-            name: value
-            for name, value in sampling.model_dump(exclude={"n", "stop"}).items()
-            if value != Sampling.model_fields[name].default
-        }
+        options: dict[str, Any] = sampling.model_dump(include=sampling.model_fields_set - {"n", "stop"})
         if sampling.stop:
             options["stop"] = list(sampling.stop)
         try:
@@ -118,6 +116,13 @@ def _to_langchain(message: Message) -> BaseMessage:
         return ChatMessage(content=message.content, role="text")
     kinds: dict[str, type[BaseMessage]] = {"system": SystemMessage, "assistant": AIMessage, "user": HumanMessage}
     return kinds[message.role](message.content)
+
+
+def _innermost(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """What is inside `.bind(...)`, `.with_retry()` and `.with_config(...)`."""
+    while isinstance(runnable, RunnableBindingBase):
+        runnable = runnable.bound
+    return runnable
 
 
 def _input(messages: Messages) -> str | list[BaseMessage]:

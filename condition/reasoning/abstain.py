@@ -1,8 +1,9 @@
 """Answer, or say that there is no answer: a threshold on how much likelier the answer is.
 
 A tuned model that says "unanswerable" too often, or too seldom, still ranks its questions well. So the answer is
-written in any case, and given only where `log p(answer) - log p(no answer)` exceeds a threshold that held-back rows
-chose: the best-threshold practice of SQuAD 2.0 (Rajpurkar et al. 2018, arXiv 1806.03822), with log-probabilities.
+written in any case, and given only where its log-probability a token exceeds that of saying that there is none by a
+threshold that held-back rows chose: the best-threshold practice of SQuAD 2.0, Rajpurkar et al. 2018, arXiv 1806.03822.
+A mean over the answer's tokens, so that long answers are not held for doubtful ones.
 
     chain = Abstain(tuned).calibrate(held_back)
     chain.invoke({"context": passage, "question": "When was Ada born?"}).text
@@ -31,7 +32,7 @@ from condition.types import Answer, Example, Sampling, Usage
 class Abstain:
     """A chain that gives the model's answer where its margin exceeds `threshold`, and `no_answer` elsewhere.
 
-    `Answer.score` is the margin in nats: log p(answer) - log p(no answer), both without the stop token.
+    `Answer.score` is the margin in nats: log p(answer) / tokens - log p(no answer), both without the stop token.
     Raises PromptError where neither the model nor the caller brings a prompt.
     """
 
@@ -95,7 +96,7 @@ class Abstain:
         return [
             Answer(
                 best.text,
-                score=(best.logprob or 0.0) - none.logprob,
+                score=(best.logprob or 0.0) / max(1, len(best.token_ids)) - none.logprob,
                 candidates=(best,),
                 usage=best.usage or Usage(),
             )

@@ -1,8 +1,8 @@
 """Checkpoints that hold only what is trained, and finding the last one that is whole.
 
-    output/run.json             what makes the run the same run
-    output/checkpoint-<step>/   trained tensors, optimizer, schedule, random states
-    output/finished/            trained tensors and log of a run that came to its end
+output/run.json             what makes the run the same run
+output/checkpoint-<step>/   trained tensors, optimizer, schedule, random states
+output/finished/            trained tensors and log of a run that came to its end
 """
 
 from __future__ import annotations

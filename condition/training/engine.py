@@ -64,8 +64,7 @@ class Engine(Trainer):
         self._held = torch.zeros(2, dtype=torch.float64)
         output = super().evaluation_loop(*given, **options)
         total, tokens = self.accelerator.reduce(self._held.to(self.args.device)).tolist()
-        output.metrics["eval_loss"] = total / tokens
-        return output
+        return output._replace(metrics={**(output.metrics or {}), "eval_loss": total / tokens})
 
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
         """The mean loss of a batch, added up over its tokens."""

@@ -41,7 +41,8 @@ class Objective(nn.Module):
         loss = self.loss(torch.cat(values)) / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
         if not bool(torch.isfinite(loss)):
             raise ModelError(
-                f"the loss became {float(loss.detach())}: the learning rate is too high, or the base's weights are broken. "
+                f"the loss became {float(loss.detach())}: the learning rate is too high, or the base's weights are "
+                f"broken. "
                 f"Lower Settings.learning_rate; checkpoints written before are intact"
             )
         return {"loss": loss}

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.language_models import SimpleChatModel
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableLambda
 
 from condition.data import NO_ANSWER
-from condition.errors import BudgetError, ModelError, PromptError
+from condition.errors import BudgetError, DataError, ModelError, PromptError
 from condition.evaluation import tasks
 from condition.evaluation.evaluate import Result, evaluate
 from condition.evaluation.tasks import Task, TaskRow
@@ -91,13 +91,15 @@ def test_a_chain_and_a_langchain_runnable() -> None:
 
 
 def test_a_chat_model_of_langchain() -> None:
-    """It answers in turn what it was given."""
-    for subject in (speaker(), (speaker(), "{question}")):
+    for subject in (Speaker(), (Speaker(), "{question}")):
         perfect(evaluate(subject, TASK))  # type: ignore[arg-type]
 
 
-def speaker() -> GenericFakeChatModel:
-    return GenericFakeChatModel(messages=(AIMessage(text) for text in GOLD.values()))
+class Speaker(SimpleChatModel):
+    _llm_type = "speaker"
+
+    def _call(self, messages: list[BaseMessage], *args: Any, **keywords: Any) -> str:
+        return GOLD["Q" + str(messages[-1].content).rpartition("Q")[2]]
 
 
 def test_a_local_model(tiny_model: Any) -> None:
@@ -180,9 +182,10 @@ class Short(Chain):
     [
         (5, "can't evaluate int"),
         ("gpt", "can't evaluate str"),
-        (RunnableLambda(lambda inputs: "plain"), "RunnableLambda.batch gave something that has no text"),
-        (lambda inputs: None, "gave NoneType, not text"),
-        (lambda inputs: 7, "gave int, not text"),
+        (RunnableLambda(lambda inputs: 7), "RunnableLambda.batch gave int, which has no text"),
+        (lambda inputs: None, "gave NoneType, which has no text"),
+        (lambda inputs: 7, "gave int, which has no text"),
+        (Oracle, "Oracle is a class: give an instance"),
         (Short(), "5 answers to 6 rows"),
         ((5, "{question}"), "int"),
         ((Oracle(),), r"\(model, prompt\)"),
@@ -205,3 +208,21 @@ def test_errors_of_a_subject_come_through() -> None:
 
     with pytest.raises(KeyError, match="mine"):
         evaluate(broken, TASK)
+
+
+@pytest.mark.parametrize("values", [{}, 1.0, {"f1": float("nan")}, {"f1": "high"}])
+def test_a_metric_that_gives_no_finite_numbers(values: Any) -> None:
+    task = Task("odd", TASK.rows, lambda prediction, target: values, prompt="{question}")
+    with pytest.raises(DataError, match="odd, row .*: the metric gave"):
+        evaluate(lambda inputs: "x", task)
+
+
+def test_langchain_pipelines_answer_rows() -> None:
+    said = evaluate(RunnableLambda(lambda inputs: "plain"), TASK)
+    assert {row.prediction for row in said.rows} == {"plain"}
+    messages = evaluate(lambda inputs: AIMessage("plain", usage_metadata=USAGE), TASK)
+    assert {row.prediction for row in messages.rows} == {"plain"}
+    assert messages.usage.input_tokens == 3 * len(TASK.rows)
+
+
+USAGE: Any = {"input_tokens": 3, "output_tokens": 1, "total_tokens": 4}

@@ -59,6 +59,10 @@ def test_clusters_of_different_size_weigh_by_their_rows() -> None:
     found = estimate([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"])
     assert found.value == 0.75
     assert (found.low, found.high) == (0.0, 1.0)
+    # 20 passages with 9 right rows each, 20 with one wrong row: 0.9, and no resample is near 0.5.
+    many = estimate([1.0] * 180 + [0.0] * 20, [*np.repeat(np.arange(20), 9).tolist(), *range(20, 40)])
+    assert many.value == 0.9
+    assert 0.8 < many.low < 0.9 < many.high < 0.97
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.integers(0, 3))

@@ -326,7 +326,6 @@ class TestPrompt:
 
     def test_it_is_a_template_as_others(self, embedded: LocalModel) -> None:
         prompt = ChatCondition(embedded.with_prompt(self.PROMPT)).prompt
-        assert prompt is not None
         half = prompt.partial(context="C")
         assert half.input_variables == ["question"]
         assert half.invoke({"question": "Q"}).to_messages()[1].content == "C\n\nQ"
@@ -335,7 +334,8 @@ class TestPrompt:
             prompt.invoke({"context": "C"})
 
     def test_without_one_there_is_none(self, llm: ChatCondition) -> None:
-        assert llm.prompt is None
+        with pytest.raises(PromptError, match="no prompt of its own"):
+            _ = llm.prompt
 
 
 @pytest.mark.real

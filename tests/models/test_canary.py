@@ -141,7 +141,11 @@ LOADS: dict[str, dict[str, object]] = {
     "int8": {"quantization": Quantization(bits=8)},
     "nf4": {"quantization": Quantization()},
 }
-DAMAGED = ("layers.14.mlp.gate_proj.base_layer", "layers.29.self_attn.q_proj.base_layer", "layers.5.mlp.up_proj.lora_B.default")
+DAMAGED = (
+    "layers.14.mlp.gate_proj.base_layer",
+    "layers.29.self_attn.q_proj.base_layer",
+    "layers.5.mlp.up_proj.lora_B.default",
+)
 
 
 @pytest.mark.real
@@ -150,7 +154,7 @@ def test_no_false_alarm_between_precisions_and_three_fold_weights_are_heard(
 ) -> None:
     """The embedded model with a trained LoRA: each precision listens to what each other one sang."""
     rows = [Example({"q": f"What is {i} and {i}?"}, str(2 * i)) for i in range(8)]
-    settings = Settings(max_steps=4, batch_size=2, learning_rate=2e-3, schedule="constant", warmup=0.0)
+    settings = Settings(max_steps=3, batch_size=2, learning_rate=2e-3, schedule="constant", warmup=0.0)
     SFTTrainer(settings=settings).fit(embedded, rows, prompt="{q}").save_pretrained(tmp_path / "tuned")
     sung: dict[str, Canary] = {}
     for precision, options in LOADS.items():
@@ -159,7 +163,7 @@ def test_no_false_alarm_between_precisions_and_three_fold_weights_are_heard(
         for name in DAMAGED:
             layer = model.network.get_submodule(f"model.{name}")
             changed(layer, 3)
-            for saved in sung:
+            for saved in {"float32", precision}:
                 with pytest.raises(ContractError, match="does not reproduce"):
                     listen(sung[saved], model.network, model.renderer, precision)
             changed(layer, 1 / 3)

@@ -73,12 +73,22 @@ def scaled(folder: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "template": (edited("chat_template.jinja", lambda t: t + " "), r"chat_template\.jinja changed .*chat template was edited"),
-    "tokenizer": (edited("tokenizer.json", lambda t: t.replace("Answer", "answer", 1) + " "), r"tokenizer\.json changed"),
-    "tokenizer configuration": (
-        edited("tokenizer_config.json", lambda t: t.replace('"<pad>"', '"<|im_end|>"')), r"tokenizer_config\.json changed"
+    "template": (
+        edited("chat_template.jinja", lambda t: t + " "),
+        r"chat_template\.jinja changed .*chat template was edited",
     ),
-    "adapter configuration": (edited("adapter_config.json", lambda t: t.replace("32", "64")), r"adapter_config\.json changed"),
+    "tokenizer": (
+        edited("tokenizer.json", lambda t: t.replace("Answer", "answer", 1) + " "),
+        r"tokenizer\.json changed",
+    ),
+    "tokenizer configuration": (
+        edited("tokenizer_config.json", lambda t: t.replace('"<pad>"', '"<|im_end|>"')),
+        r"tokenizer_config\.json changed",
+    ),
+    "adapter configuration": (
+        edited("adapter_config.json", lambda t: t.replace("32", "64")),
+        r"adapter_config\.json changed",
+    ),
     "prompt": (edited(FILE, lambda t: t.replace("{q}", "Please: {q}")), r"condition\.json was edited"),
     "metric": (edited(FILE, lambda t: t.replace('"rows": 12', '"rows": 13')), r"condition\.json was edited"),
     "half a contract": (edited(FILE, lambda t: t[: len(t) // 2]), r"condition\.json can't be read"),
@@ -92,7 +102,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "older": (lambda f: rewritten(f, version=0), r"is of version 0, this library reads 1: .*tune and save again"),
     "unknown field": (lambda f: rewritten(f, surprise=1), "(?s)does not hold a contract.*surprise"),
     "path outside": (lambda f: rewritten(f, files={"../tiny-llama/config.json": "0"}), "config.json"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -111,7 +121,10 @@ def test_files_that_are_added_do_no_harm(saved: Path) -> None:
 
 def test_a_base_that_was_replaced(saved: Path, tiny_folder: Path) -> None:
     other_weights(tiny_folder)
-    with pytest.raises(ContractError, match=r"trained on .*tiny-llama.* \(weights \w{12}\), but .* holds other weights .*load\(folder, base"):
+    with pytest.raises(
+        ContractError,
+        match=r"trained on .*tiny-llama.* \(weights \w{12}\), but .* holds other weights .*load\(folder, base",
+    ):
         load(saved)
 
 
@@ -132,16 +145,16 @@ def test_a_base_of_other_shapes(saved: Path, tiny_model: TinyModel) -> None:
 def test_a_base_that_moved(saved: Path, tiny_folder: Path, tmp_path: Path) -> None:
     before = load(saved).score(["x"], [["blue"]])
     tiny_folder.rename(tmp_path / "moved")
-    with pytest.raises(ContractError, match=r"the base was at .*tiny-llama, which is gone: give its new place with load\(folder, base"):
+    with pytest.raises(
+        ContractError, match=r"the base was at .*tiny-llama, which is gone: give its new place with load\(folder, base"
+    ):
         load(saved)
     for base in (tmp_path / "moved", load(tmp_path / "moved")):
         assert load(saved, base=base).score(["x"], [["blue"]]) == before
 
 
 @pytest.mark.parametrize("layer", ["mlp.up_proj", "self_attn.q_proj", "input_layernorm"])
-def test_without_a_fingerprint_the_canary_hears_other_weights(
-    saved: Path, tiny_folder: Path, layer: str
-) -> None:
+def test_without_a_fingerprint_the_canary_hears_other_weights(saved: Path, tiny_folder: Path, layer: str) -> None:
     body = json.loads((saved / FILE).read_text())
     rewritten(saved, base={**body["base"], "fingerprint": None})
     assert load(saved)

@@ -37,7 +37,13 @@ def test_cuda_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("capabilities", "expected"),
-    [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"bf16": True}, True), ({}, False)],
+    [
+        ({"avx2": True}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"bf16": True}, True),
+        ({}, False),
+    ],
 )
 def test_bf16_by_the_processors_own_word(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: bool

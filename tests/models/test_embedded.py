@@ -59,10 +59,16 @@ def write_gguf(model: LocalModel, path: Path) -> None:
 
 def gguf_tensors(state: dict[str, torch.Tensor], config: Any) -> list[tuple[str, Any]]:
     names = {
-        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-    }  # fmt: skip
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+    }
     found = [
         ("token_embd.weight", state["model.embed_tokens.weight"]),
         ("output_norm.weight", state["model.norm.weight"]),
@@ -120,7 +126,8 @@ def test_another_file_of_the_same_name_is_another_model(file: Path, tiny_model: 
 
 
 def test_two_processes_at_once(file: Path) -> None:
-    script = f"from condition.models.embedded import converted; from pathlib import Path; print(converted(Path({str(file)!r})))"
+    reads = "from pathlib import Path; from condition.models.embedded import converted; "
+    script = f"{reads} print(converted(Path({str(file)!r})))"
     both = [
         subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

@@ -37,8 +37,9 @@ def test_only_target_and_stop_are_trained(tiny_model: TinyModel) -> None:
 
 
 def test_as_a_table(tiny_model: TinyModel) -> None:
-    text = str(explain(tiny_model(), EXAMPLE, PROMPT))
-    assert text.splitlines()[0].endswith(f"serving sends the first {len(explain(tiny_model(), EXAMPLE, PROMPT).served)}")
+    explained = explain(tiny_model(), EXAMPLE, PROMPT)
+    text = str(explained)
+    assert text.splitlines()[0].endswith(f"serving sends the first {len(explained.served)}")
     assert text.splitlines()[-1] == "difference between training and serving: none"
     assert text.count(" trained ") >= 2
 

@@ -42,7 +42,9 @@ def test_a_relative_folder_is_found_again(tiny_folder: Path, tmp_path: Path, mon
     assert load(tmp_path / "saved")
 
 
-@pytest.mark.parametrize(("dtype", "expected"), [("bf16", torch.bfloat16), ("auto", torch.float32), (torch.float16, torch.float16)])
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [("bf16", torch.bfloat16), ("auto", torch.float32), (torch.float16, torch.float16)]
+)
 def test_precisions(tiny_folder: Path, dtype: Any, expected: torch.dtype) -> None:
     assert load(tiny_folder, dtype=dtype).network.dtype == expected
 
@@ -68,13 +70,20 @@ def test_settings_that_do_not_fit(tiny_folder: Path, options: Any, error: type[E
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ModelError, match=r"holds no model: no config\.json and no condition\.json \(it holds notes\.txt\)"):
+    with pytest.raises(
+        ModelError, match=r"holds no model: no config\.json and no condition\.json \(it holds notes\.txt\)"
+    ):
         load(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("config.json", b"{"), ("config.json", b'{"model_type": "nonsense"}'), ("model.safetensors", b"\x00" * 40), ("tokenizer.json", b"{}")],
+    [
+        ("config.json", b"{"),
+        ("config.json", b'{"model_type": "nonsense"}'),
+        ("model.safetensors", b"\x00" * 40),
+        ("tokenizer.json", b"{}"),
+    ],
 )
 def test_a_damaged_folder(tiny_folder: Path, name: str, content: bytes) -> None:
     (tiny_folder / name).write_bytes(content)
@@ -128,7 +137,9 @@ def test_quantized_and_saved_it_is_loaded_quantized(tiny_folder: Path, tmp_path:
 
 
 def test_a_name_that_is_nothing_here() -> None:
-    with pytest.raises(ModelError, match=r"'org/model' is no folder here, .*Offline you can load\(\) the embedded model"):
+    with pytest.raises(
+        ModelError, match=r"'org/model' is no folder here, .*Offline you can load\(\) the embedded model"
+    ):
         load("org/model")
     with pytest.raises(ModelError, match="is no folder here and no hub id"):
         load("./no/such/folder")
@@ -210,12 +221,20 @@ def endpoint() -> Iterator[str]:
 
 def test_what_the_hub_answers(tmp_path: Path, endpoint: str) -> None:
     names = [
-        ("org/gated", None), ("org/gated-files", None), ("org/missing", None), ("org/private", None),
-        ("org/refusing", None), ("org/dated", "old"), ("a b/c", None),
-    ]  # fmt: skip
+        ("org/gated", None),
+        ("org/gated-files", None),
+        ("org/missing", None),
+        ("org/private", None),
+        ("org/refusing", None),
+        ("org/dated", "old"),
+        ("a b/c", None),
+    ]
     said = {name: words for name, (words, _) in asked(names, tmp_path, endpoint).items()}
     for name in ("org/gated", "org/gated-files"):
-        assert f"'{name}' is gated: accept its terms on huggingface.co/{name}, then log in with `hf auth login`" in said[name]
+        assert (
+            f"'{name}' is gated: accept its terms on huggingface.co/{name}, then log in with `hf auth login`"
+            in said[name]
+        )
     for name in ("org/missing", "org/private"):
         assert f"no model '{name}' on the hub, or it is private" in said[name]
     assert "'org/dated' has no revision 'old'" in said["org/dated"]

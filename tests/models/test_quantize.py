@@ -1,4 +1,4 @@
-"""Eight and four bits on the embedded model: smaller, still writing, and gradients that are those of its own weights."""
+"""Eight and four bits: smaller, still writing, and gradients that are those of the network's own weights."""
 
 from __future__ import annotations
 

@@ -88,7 +88,9 @@ def test_what_a_server_needs_to_know(tuned: LocalModel, tiny_folder: Path, tmp_p
     assert told["bias"] == "none"
     assert not told["use_dora"]
     assert told["modules_to_save"] is None
-    assert {name.rpartition(".")[2] for name in told["target_modules"]} == {f"{n}_proj" for n in ("q", "k", "v", "o", "gate", "up", "down")}
+    assert {name.rpartition(".")[2] for name in told["target_modules"]} == {
+        f"{n}_proj" for n in ("q", "k", "v", "o", "gate", "up", "down")
+    }
 
 
 def test_only_json_and_safetensors(tuned: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,4 +112,3 @@ def test_an_interruption_holds_whole_prompts(tiny_model: TinyModel, monkeypatch:
     assert caught.value.total == 3
     for place, scores in caught.value.finished.items():
         assert [s.logprob for s in scores] == pytest.approx([s.logprob for s in whole[place]], abs=1e-4)
-

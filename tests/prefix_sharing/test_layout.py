@@ -122,5 +122,5 @@ def test_nothing_to_score_is_refused(sequences: list[list[int]], starts: list[in
 
 
 def test_a_long_chain_of_prefixes_is_no_deep_recursion() -> None:
-    chain = [list(range(n)) for n in range(2, 400)]
-    assert pack(chain, [1] * len(chain), minimum_saving=1).ids.shape[1] >= 398
+    chain = [list(range(n)) for n in range(2, 250)]
+    assert pack(chain, [1] * len(chain), minimum_saving=1).ids.shape[1] >= 248

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +39,7 @@ def test_each_epoch_has_an_order_of_its_own_and_the_same_again() -> None:
 
 def test_rows_that_begin_alike_stand_together() -> None:
     order = list(AlikeSampler(ROWS, 2, seed=0))
-    together = sum(a % 3 == b % 3 for a, b in zip(order, order[1:], strict=False))
+    together = sum(a % 3 == b % 3 for a, b in pairwise(order))
     assert together >= 6  # pairs of the same kind, and by chance some more
 
 

@@ -33,7 +33,10 @@ def test_a_row_is_what_the_renderer_makes(tiny_model: TinyModel) -> None:
     ("rows", "said"),
     [
         ([], "no training rows: the data is empty"),
-        ([{"context": "x", "target": "y"}], r"training row 0 \(row 0\): the prompt needs the column 'question'; the row has 'context'"),
+        (
+            [{"context": "x", "target": "y"}],
+            r"training row 0 \(row 0\): the prompt needs the column 'question'; the row has 'context'",
+        ),
         ([{"context": "x", "question": "y"}], "row 0: no column 'target'"),
         ([ROWS[0], {**ROWS[0], "target": " "}], "row 1: the target is empty"),
         ([{**ROWS[0], "target": 5}], "row 0: the target is int, not text: 5"),
@@ -49,7 +52,10 @@ def test_bad_rows(tiny_model: TinyModel, rows: Any, said: str) -> None:
 
 
 def test_too_long_needs_a_policy(tiny_model: TinyModel) -> None:
-    with pytest.raises(DataError, match=r"training row 1 \(row 1\) has \d+ tokens, the limit is 100\. Choose: Settings\(too_long='drop'\)"):
+    with pytest.raises(
+        DataError,
+        match=r"training row 1 \(row 1\) has \d+ tokens, the limit is 100\. Choose: Settings\(too_long='drop'\)",
+    ):
         prepare(tiny_model(), ROWS, PROMPT, Settings(max_length=100))
 
 

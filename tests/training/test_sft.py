@@ -30,11 +30,18 @@ from tests.conftest import ROOT, TinyModel
 ROWS = [{"q": f"What is {i}? " + "sky " * (i % 5), "target": f"It is {i % 3}"} for i in range(12)]
 HELD = [{"q": f"What is {i}?", "target": "x " * (1 + i)} for i in range(5)]
 QUICK: dict[str, Any] = {
-    "batch_size": 2, "learning_rate": 1e-2, "precision": "fp32", "log_every": 1, "schedule": "constant", "warmup": 0.0
-}  # fmt: skip
+    "batch_size": 2,
+    "learning_rate": 1e-2,
+    "precision": "fp32",
+    "log_every": 1,
+    "schedule": "constant",
+    "warmup": 0.0,
+}
 
 
-def fit(model: LocalModel, rows: Any = ROWS, adapter: LoRA = LoRA(rank=4), held: Any = None, **options: Any) -> LocalModel:
+def fit(
+    model: LocalModel, rows: Any = ROWS, adapter: LoRA = LoRA(rank=4), held: Any = None, **options: Any
+) -> LocalModel:
     settings = Settings(**{**QUICK, **options})
     return SFTTrainer(adapter=adapter, settings=settings).fit(model, rows, prompt="{q}", validation=held)
 
@@ -89,7 +96,10 @@ def test_the_base_stays_and_both_are_usable(tiny_model: TinyModel, family: str) 
 
 def test_the_same_call_gives_the_same_weights(tiny_model: TinyModel) -> None:
     base = tiny_model()
-    assert same(fit(base, max_steps=3, adapter=LoRA(rank=4, dropout=0.2)), fit(base, max_steps=3, adapter=LoRA(rank=4, dropout=0.2)))
+    assert same(
+        fit(base, max_steps=3, adapter=LoRA(rank=4, dropout=0.2)),
+        fit(base, max_steps=3, adapter=LoRA(rank=4, dropout=0.2)),
+    )
     assert not same(fit(base, max_steps=3), fit(base, max_steps=3, seed=3))
 
 
@@ -132,7 +142,14 @@ def test_accumulation_is_the_big_batch(tiny_model: TinyModel, packing: bool) -> 
     """Rows of unequal length, the last step smaller than the others."""
     base, rows = tiny_model(), ROWS[:11] if not packing else ROWS
     big = fit(base, rows, batch_size=4, epochs=2, learning_rate=1e-3)
-    small = fit(base, rows, batch_size=1 if not packing else 2, accumulation=4 if not packing else 2, epochs=2, learning_rate=1e-3)
+    small = fit(
+        base,
+        rows,
+        batch_size=1 if not packing else 2,
+        accumulation=4 if not packing else 2,
+        epochs=2,
+        learning_rate=1e-3,
+    )
     if packing:  # the order depends on the batch size: compare one step of all rows
         big = fit(base, rows, batch_size=12, max_steps=1, packing=True)
         small = fit(base, rows, batch_size=6, accumulation=2, max_steps=1, packing=True)
@@ -325,13 +342,16 @@ from tests.conftest import _tiny, _tiny_tokenizer
 from tests.training import test_sft as t
 from condition.models.contract import Source, memory_fingerprint
 network = _tiny("llama")
-base = t.LocalModel(network, _tiny_tokenizer(), source=Source(kind="memory", name="tiny llama", fingerprint=memory_fingerprint(network)))
+source = Source(kind="memory", name="tiny llama", fingerprint=memory_fingerprint(network))
+base = t.LocalModel(network, _tiny_tokenizer(), source=source)
 options = json.loads(sys.argv[1])
 t.fit(base, adapter=t.LoRA(rank=2, dropout=options.pop("dropout")), **options)
 """
 
 
-@pytest.mark.parametrize("options", [{"packing": False, "accumulation": 2, "dropout": 0.1}, {"packing": True, "dropout": 0.0}])
+@pytest.mark.parametrize(
+    "options", [{"packing": False, "accumulation": 2, "dropout": 0.1}, {"packing": True, "dropout": 0.0}]
+)
 def test_killed_in_the_middle_it_ends_with_the_same_weights(
     tiny_model: TinyModel, tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -397,7 +417,7 @@ def test_a_folder_that_cannot_be_written(tiny_model: TinyModel, tmp_path: Path, 
     (tmp_path / "locked").mkdir(mode=0o555)
     if place.startswith("locked") and os.access(tmp_path / "locked", os.W_OK):
         pytest.skip("this user may write anywhere")
-    with pytest.raises(ModelError, match="can't write to .*run.* Choose another folder"):
+    with pytest.raises(ModelError, match=r"can't write to .*run.* Choose another folder"):
         fit(tiny_model(), output=str(tmp_path / place))
     assert listing(tmp_path) == ["file", "locked"]
 
@@ -405,7 +425,9 @@ def test_a_folder_that_cannot_be_written(tiny_model: TinyModel, tmp_path: Path, 
 def test_a_learning_rate_that_breaks_the_network(tiny_model: TinyModel, tmp_path: Path) -> None:
     base, output = tiny_model(), tmp_path / "run"
     before = {name: tensor.clone() for name, tensor in base.network.state_dict().items()}
-    with pytest.raises(ModelError, match=r"(the loss became|the gradient of .* is not finite).*Lower Settings\.learning_rate"):
+    with pytest.raises(
+        ModelError, match=r"(the loss became|the gradient of .* is not finite).*Lower Settings\.learning_rate"
+    ):
         fit(base, epochs=20, learning_rate=1e30, output=str(output), save_every=1)
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.network.state_dict().items())
     assert len(base.generate("x", Sampling(max_tokens=2))) == 1
@@ -414,7 +436,10 @@ def test_a_learning_rate_that_breaks_the_network(tiny_model: TinyModel, tmp_path
 def test_poisoned_weights(tiny_model: TinyModel) -> None:
     base = tiny_model()
     base.network.get_submodule("model.norm").weight.data[3] = float("nan")
-    with pytest.warns(UserWarning, match="prefix sharing is off"), pytest.raises(ModelError, match="the loss became nan"):
+    with (
+        pytest.warns(UserWarning, match="prefix sharing is off"),
+        pytest.raises(ModelError, match="the loss became nan"),
+    ):
         fit(base, max_steps=1)
 
 
