@@ -18,7 +18,6 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-import condition
 from condition.errors import ContractError
 from condition.models.canary import Canary
 from condition.types import Value
@@ -181,9 +180,7 @@ def memory_fingerprint(network: PreTrainedModel) -> str:
 
 def versions() -> dict[str, str]:
     """Of the libraries that numbers depend on."""
-    return {name: version(name) for name in ("torch", "transformers", "peft", "bitsandbytes")} | {
-        "condition": condition.__version__
-    }
+    return {name: version(name) for name in ("condition", "torch", "transformers", "peft", "bitsandbytes")}
 
 
 def _sha256(path: Path) -> str:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from condition.errors import PromptError
 from condition.models.render import IGNORED
+from condition.models.trim import trim
+from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
-from condition.types import Example, Value
+from condition.types import Example, Rendered, Value
 
 if TYPE_CHECKING:
     from condition.models.local import LocalModel
@@ -33,7 +35,10 @@ class Explanation(Value):
 
     @property
     def difference(self) -> tuple[int, ...]:
-        """Places at which the training row's prompt and the served prompt differ: none."""
+        """Places at which the training row's prompt and the served one differ: none.
+
+        Unless training cut the row (`too_long='trim'`); serving never does.
+        """
         prompt = [
             t.id for t in self.tokens[: next((i for i, t in enumerate(self.tokens) if t.trained), len(self.tokens))]
         ]
@@ -61,11 +66,19 @@ class Explanation(Value):
         )
 
 
+def _as_trained(model: LocalModel, row: Rendered) -> Rendered:
+    """The row as the model's own training cut it, where it did: serving sends the whole prompt."""
+    settings = model.contract.settings if model.contract else {}
+    if settings.get("too_long") != "trim":
+        return row
+    return trim(row, min(settings.get("max_length") or model.context, model.context)) or row
+
+
 def explain(model: LocalModel, example: Example, prompt: Prompt | str) -> Explanation:
     """Every token of an example, its role, trained or not, beside the prompt that serving will send."""
     prompt = as_prompt(prompt)
-    messages = prompt.format(**{n: example.inputs[n] for n in prompt.variables if n in example.inputs})
-    row = model.render(messages, example.target)
+    messages = fill(prompt, example.inputs)
+    row = _as_trained(model, model.render(messages, example.target))
     roles = {i: span.role for span in row.spans for i in range(span.start, span.stop)}
     if len(roles) != len(row.ids):
         raise PromptError("the rendering left tokens without a role")

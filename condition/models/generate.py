@@ -63,7 +63,7 @@ def generate(
     read = [_read(writer, i, messages) for i, messages in enumerate(prompts)]
     finished: dict[int, list[Completion]] = {}
     rows = tqdm(total=len(read), desc="generate", unit="prompt", delay=3, leave=False)
-    with rows, TURNS, _seeded(sampling.seed):
+    with rows, TURNS, seeded(sampling.seed):
         try:
             for batch in _batches(read, sampling, writer.context):
                 for prompt, completions in zip(batch, _write(writer, batch, sampling, control), strict=True):
@@ -138,14 +138,14 @@ def _write(
     processors: list[LogitsProcessor] = [recorder]
     if control is not None:
         processors.append(control.processor(tokenizer))
-    stopping = [_TextStop(tokenizer, ids.shape[1], sampling.stop)] if sampling.stop else []
+    stop = _TextStop(tokenizer, ids.shape[1], sampling.stop, spaced=spaced(writer, batch[0]))
     config = _configuration(sampling, batch[0].stops, min(sampling.max_tokens, writer.context - ids.shape[1]))
     output = cast(Any, network).generate(
         input_ids=ids,
         attention_mask=mask,
         generation_config=config,
         logits_processor=LogitsProcessorList(processors),
-        stopping_criteria=StoppingCriteriaList(stopping),
+        stopping_criteria=StoppingCriteriaList([stop] if sampling.stop else []),
         streamer=streamer,
         **({} if stored is None else {"past_key_values": stored.cache}),
     )
@@ -197,10 +197,8 @@ def _completion(
     tokenizer = writer.renderer.tokenizer
     ended = next((i for i, token in enumerate(ids) if token in prompt.stops), None)
     own = ids if ended is None else ids[:ended]
-    text, kept, stopped = cut(tokenizer, own, sampling.stop)
+    text, kept, stopped = cut(tokenizer, own, sampling.stop, spaced=spaced(writer, prompt))
     finish = "stop" if stopped or ended is not None else "length"
-    if writer.renderer.plain and not prompt.is_text:
-        text = text.removeprefix(" ")
     said = len(own) + (ended is not None and not stopped)  # behind a stop text there is only padding
     usage = Usage(
         input_tokens=len(prompt.ids),
@@ -212,9 +210,15 @@ def _completion(
     return Completion(text, tuple(own[:kept]), sum(logprobs[:kept]), "stop" if finish == "stop" else "length", usage)
 
 
-def cut(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stops: Sequence[str]) -> tuple[str, int, bool]:
-    """Text before the first stop text, how many tokens it takes, and whether one was found."""
-    text = str(tokenizer.decode(list(ids), skip_special_tokens=True))
+def cut(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stops: Sequence[str], *, spaced: bool = False
+) -> tuple[str, int, bool]:
+    """Text before the first stop text, how many tokens it takes, and whether one was found.
+
+    `spaced`: the space at the beginning belongs to the template, as behind the plain template's "Assistant:".
+    """
+    space = " " if spaced else ""
+    text = str(tokenizer.decode(list(ids), skip_special_tokens=True)).removeprefix(space)
     found = [place for stop in stops if (place := text.find(stop)) >= 0]
     if not found:
         return text, len(ids), False
@@ -223,9 +227,14 @@ def cut(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stops: Sequence[
     kept = next(
         n
         for n in range(len(ids) + 1)
-        if str(tokenizer.decode(list(ids[:n]), skip_special_tokens=True)).startswith(head)
+        if str(tokenizer.decode(list(ids[:n]), skip_special_tokens=True)).removeprefix(space).startswith(head)
     )
     return head, kept, True
+
+
+def spaced(writer: Writer, prompt: _Prompt) -> bool:
+    """Whether a completion begins with a space that is the template's own."""
+    return writer.renderer.plain and not prompt.is_text
 
 
 class _Recorder(LogitsProcessor):
@@ -256,15 +265,17 @@ class _Recorder(LogitsProcessor):
 class _TextStop(StoppingCriteria):
     """True for rows whose decoded text holds a stop text."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int, stops: tuple[str, ...]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int, stops: tuple[str, ...], *, spaced: bool) -> None:
         self.tokenizer, self.start, self.stops = tokenizer, start, stops
+        self.space = " " if spaced else ""
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
-        texts = self.tokenizer.batch_decode(input_ids[:, self.start :], skip_special_tokens=True)
+        decoded = self.tokenizer.batch_decode(input_ids[:, self.start :], skip_special_tokens=True)
+        texts = [text.removeprefix(self.space) for text in decoded]
         return torch.tensor([any(stop in text for stop in self.stops) for text in texts], device=input_ids.device)
 
 
-class _seeded:
+class seeded:
     """Draws from a seed inside, and leaves the process's own random state as it was. No seed: does nothing."""
 
     def __init__(self, seed: int | None) -> None:

@@ -97,5 +97,6 @@ def _said(name: str, revision: str | None, error: BaseException) -> str | None:
 def _is_of_the_network(error: BaseException) -> bool:
     modules = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     return isinstance(error, ConnectionError | TimeoutError) or (
-        bool(modules & {"httpx", "httpcore", "requests", "urllib3"}) and not isinstance(error, HfHubHTTPError)
+        bool(modules & {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3"})
+        and not isinstance(error, HfHubHTTPError)
     )

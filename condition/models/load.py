@@ -11,9 +11,9 @@ from typing import Any, cast
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from condition.adapters.lora import load_lora
+from condition.adapters.lora import load_lora, lora_of
 from condition.adapters.quiet import no_weight_bars
-from condition.errors import ContractError, ModelError
+from condition.errors import ContractError, ModelError, SettingsError
 from condition.models.canary import listen
 from condition.models.contract import (
     FILE,
@@ -33,7 +33,7 @@ from condition.models.local import LocalModel
 from condition.models.quantize import Quantization, differentiable
 from condition.models.render import Renderer
 from condition.models.save import precision
-from condition.prompts.template import prompt_from_json
+from condition.prompts.saved import prompt_from_json
 
 
 def load(
@@ -55,6 +55,10 @@ def load(
     not match its base, its template or its own numbers.
     """
     place = resolve_device(device)
+    if isinstance(base, LocalModel) and (quantization is not None or dtype != "auto" or device != "auto"):
+        raise SettingsError(
+            "base is a loaded model: its quantization, dtype and device are as they are; leave them out"
+        )
     path = _here(name_or_path)
     if path is not None and (path / FILE).is_file():
         return _saved(path, quantization, dtype, place, trust_remote_code, base)
@@ -145,6 +149,8 @@ def _saved(
         quantization = Quantization(**contract.quantization)
     if contract.adapter is not None:
         under = base if isinstance(base, LocalModel) else _base_of(contract, base, quantization, dtype, device, trust)
+        if lora_of(under.network) is not None:
+            raise ModelError(f"{under.name} is tuned already: give the bare base, load(folder, base=...)")
         check_base(contract, under.source)
         source, quantization = under.source, under.quantization
         network = _adapted(under.network, folder)

@@ -17,6 +17,7 @@ from condition.models.render import Renderer
 from condition.models.save import push, save
 from condition.models.score import score
 from condition.models.stream import stream
+from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
 from condition.protocols import Control, Prompt
 from condition.types import Answer, Completion, Example, Message, Messages, Rendered, Sampling, Score, Usage
@@ -105,7 +106,7 @@ class LocalModel:
     def batch(self, inputs: Sequence[Mapping[str, Any] | str], sampling: Sampling = Sampling()) -> list[Answer]:
         """Answers to many, in one call of the network."""
         prompt = self._own_prompt()
-        messages = [prompt.format(**_by_name(prompt, given)) for given in inputs]
+        messages = [fill(prompt, _by_name(prompt, given)) for given in inputs]
         parse = getattr(prompt, "parse", None)
         return [_answer(completions, parse) for completions in self.generate(messages, sampling)]
 

@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from condition.adapters.lora import save_lora
+from condition.adapters.lora import lora_of, save_lora
 from condition.adapters.quiet import no_weight_bars
 from condition.errors import ModelError
 from condition.models.canary import sing
@@ -25,6 +25,7 @@ from condition.models.contract import (
     write_contract,
 )
 from condition.models.generate import stop_tokens
+from condition.prompts.saved import prompt_to_json
 from condition.types import Message
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def save(model: LocalModel, folder: Path) -> None:
     Raises ModelError where it can't be written or holds something else.
     """
     with replaced(folder) as half, no_weight_bars():
-        if _is_adapted(model):
+        if lora_of(model.network) is not None:
             save_lora(model.network, half, model.source.name)
         else:
             model.network.save_pretrained(half)
@@ -60,18 +61,21 @@ def push(model: LocalModel, repo: str, private: bool) -> str:
             ) from error
 
 
-def contract_of(model: LocalModel) -> Contract:
-    """The contract of a model as it is now."""
+def contract_of(model: LocalModel, **trained: Any) -> Contract:
+    """The contract of a model as it is now; `trained` is what a trainer knows of it beside that."""
     known = model.contract.model_dump() if model.contract else {}
-    prompt = getattr(model.prompt, "to_json", None)
+    adapter = lora_of(model.network)
+    if adapter is not None:  # also where it came from a plain PEFT folder
+        known.setdefault("adapter", adapter.model_dump(mode="json"))
     return Contract(
         **{
             **known,
+            **trained,
             "base": model.source,
             "tokenizer": tokenizer_fingerprint(model.tokenizer),
             "chat_template": template_fingerprint(model.renderer.chat_template),
             "stop_tokens": stop_tokens(model.renderer, (Message("user", "x"),)),
-            "prompt": prompt() if prompt else None,
+            "prompt": None if model.prompt is None else prompt_to_json(model.prompt),
             "quantization": model.quantization.model_dump() if model.quantization else None,
             "dtype": precision(model),
             "history": tuple(model.history),
@@ -126,7 +130,3 @@ def replaced(folder: Path) -> Iterator[Path]:
     finally:
         if half is not None:
             shutil.rmtree(half, ignore_errors=True)
-
-
-def _is_adapted(model: LocalModel) -> bool:
-    return bool(getattr(model.network, "_hf_peft_config_loaded", False))

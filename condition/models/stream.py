@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
-from condition.models.generate import Writer, _Prompt, _seeded, _write, cut, read_prompt, stop_tokens
+from condition.models.generate import Writer, _Prompt, _write, cut, read_prompt, seeded, spaced, stop_tokens
 from condition.models.render import TURNS
 from condition.protocols import Control
 from condition.types import Completion, Messages, Sampling
@@ -73,9 +73,7 @@ def stream(
 
 def _safe(writer: Writer, prompt: _Prompt, ids: list[int], stops: tuple[str, ...]) -> str:
     """Text that no later token can change: no broken character and no beginning of a stop text at its end."""
-    text, _, found = cut(writer.renderer.tokenizer, ids, stops)
-    if writer.renderer.plain and not prompt.is_text:
-        text = text.removeprefix(" ")
+    text, _, found = cut(writer.renderer.tokenizer, ids, stops, spaced=spaced(writer, prompt))
     if found:
         return text
     text = text.rstrip("\ufffd")
@@ -85,7 +83,7 @@ def _safe(writer: Writer, prompt: _Prompt, ids: list[int], stops: tuple[str, ...
 
 def _run(writer: Writer, prompt: _Prompt, sampling: Sampling, control: Control | None, tokens: _Tokens) -> None:
     try:
-        with TURNS, _seeded(sampling.seed):
+        with TURNS, seeded(sampling.seed):
             tokens.queue.put(_write(writer, [prompt], sampling, control, tokens)[0][0])
     except _Closed:
         pass

@@ -176,7 +176,8 @@ def as_prompt(x: object, /) -> Prompt:
     if isinstance(x, ChatPromptTemplate):
         return _from_chat_template(x)
     if isinstance(x, BasePromptTemplate):
-        return LangChainPrompt(x)
+        inner = getattr(x, "prompt", None)  # a tuned model's prompt on its way back from LangChain
+        return inner if isinstance(inner, Prompt) else LangChainPrompt(x)
     if isinstance(x, Sequence) and not isinstance(x, bytes):
         return ChatPrompt(x)
     if isinstance(x, Prompt):
@@ -184,21 +185,6 @@ def as_prompt(x: object, /) -> Prompt:
     raise PromptError(
         f"{type(x).__name__} is no prompt: give a string, (role, template) pairs, a ChatPrompt or a LangChain template"
     )
-
-
-def prompt_from_json(saved: Mapping[str, Any]) -> ChatPrompt | TextPrompt:
-    """The prompt that `to_json` wrote. Raises PromptError for anything else."""
-    try:
-        if saved["kind"] not in ("chat", "text"):
-            raise PromptError(f"a saved prompt can't be read: its kind is {saved['kind']!r}, not 'chat' or 'text'")
-        if saved["kind"] == "text":
-            return TextPrompt(saved["template"], template_format=saved["format"])
-        parts = [
-            Message(m["role"], m["text"]) if "text" in m else (m["role"], m["template"]) for m in saved["messages"]
-        ]
-        return ChatPrompt(parts, template_format=saved["format"])
-    except (KeyError, TypeError, ValidationError) as error:
-        raise PromptError(f"a saved prompt can't be read: {error!r}") from error
 
 
 def from_langchain_messages(messages: Sequence[BaseMessage]) -> Messages:
@@ -300,4 +286,4 @@ def _names(names: Mapping[str, object] | frozenset[str]) -> str:
     return ", ".join(repr(n) for n in sorted(names))
 
 
-__all__ = ["ChatPrompt", "LangChainPrompt", "TextPrompt", "as_prompt", "from_langchain_messages", "prompt_from_json"]
+__all__ = ["ChatPrompt", "LangChainPrompt", "TextPrompt", "as_prompt", "from_langchain_messages"]

@@ -23,6 +23,7 @@ from condition.data.formats import NO_ANSWER, is_squad, squad_answers
 from condition.data.read import locate
 from condition.errors import DataError, PromptError
 from condition.models.local import LocalModel
+from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
 from condition.protocols import Metric, Prompt
 from condition.types import Answer, Example, Sampling, Usage
@@ -88,8 +89,7 @@ class Abstain:
 
     def _answers(self, inputs: Sequence[Mapping[str, Any]]) -> list[Answer]:
         """What the model would answer if it had to, with its margin."""
-        needed = self.prompt.variables
-        messages = [self.prompt.format(**{n: v for n, v in given.items() if n in needed}) for given in inputs]
+        messages = [fill(self.prompt, given) for given in inputs]
         forced = _NotFirst((self.no_answer, f" {self.no_answer}"))
         written = self.model.generate(messages, Sampling(max_tokens=self.max_tokens), control=forced)
         scores = self.model.score(messages, [[self.no_answer]] * len(messages))

@@ -78,6 +78,8 @@ def _is_complete(folder: Path) -> bool:
 def claim(output: Path, run: Mapping[str, Any], resume: bool) -> None:
     """Raises SettingsError where another run lives in `output`, and names what differs. Writes nothing."""
     mark = output / RUN
+    if not mark.is_file() and any(output.glob("checkpoint-*")):
+        raise SettingsError(f"{output} holds checkpoints that are not ours (no {RUN}); choose another output folder")
     if not mark.is_file() or not resume:
         return
     told, before = json.loads(json.dumps(run)), _read_run(mark)
@@ -101,24 +103,25 @@ def make_own(output: Path, run: Mapping[str, Any], resume: bool) -> Path | None:
     return None
 
 
-def keep_finished(network: nn.Module, output: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+def keep_finished(network: nn.Module, output: Path, lines: Sequence[Mapping[str, Any]], seconds: float) -> None:
     """Keep the result of a run that came to its end, so that the same call again is done at once."""
     half = output / f"{FINISHED}.half"
     save_trainable(network, half)
-    (half / LOG).write_text(json.dumps(list(lines)))
+    (half / LOG).write_text(json.dumps({"lines": list(lines), "seconds": seconds}))
     half.rename(output / FINISHED)
 
 
-def finished(network: nn.Module, output: Path) -> list[dict[str, Any]] | None:
-    """The log of a run that came to its end, its tensors put in place; none where it did not."""
+def finished(network: nn.Module, output: Path) -> tuple[list[dict[str, Any]], float] | None:
+    """Log and seconds of a run that came to its end, its tensors put in place; none where it did not."""
     folder = output / FINISHED
     try:
-        lines = json.loads((folder / LOG).read_text())
+        told = json.loads((folder / LOG).read_text())
+        lines, seconds = [dict(line) for line in told["lines"]], float(told["seconds"])
         load_trainable(network, folder)
-    except (OSError, ValueError, SafetensorError):
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         shutil.rmtree(folder, ignore_errors=True)
         return None
-    return [dict(line) for line in lines]
+    return lines, seconds
 
 
 def _read_run(mark: Path) -> dict[str, Any]:

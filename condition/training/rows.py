@@ -13,6 +13,8 @@ import torch
 from condition.data.read import read
 from condition.errors import DataError, PromptError
 from condition.models.local import LocalModel
+from condition.models.trim import trim
+from condition.prompts.fill import fill
 from condition.protocols import Prompt
 from condition.training.settings import Settings
 from condition.types import Example, Rendered
@@ -57,10 +59,10 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
                 f"{what} row {number} ({example.id}) has {len(rendered.ids):,} tokens, the limit is {limit:,}. Choose: "
                 f"Settings(too_long='drop'), too_long='trim' to cut the longest message, or a larger max_length"
             )
-        short = _trimmed(rendered, excess) if settings.too_long == "trim" else None
+        short = trim(rendered, limit) if settings.too_long == "trim" else None
         trimmed += short is not None
         dropped += short is None
-        rows += [short] if short else []
+        rows += [Row(short.ids, len(short.prompt_ids))] if short else []
     if dropped or trimmed:
         log.warning("%s rows over %s tokens: %s dropped, %s trimmed", what, limit, dropped, trimmed)
     if not rows:
@@ -69,29 +71,19 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
 
 
 def _render(model: LocalModel, example: Example, prompt: Prompt, where: str) -> Rendered:
-    if missing := prompt.variables - example.inputs.keys():
+    missing = prompt.variables - example.inputs.keys()
+    if missing and getattr(prompt, "inputs", None) is None:  # an input model may have defaults
         raise DataError(
             f"{where}: the prompt needs the column {_names(missing)}; the row has {_names(example.inputs) or 'none'}"
         )
     try:
-        return model.render(prompt.format(**{name: example.inputs[name] for name in prompt.variables}), example.target)
+        return model.render(fill(prompt, example.inputs), example.target)
     except PromptError as error:
         raise DataError(f"{where}: {error}") from error
 
 
 def _names(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in sorted(names))
-
-
-def _trimmed(rendered: Rendered, excess: int) -> Row | None:
-    """Without the first `excess` tokens of the longest message; none where that message is shorter."""
-    prompt = len(rendered.prompt_ids)
-    spans = [s for s in rendered.spans if s.role != "template" and s.stop <= prompt]
-    longest = max(spans, key=lambda s: s.stop - s.start, default=None)
-    if longest is None or longest.stop - longest.start <= excess:
-        return None
-    ids = rendered.ids[: longest.start] + rendered.ids[longest.start + excess :]
-    return Row(ids, prompt - excess)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from condition.adapters.attach import private_copy, trainable
 from condition.adapters.fused import fused
 from condition.adapters.lora import LoRA, lora_of
 from condition.errors import SettingsError
-from condition.models.contract import Contract, template_fingerprint, tokenizer_fingerprint, versions
+from condition.models.contract import Contract
 from condition.models.device import has_bf16
-from condition.models.generate import stop_tokens
+from condition.models.generate import seeded
 from condition.models.history import History
 from condition.models.local import LocalModel
-from condition.models.save import check_writable, precision
-from condition.prefix_sharing.probe import shareable
+from condition.models.save import check_writable, contract_of
+from condition.prefix_sharing.probe import shareable, trust
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
 from condition.training.checkpoints import claim, digest, finished, keep_finished, make_own
@@ -33,7 +33,6 @@ from condition.training.losses import sft_loss
 from condition.training.objective import Objective
 from condition.training.rows import Prepared, prepare
 from condition.training.settings import Settings
-from condition.types import Message
 
 
 class _Trained(NamedTuple):
@@ -71,7 +70,8 @@ class SFTTrainer:
         rows = prepare(model, data, prompt, settings)
         held = None if validation is None else prepare(model, validation, prompt, settings, "validation")
         began = time.perf_counter()
-        trained = self._train(model, prompt, rows, held)
+        with seeded(self.settings.seed):
+            trained = self._train(model, rows, held)
         tuned = LocalModel(
             trained.network,
             model.tokenizer,
@@ -99,12 +99,12 @@ class SFTTrainer:
             )
         return own
 
-    def _train(self, model: LocalModel, prompt: Prompt, rows: Prepared, held: Prepared | None) -> _Trained:
+    def _train(self, model: LocalModel, rows: Prepared, held: Prepared | None) -> _Trained:
         dtype = training_dtype(self.settings, model.device)
         shared = shareable(model.network)
-        torch.manual_seed(self.settings.seed)
         is_tuned = lora_of(model.network) is not None
         network = private_copy(model.network) if is_tuned else self.adapter.attach(model.network)
+        trust(network, model.network)
         if self.settings.checkpointing is True or (
             self.settings.checkpointing == "auto" and model.device.type == "cuda"
         ):
@@ -120,17 +120,17 @@ class SFTTrainer:
             # Before anything in the folder is touched: settings that can't be used are refused here.
             engine = Engine(objective, self.settings, output, rows.rows, None if held is None else held.rows)
             checkpoint = make_own(output, run, self.settings.resume)
-            began = time.perf_counter()
-            lines = finished(network, output)
-            if lines is None:
+            done = finished(network, output)
+            if done is None:
+                began = time.perf_counter()
                 with fused(network, dtype):
                     engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-                lines = engine.state.log_history
-                keep_finished(network, output, lines)
-            seconds = time.perf_counter() - began
+                done = engine.state.log_history, time.perf_counter() - began
+                keep_finished(network, output, *done)
         network.activation_checkpointing_disable()
         for parameter in network.parameters():
             parameter.grad = None
+        lines, seconds = done
         return _Trained(network, History(lines), seconds)
 
     def _run(self, model: LocalModel, rows: Prepared, held: Prepared | None, dtype: torch.dtype) -> dict[str, Any]:
@@ -150,21 +150,12 @@ class SFTTrainer:
 
     def _contract(self, tuned: LocalModel, adapter: LoRA, rows: Prepared, seconds: dict[str, float]) -> Contract:
         losses = {name: tuned.history.series(name)[1] for name in ("loss", "eval_loss")}
-        to_json = getattr(tuned.prompt, "to_json", None)
-        return Contract(
-            base=tuned.source,
-            tokenizer=tokenizer_fingerprint(tuned.tokenizer),
-            chat_template=template_fingerprint(tuned.renderer.chat_template),
-            stop_tokens=stop_tokens(tuned.renderer, (Message("user", "x"),)),
-            prompt=to_json() if to_json else None,
-            quantization=tuned.quantization.model_dump() if tuned.quantization else None,
-            dtype=precision(tuned),
+        used = str(training_dtype(self.settings, tuned.device)).removeprefix("torch.")
+        return contract_of(
+            tuned,
             adapter=adapter.model_dump(mode="json"),
             trainer=type(self).__name__,
-            settings={
-                **self.settings.model_dump(mode="json"),
-                "precision_used": str(training_dtype(self.settings, tuned.device)),
-            },
+            settings={**self.settings.model_dump(mode="json"), "precision_used": used},
             data=rows.digest,
             rows=len(rows.rows),
             metrics={
@@ -174,7 +165,6 @@ class SFTTrainer:
                 "rows_trimmed": float(rows.trimmed),
                 **{f"final_{name}": values[-1] for name, values in losses.items() if values},
             },
-            versions=versions(),
         )
 
 

@@ -213,7 +213,7 @@ def test_errors_of_a_subject_come_through() -> None:
 @pytest.mark.parametrize("values", [{}, 1.0, {"f1": float("nan")}, {"f1": "high"}])
 def test_a_metric_that_gives_no_finite_numbers(values: Any) -> None:
     task = Task("odd", TASK.rows, lambda prediction, target: values, prompt="{question}")
-    with pytest.raises(DataError, match="odd, row .*: the metric gave"):
+    with pytest.raises(DataError, match=r"odd, row .*: the metric gave"):
         evaluate(lambda inputs: "x", task)
 
 

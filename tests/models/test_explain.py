@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import condition as cd
 from condition.errors import PromptError
 from condition.models.explain import explain
 from condition.types import Example, Message, Sampling
@@ -54,3 +55,14 @@ def test_the_models_own_prompt(tiny_model: TinyModel) -> None:
 def test_a_missing_value(tiny_model: TinyModel) -> None:
     with pytest.raises(PromptError, match="'question'"):
         explain(tiny_model(), Example({"context": "x"}, "y"), PROMPT)
+
+
+def test_a_row_that_training_cut_is_shown_as_it_was_trained(tiny_model: TinyModel) -> None:
+    prompt = cd.ChatPrompt([("user", "{text}")])
+    row = cd.Example({"text": "one two three four five six seven eight " * 4}, "nine")
+    settings = cd.Settings(max_steps=1, max_length=60, too_long="trim", precision="fp32")
+    tuned = cd.SFTTrainer(settings=settings).fit(tiny_model(), [row], prompt=prompt)
+    shown = tuned.explain(row)
+    assert len(shown.tokens) == 60 < len(shown.served)
+    assert shown.difference
+    assert shown.tokens[-1].trained

@@ -18,6 +18,7 @@ from langchain_core.prompts import (
 from pydantic import BaseModel, Field
 
 from condition.errors import PromptError
+from condition.prompts.saved import prompt_from_json, prompt_to_json
 from condition.prompts.template import (
     ChatPrompt,
     LangChainPrompt,
@@ -25,7 +26,6 @@ from condition.prompts.template import (
     TextPrompt,
     as_prompt,
     from_langchain_messages,
-    prompt_from_json,
 )
 from condition.types import Message
 
@@ -240,7 +240,7 @@ PROMPTS = [
 @pytest.mark.parametrize("prompt", PROMPTS, ids=repr)
 class TestRoundTrips:
     def test_json(self, prompt: ChatPrompt | TextPrompt) -> None:
-        again = prompt_from_json(json.loads(json.dumps(prompt.to_json())))
+        again = prompt_from_json(json.loads(json.dumps(prompt_to_json(prompt))))
         assert type(again) is type(prompt)
         assert again.to_json() == prompt.to_json()
         assert again.variables == prompt.variables == {"a", "b"}

@@ -109,13 +109,13 @@ def test_a_mark_that_was_cut_off(tmp_path: Path) -> None:
 
 def test_a_finished_run(network: torch.nn.Module, tmp_path: Path) -> None:
     assert finished(network, tmp_path) is None
-    keep_finished(network, tmp_path, [{"step": 1, "loss": 2.0}])
+    keep_finished(network, tmp_path, [{"step": 1, "loss": 2.0}], 1.5)
     mark = digest(network)
     for parameter in trainable(network).values():
         parameter.data.add_(1)
-    assert finished(network, tmp_path) == [{"step": 1, "loss": 2.0}]
+    assert finished(network, tmp_path) == ([{"step": 1, "loss": 2.0}], 1.5)
     assert digest(network) == mark
     (tmp_path / FINISHED / WEIGHTS).write_bytes(b"")
     assert finished(network, tmp_path) is None
-    keep_finished(network, tmp_path, [])
-    assert finished(network, tmp_path) == []
+    keep_finished(network, tmp_path, [], 0.0)
+    assert finished(network, tmp_path) == ([], 0.0)

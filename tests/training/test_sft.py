@@ -128,7 +128,7 @@ def test_the_contract_tells_of_the_training(tiny_model: TinyModel) -> None:
     assert contract is not None
     assert (contract.trainer, contract.rows, contract.dtype) == ("SFTTrainer", 12, "float32")
     assert contract.settings["learning_rate"] == 1e-2
-    assert contract.settings["precision_used"] == "torch.float32"
+    assert contract.settings["precision_used"] == "float32"
     assert contract.prompt == {"kind": "chat", "format": "f-string", "messages": [{"role": "user", "template": "{q}"}]}
     assert contract.stop_tokens == (2,)
     assert {"seconds", "trained_parameters", "final_loss", "final_eval_loss", "rows_dropped"} <= contract.metrics.keys()

@@ -9,7 +9,7 @@ import condition as cd
 from condition.evaluation.evaluate import Result
 from condition.evaluation.statistics import Estimate
 from condition.evaluation.tasks import Task
-from condition.prompts.template import prompt_from_json
+from condition.prompts.saved import prompt_from_json
 from condition.protocols import Chain, Filter, Metric, Model, Moderator, Prompt, Scorer, Verifier
 from condition.types import Messages, Options, Rendered, Span
 
@@ -39,7 +39,7 @@ def prompts(template: Any) -> None:
     assert_type(chat.variables, frozenset[str])
     assert_type(cd.TextPrompt("{x}").format(x=1), Messages)
     assert_type(cd.as_prompt(template), Prompt)
-    assert_type(prompt_from_json({}), cd.ChatPrompt | cd.TextPrompt)
+    assert_type(prompt_from_json({}), Prompt)
     fit: list[Prompt] = [chat, cd.TextPrompt("x")]
     assert fit
 
