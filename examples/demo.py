@@ -51,7 +51,7 @@ def main() -> None:
     run = f"run-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
     output = Path(options.output)
     settings = cd.Settings(
-        epochs=options.epochs, learning_rate=5e-4, packing=True, output=str(output / run), save_every=25, log_every=5
+        epochs=options.epochs, learning_rate=1e-3, packing=True, output=str(output / run), save_every=25, log_every=5
     )
     tuned = cd.SFTTrainer(adapter=cd.LoRA(rank=16), settings=settings).fit(base, train, prompt=PROMPT)
 
