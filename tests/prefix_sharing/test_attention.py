@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from condition.prefix_sharing import layout
+from condition.prefix_sharing import layout, products
 from condition.prefix_sharing.attention import NAME, plan, shared_attention
 from condition.prefix_sharing.layout import Block, pack
 
@@ -33,10 +33,17 @@ def dense(blocks: list[Block], q: Tensor, k: Tensor, v: Tensor, scaling: float) 
     return (scores.softmax(-1) @ v).transpose(1, 2)
 
 
-@settings(max_examples=40)
-@given(batches, st.sampled_from([1, 4, None]), st.sampled_from([0, 4, 384]), st.sampled_from([1, 2, 4]))
+@pytest.mark.parametrize("largest", [0, products.LARGEST], ids=["fused", "products"])
+@pytest.mark.parametrize("scaling", [0.3, None])
+@settings(max_examples=25)
+@given(
+    sequences=batches,
+    minimum=st.sampled_from([1, 4, None]),
+    limit=st.sampled_from([0, 4, 384]),
+    key_heads=st.sampled_from([1, 2, 4]),
+)
 def test_equals_a_dense_mask_forward_and_backward(
-    sequences: list[list[int]], minimum: int | None, limit: int, key_heads: int
+    largest: int, scaling: float | None, sequences: list[list[int]], minimum: int | None, limit: int, key_heads: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "DENSE_LIMIT", limit)
@@ -48,9 +55,11 @@ def test_equals_a_dense_mask_forward_and_backward(
         for heads in (4, key_heads, key_heads)
     ]
     weights = torch.randn(1, size, 4, 4, generator=numbers, dtype=torch.float64)
-    output, none = shared_attention(MODULE, *inputs, None, shared=plan(packed.blocks, size), scaling=0.3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "LARGEST", largest)
+        output, none = shared_attention(MODULE, *inputs, None, shared=plan(packed.blocks, size), scaling=scaling)
     assert none is None
-    wanted = dense(packed.blocks, *inputs, scaling=0.3)
+    wanted = dense(packed.blocks, *inputs, scaling=0.5 if scaling is None else scaling)  # heads of 4: 4 ** -0.5
     torch.testing.assert_close(output, wanted, rtol=0, atol=1e-12)
     grads = torch.autograd.grad((output * weights).sum(), inputs)
     expected = torch.autograd.grad((wanted * weights).sum(), inputs)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from condition.prefix_sharing import layout
+from condition.prefix_sharing import layout, products
 from condition.prefix_sharing.attention import NAME
 from condition.prefix_sharing.head import gather_logprobs
 from condition.prefix_sharing.layout import pack
@@ -106,13 +106,22 @@ TREE: Batch = (
 )
 
 
-@pytest.mark.parametrize("limit", [0, 40, 384])
+@pytest.mark.parametrize(
+    ("limit", "largest"), [(0, 0), (0, products.LARGEST), (40, products.LARGEST), (384, 0), (384, products.LARGEST)]
+)
 @pytest.mark.parametrize("frozen_head", [False, True])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients_equal_the_plain_path(
-    tiny: Any, family: str, limit: int, frozen_head: bool, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+    tiny: Any,
+    family: str,
+    limit: int,
+    largest: int,
+    frozen_head: bool,
+    checkpointing: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(layout, "DENSE_LIMIT", limit)
+    monkeypatch.setattr(products, "LARGEST", largest)
     network = tiny(family, tie_word_embeddings=False)
     assert shareable(network)
     output_head(network).requires_grad_(not frozen_head)
