@@ -15,12 +15,7 @@ from typing import Any, cast, final
 
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import (
-    AIMessage,
     BaseMessage,
-    ChatMessage,
-    HumanMessage,
-    SystemMessage,
-    ToolMessage,
 )
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
@@ -28,8 +23,9 @@ from langchain_core.runnables.base import RunnableBindingBase
 from condition.errors import ConditionError, ControlError, ModelError
 from condition.models.load import load
 from condition.models.local import LocalModel, Said, conversations
+from condition.prompts.template import to_langchain_message
 from condition.protocols import Control, Model
-from condition.types import Completion, Message, Messages, Sampling, Usage
+from condition.types import Completion, Messages, Sampling, Usage
 
 _TOO_LONG = {"length", "max_tokens", "max_output_tokens", "model_length"}
 """How services say that a completion was cut off, in small letters."""
@@ -106,16 +102,7 @@ class LangChainModel:
 
 def to_langchain_messages(messages: Messages) -> list[BaseMessage]:
     """Ours as LangChain's, which `from_langchain_messages` reads back the same."""
-    return [_to_langchain(message) for message in messages]
-
-
-def _to_langchain(message: Message) -> BaseMessage:
-    if message.role == "tool":
-        return ToolMessage(message.content, tool_call_id="")
-    if message.role == "text":
-        return ChatMessage(content=message.content, role="text")
-    kinds: dict[str, type[BaseMessage]] = {"system": SystemMessage, "assistant": AIMessage, "user": HumanMessage}
-    return kinds[message.role](message.content)
+    return [to_langchain_message(message) for message in messages]
 
 
 def _innermost(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from condition.prefix_sharing.attention import plan
 from condition.prefix_sharing.head import gather_logprobs, head_logprobs
-from condition.prefix_sharing.layout import MINIMUM_SAVING, Packed, pack
+from condition.prefix_sharing.layout import Packed, pack
 
 
 def logprobs(
@@ -75,6 +75,3 @@ def plain_logprobs(network: PreTrainedModel, sequences: Sequence[Sequence[int]],
         gather_logprobs(logits[i, start - 1 : len(sequence) - 1], ids[i, start : len(sequence)].to(device))
         for i, (sequence, start) in enumerate(zip(sequences, starts, strict=True))
     ]
-
-
-__all__ = ["MINIMUM_SAVING", "logprobs", "packed_hidden", "packed_logprobs", "plain_logprobs"]

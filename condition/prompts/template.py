@@ -80,7 +80,9 @@ class ChatPrompt(_Templated):
         variables = frozenset(
             v for m in self.messages if not isinstance(m, Message) for v in _variables(m[1], template_format)
         )
-        parts = [_literal(m) if isinstance(m, Message) else _templated(m, template_format) for m in self.messages]
+        parts = [
+            to_langchain_message(m) if isinstance(m, Message) else _templated(m, template_format) for m in self.messages
+        ]
         self._template = _guarded(lambda: ChatPromptTemplate(parts, template_format=template_format))
         super().__init__(variables, inputs, parse)
 
@@ -246,7 +248,8 @@ def _templated(part: tuple[Role, str], template_format: TemplateFormat) -> Any:
     return _LANGCHAIN.get(role, role), template
 
 
-def _literal(message: Message) -> BaseMessage:
+def to_langchain_message(message: Message) -> BaseMessage:
+    """Ours as LangChain's, which `from_langchain_messages` reads back the same."""
     if message.role == "tool":
         return ToolMessage(message.content, tool_call_id="")
     if message.role == "text":
