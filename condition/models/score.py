@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from condition.errors import Interrupted, ModelError
 from condition.models.generate import Writer
 from condition.models.render import TURNS
+from condition.prefix_sharing.layout import common_prefix
 from condition.prefix_sharing.logprobs import logprobs
 from condition.prefix_sharing.probe import shareable
 from condition.types import Messages, Score
@@ -82,11 +83,7 @@ def _packs(lines: list[_Line]) -> Iterator[list[_Line]]:
     size = 0
     before: tuple[int, ...] = ()
     for line in sorted(lines, key=lambda line: line.ids):
-        alike = next(
-            (i for i, (a, b) in enumerate(zip(before, line.ids, strict=False)) if a != b),
-            min(len(before), len(line.ids)),
-        )
-        new = len(line.ids) - (alike if pack else 0)
+        new = len(line.ids) - (common_prefix(before, line.ids) if pack else 0)
         if pack and size + new > PACK_TOKENS:
             yield pack
             pack, size, new = [], 0, len(line.ids)

@@ -6,6 +6,8 @@ head the gradient with respect to the hidden states is worked out in the forward
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,13 +16,27 @@ from torch.utils.checkpoint import checkpoint
 
 CHUNK_ENTRIES = 16_000_000
 """Logits held at once: 64 MB in fp32."""
+CAST = "_condition_cast"
+"""Under this name a head carries its weight in another dtype."""
+
+
+@contextmanager
+def cast_once(head: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Inside, a frozen head's weight in `dtype` is kept beside it instead of being made in every step."""
+    if type(head) is nn.Linear and not head.weight.requires_grad and head.weight.dtype != dtype:
+        head.__dict__[CAST] = head.weight.data.to(dtype)
+    try:
+        yield
+    finally:
+        head.__dict__.pop(CAST, None)
 
 
 def head_logprobs(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     """Log-probability of each target `[positions]`, fp32, from hidden states `[positions, width]`."""
     if type(head) is nn.Linear and not head.weight.requires_grad and (head.bias is None or not head.bias.requires_grad):
         # torch leaves apply untyped
-        values: Tensor = _FrozenHead.apply(hidden, head.weight, head.bias, targets)  # type: ignore[no-untyped-call]
+        weight = head.__dict__.get(CAST, head.weight)
+        values: Tensor = _FrozenHead.apply(hidden, weight, head.bias, targets)  # type: ignore[no-untyped-call]
         return values
     size = max(1, CHUNK_ENTRIES // int(getattr(head, "out_features", 50_000)))
     pieces = zip(hidden.split(size), targets.split(size), strict=True)

@@ -162,7 +162,7 @@ def _longest_run(
         return best_run, best_shared
     shared = len(first)
     for run in range(2, len(members) - place + 1):
-        shared = min(shared, _common(first, inputs[members[place + run - 1]]))
+        shared = min(shared, common_prefix(first, inputs[members[place + run - 1]]))
         saving = (run - 1) * (shared - depth)
         if shared <= depth:
             break
@@ -171,7 +171,8 @@ def _longest_run(
     return best_run, best_shared
 
 
-def _common(one: list[int], other: list[int]) -> int:
+def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences begin with alike."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 

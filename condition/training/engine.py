@@ -6,11 +6,12 @@ errors instead of numbers that are none. Everything else (schedules, trackers, r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.utils import get_total_norm
 from torch.utils.data import Sampler
 from tqdm.auto import tqdm
 from transformers import (
@@ -25,7 +26,8 @@ from transformers import (
 from condition.errors import ModelError, SettingsError
 from condition.training.checkpoints import load_trainable, save_trainable
 from condition.training.objective import Objective
-from condition.training.rows import Row, alike, collate
+from condition.training.packing import AlikeSampler
+from condition.training.rows import Row, collate
 from condition.training.settings import Settings
 
 
@@ -56,7 +58,7 @@ class Engine(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         rows: Any = train_dataset if train_dataset is not None else self.train_dataset
         if self.settings.packing:
-            return AlikeSampler(rows, max(1, self.settings.batch_size // 2), self.settings.seed)
+            return AlikeSampler(rows, self.settings.batch_size, self.settings.seed)
         return super()._get_train_sampler(train_dataset)
 
     def evaluation_loop(self, *given: Any, **options: Any) -> Any:
@@ -85,34 +87,12 @@ class Engine(Trainer):
             load_trainable(self.model.network, Path(self.state.best_model_checkpoint))
 
 
-class AlikeSampler(Sampler[int]):
-    """Every row once an epoch, shuffled, in small groups whose prompts begin alike."""
-
-    def __init__(self, rows: Sequence[Row], group: int, seed: int) -> None:
-        self.runs, self.group, self.seed, self.epoch = alike(rows), group, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate, so that each epoch has an order of its own, the same after a resume."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return sum(map(len, self.runs))
-
-    def __iter__(self) -> Iterator[int]:
-        numbers = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        groups: list[list[int]] = []
-        for run in self.runs:
-            mixed = [run[i] for i in torch.randperm(len(run), generator=numbers).tolist()]
-            groups += [mixed[i : i + self.group] for i in range(0, len(mixed), self.group)]
-        for i in torch.randperm(len(groups), generator=numbers).tolist():
-            yield from groups[i]
-
-
 class _Watch(TrainerCallback):
     """A progress bar with the running loss, and a stop before gradients that are no numbers reach the weights."""
 
     def __init__(self) -> None:
         self.bar: Any = None
+        self.trained: list[tuple[str, nn.Parameter]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
@@ -128,12 +108,16 @@ class _Watch(TrainerCallback):
             self.bar.set_postfix({name: f"{float(value):.3f}" for name, value in shown.items()})
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        for name, parameter in model.named_parameters():
-            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-                raise ModelError(
-                    f"step {state.global_step + 1}: the gradient of {name} is not finite. "
-                    f"Lower Settings.learning_rate; checkpoints written before are intact"
-                )
+        # One number for all; to walk through the modules of a network at each step takes longer than to add.
+        self.trained = self.trained or [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        gradients = {name: parameter.grad for name, parameter in self.trained if parameter.grad is not None}
+        if bool(torch.isfinite(get_total_norm(gradients.values()))):
+            return
+        name = next((name for name, grad in gradients.items() if not bool(torch.isfinite(grad).all())), "the network")
+        raise ModelError(
+            f"step {state.global_step + 1}: the gradient of {name} is not finite. "
+            f"Lower Settings.learning_rate; checkpoints written before are intact"
+        )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.bar is not None:

@@ -30,6 +30,10 @@ class Objective(nn.Module):
         self.shared = shared
         self.dtype = dtype
 
+    def train(self, mode: bool = True) -> Objective:
+        """As torch's. The engine calls it at each step, and to walk through a network's modules takes its time."""
+        return self if self.training == mode == self.network.training else super().train(mode)
+
     def forward(self, batch: Batch, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> dict[str, Any]:
         """The loss of a batch. Raises ModelError where it is not a number."""
         device = self.network.device

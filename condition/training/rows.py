@@ -96,24 +96,3 @@ class Batch:
 def collate(rows: Sequence[Row]) -> dict[str, Any]:
     """A batch, with the trained tokens `[tokens]` beside it: they are what transformers counts to scale the loss."""
     return {"batch": Batch(tuple(rows)), "labels": torch.tensor([t for row in rows for t in row.ids[row.start :]])}
-
-
-def alike(rows: Sequence[Row], least: int = 32) -> list[list[int]]:
-    """Indices of rows in runs whose prompts begin with the same `least` tokens, and share at least half of them."""
-    order = sorted(range(len(rows)), key=lambda i: rows[i].ids)
-    runs: list[list[int]] = []
-    for index in order:
-        if runs and _common(rows[runs[-1][0]].ids, rows[index].ids) >= max(least, rows[index].start // 2):
-            runs[-1].append(index)
-        else:
-            runs.append([index])
-    return runs
-
-
-def _common(one: Iterable[int], other: Iterable[int]) -> int:
-    count = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count

@@ -24,6 +24,8 @@ from condition.models.generate import seeded
 from condition.models.history import History
 from condition.models.local import LocalModel
 from condition.models.save import check_writable, contract_of
+from condition.prefix_sharing.head import cast_once
+from condition.prefix_sharing.logprobs import output_head
 from condition.prefix_sharing.probe import shareable, trust
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
@@ -123,7 +125,7 @@ class SFTTrainer:
             done = finished(network, output)
             if done is None:
                 began = time.perf_counter()
-                with fused(network, dtype):
+                with fused(network, dtype), cast_once(output_head(network), dtype):
                     engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
                 done = engine.state.log_history, time.perf_counter() - began
                 keep_finished(network, output, *done)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from condition.prefix_sharing import head as head_module
-from condition.prefix_sharing.head import gather_logprobs, head_logprobs
+from condition.prefix_sharing.head import cast_once, gather_logprobs, head_logprobs
 
 
 class Doubled(nn.Module):
@@ -95,3 +95,16 @@ def test_no_positions_are_no_values() -> None:
     for frozen in (True, False):
         linear.requires_grad_(not frozen)
         assert head_logprobs(linear, hidden[:0], targets[:0]).shape == (0,)
+
+
+def test_a_frozen_head_is_cast_once_and_left_as_it_was() -> None:
+    linear, hidden, targets = parts(True, torch.float32)
+    linear.requires_grad_(False)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = head_logprobs(linear, hidden, targets)
+        with cast_once(linear, torch.bfloat16):
+            kept = dict(linear.__dict__)
+            assert torch.equal(head_logprobs(linear, hidden, targets), expected)
+    assert len(kept) == len(linear.__dict__) + 1
+    with cast_once(linear, torch.float32):
+        assert len(linear.__dict__) == len(kept) - 1

@@ -1,9 +1,8 @@
-"""The engine's own parts: the sampler, the watch, and settings turned into transformers' arguments."""
+"""The engine's own parts: the watch, and settings turned into transformers' arguments."""
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,35 +11,10 @@ import pytest
 import torch
 
 from condition.errors import ModelError
-from condition.training.engine import AlikeSampler, _arguments, _Watch
-from condition.training.rows import Row
+from condition.training.engine import _arguments, _Watch
 from condition.training.settings import Settings
 
 CPU = torch.device("cpu")
-ROWS = [Row((*([i % 3] * 40), i, 9), 41) for i in range(14)]
-
-
-def test_every_row_once_an_epoch() -> None:
-    sampler = AlikeSampler(ROWS, 2, seed=0)
-    assert len(sampler) == len(ROWS)
-    assert sorted(sampler) == list(range(len(ROWS)))
-
-
-def test_each_epoch_has_an_order_of_its_own_and_the_same_again() -> None:
-    sampler, again = AlikeSampler(ROWS, 2, seed=0), AlikeSampler(ROWS, 2, seed=0)
-    first = list(sampler)
-    sampler.set_epoch(1)
-    second = list(sampler)
-    assert first != second
-    again.set_epoch(1)
-    assert list(again) == second
-    assert list(AlikeSampler(ROWS, 2, seed=1)) != first
-
-
-def test_rows_that_begin_alike_stand_together() -> None:
-    order = list(AlikeSampler(ROWS, 2, seed=0))
-    together = sum(a % 3 == b % 3 for a, b in pairwise(order))
-    assert together >= 6  # pairs of the same kind, and by chance some more
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])

@@ -9,7 +9,7 @@ import pytest
 
 from condition.errors import DataError
 from condition.prompts.template import ChatPrompt, as_prompt
-from condition.training.rows import Row, alike, collate, prepare
+from condition.training.rows import Row, collate, prepare
 from condition.training.settings import Settings
 from condition.types import Example
 from tests.conftest import TinyModel
@@ -109,11 +109,3 @@ def test_a_batch_keeps_rows_and_counts_trained_tokens() -> None:
     batch = collate(rows)
     assert batch["batch"].rows == tuple(rows)
     assert batch["labels"].tolist() == [3, 4, 6]
-
-
-def test_rows_that_begin_alike_lie_together() -> None:
-    header = tuple(range(40))
-    rows = [Row((*header, 90 + i, 7), 41) for i in range(3)] + [Row((99, *header, 7), 41)] + [Row((*header, 80, 7), 41)]
-    runs = alike(rows)
-    assert sorted(map(sorted, runs)) == [[0, 1, 2, 4], [3]]
-    assert sorted(i for run in runs for i in run) == list(range(5))
