@@ -84,7 +84,7 @@ def can_pack() -> bool:
         torch.testing.assert_close(packed.product(x), plain.product(x))
         torch.testing.assert_close(packed.transposed(grad, x.clone()), plain.transposed(grad, x.clone()))
     except (AttributeError, RuntimeError, AssertionError) as error:
-        warnings.warn(f"bfloat16 training runs without packed weights, about 10 % slower: {error}", stacklevel=2)
+        warnings.warn(f"bfloat16 training runs without packed weights, a little slower: {error}", stacklevel=2)
         return False
     return True
 

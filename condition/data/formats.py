@@ -12,6 +12,11 @@ NO_ANSWER = "unanswerable"
 """What a model is taught to say where the passage does not hold the answer."""
 
 
+def is_abstention(text: str, no_answer: str = NO_ANSWER) -> bool:
+    """True for a text that says nothing but `no_answer`, or nothing at all."""
+    return text.strip().strip(".!\"'").lower() in ("", no_answer.lower())
+
+
 def is_squad(row: Mapping[str, Any]) -> bool:
     """True for a row with the columns of SQuAD."""
     return {"context", "question", "answers"} <= row.keys()

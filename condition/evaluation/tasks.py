@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, final
 
-from condition.data.formats import NO_ANSWER, is_squad, squad_answers
+from condition.data.formats import NO_ANSWER, is_abstention, is_squad, squad_answers
 from condition.data.read import locate
 from condition.errors import DataError
 from condition.evaluation import metrics
@@ -88,11 +88,6 @@ def squad_v2(path_or_rows: object, /, *, no_answer: str = NO_ANSWER, max_tokens:
         splits=lambda row: ("answerable",) if row.target else ("unanswerable",),
         constants=(no_answer,),
     )
-
-
-def is_abstention(text: str, no_answer: str = NO_ANSWER) -> bool:
-    """True for a text that says nothing but `no_answer`, or nothing at all."""
-    return text.strip().strip(".!\"'").lower() in ("", no_answer.lower())
 
 
 def _squad_row(row: Mapping[str, Any], where: str, no_answer: str) -> TaskRow:

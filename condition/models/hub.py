@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -18,18 +18,37 @@ from huggingface_hub.errors import (
 )
 
 from condition.errors import ModelError
-from condition.models.contract import Source, weights_fingerprint
+from condition.models.contract import FILE, Source, weights_fingerprint
 
 TIMEOUT_SECONDS = 5.0
+TUNED = (FILE, "adapter_config.json")
+"""A repository that holds one of these is a tuned model."""
 
 
 def on_hub(name: str, revision: str | None) -> Source:
     """A model's source, asked of the hub unless its cache has it. Raises ModelError where there is none."""
     with explained(name, revision):
+        if cached(name, revision) is None:
+            HfApi().model_info(name, revision=revision, timeout=TIMEOUT_SECONDS)
+    return Source(kind="hub", name=name, revision=revision)
+
+
+def tuned_on_hub(name: str, revision: str | None) -> Path | None:
+    """The folder of a pushed model or PEFT adapter, brought into the hub's cache; none where the name is a base.
+
+    Raises ModelError where the hub has no such name or can't be asked.
+    """
+    with explained(name, revision):
+        for file in TUNED:
+            found = try_to_load_from_cache(name, file, revision=revision)
+            if isinstance(found, str):
+                return Path(found).parent
         if cached(name, revision) is not None:
-            return Source(kind="hub", name=name, revision=revision)
+            return None
         info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT_SECONDS)
-    return Source(kind="hub", name=name, revision=info.sha)
+        if not any(file.rfilename in TUNED for file in info.siblings or ()):
+            return None
+        return Path(snapshot_download(name, revision=revision))  # by its name, so that the cache knows it
 
 
 def pinned(source: Source) -> Source:

@@ -27,13 +27,15 @@ from condition.models.contract import (
 )
 from condition.models.device import resolve_device, resolve_dtype
 from condition.models.embedded import NAME, converted, embedded_file
+from condition.models.generate import stop_tokens
 from condition.models.history import History
-from condition.models.hub import explained, on_hub, pinned
+from condition.models.hub import explained, on_hub, pinned, tuned_on_hub
 from condition.models.local import LocalModel
 from condition.models.quantize import Quantization, differentiable
 from condition.models.render import Renderer
 from condition.models.save import precision
 from condition.prompts.saved import prompt_from_json
+from condition.types import Message
 
 
 def load(
@@ -48,8 +50,9 @@ def load(
 ) -> LocalModel:
     """A model to write, score and tune with.
 
-    Nothing: the embedded SmolLM2-135M-Instruct, offline. A hub id, a folder, a .gguf file. A folder saved by us: its
-    adapter on its base, checked against its contract; `base` names the base anew where it has moved.
+    Nothing: the embedded SmolLM2-135M-Instruct, offline. A hub id, a folder, a .gguf file. A folder saved by us, here
+    or pushed to the hub: its adapter on its base, checked against its contract; `base` names the base anew where it
+    has moved.
 
     Raises ModelError where nothing can be loaded, and says what would work; ContractError where a saved model does
     not match its base, its template or its own numbers.
@@ -60,6 +63,8 @@ def load(
             "base is a loaded model: its quantization, dtype and device are as they are; leave them out"
         )
     path = _here(name_or_path)
+    if path is None and name_or_path is not None and str(name_or_path) != NAME and Path(name_or_path).suffix != ".gguf":
+        path = tuned_on_hub(str(name_or_path), revision)
     if path is not None and (path / FILE).is_file():
         return _saved(path, quantization, dtype, place, trust_remote_code, base)
     if path is not None and (path / "adapter_config.json").is_file():
@@ -213,6 +218,12 @@ def _check_text(contract: Contract, renderer: Renderer) -> None:
     if template_fingerprint(renderer.chat_template) != contract.chat_template:
         raise ContractError(
             "the chat template is not the one that the model was trained with; use the folder as it was saved"
+        )
+    stops = stop_tokens(renderer, (Message("user", "x"),))
+    if stops != contract.stop_tokens:
+        raise ContractError(
+            f"the model was trained to stop at tokens {contract.stop_tokens}, but this version of the library would "
+            f"stop at {stops}: load it with the one that saved it ({contract.versions.get('condition')}), or tune again"
         )
 
 

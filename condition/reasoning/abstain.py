@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
-from condition.data.formats import NO_ANSWER, is_squad, squad_answers
+from condition.data.formats import NO_ANSWER, is_abstention, is_squad, squad_answers
 from condition.data.read import locate
 from condition.errors import DataError, PromptError
 from condition.models.local import LocalModel
@@ -79,7 +79,7 @@ class Abstain:
             raise DataError("no rows to choose a threshold on")
         answers = self._answers([inputs for inputs, _ in known])
         gains = [
-            _last(measure("" if self._is_none(a.text) else a.text, golds)) - _last(measure("", golds))
+            _last(measure("" if is_abstention(a.text, self.no_answer) else a.text, golds)) - _last(measure("", golds))
             for a, (_, golds) in zip(answers, known, strict=True)
         ]
         threshold = best_threshold([a.score or 0.0 for a in answers], gains)
@@ -106,9 +106,6 @@ class Abstain:
     def _decided(self, answer: Answer) -> Answer:
         answers = (answer.score or 0.0) > self.threshold
         return answer if answers else answer.model_copy(update={"text": self.no_answer})
-
-    def _is_none(self, text: str) -> bool:
-        return text.strip().strip(".!\"'").lower() in ("", self.no_answer.lower())
 
 
 def best_threshold(margins: Sequence[float], gains: Sequence[float]) -> float:

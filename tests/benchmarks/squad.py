@@ -24,6 +24,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import condition as cd
+from condition.data.formats import is_abstention
 from condition.evaluation.evaluate import Result
 from condition.reasoning.abstain import Abstain
 
@@ -122,7 +123,7 @@ def table(results: dict[str, Result], seconds: float) -> str:
     lines = [f"| subject | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
     for subject, result in results.items():
         cells = [str(result.metrics.get(name, "-")) for name in names]
-        says = Counter(cd.tasks.is_abstention(row.prediction) for row in result.rows)
+        says = Counter(is_abstention(row.prediction) for row in result.rows)
         lines.append(
             f"| {subject} | {' | '.join(cells)} | {says[True] / len(result.rows):.0%} | {result.seconds:.0f} |"
         )

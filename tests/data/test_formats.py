@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from condition.data.formats import NO_ANSWER, is_squad, squad_answers, squad_example
+from condition.data.formats import NO_ANSWER, is_abstention, is_squad, squad_answers, squad_example
 from condition.errors import DataError
 
 ROW = {"id": 3, "context": "c", "question": "q", "answers": {"text": ["a", "b"], "answer_start": [0, 1]}}
@@ -44,3 +44,9 @@ def test_no_gold_answer_is_taught_as_words() -> None:
 
 def test_an_empty_gold_answer_is_no_answer() -> None:
     assert squad_example({**ROW, "answers": {"text": ["  "]}}, "here").target == NO_ANSWER
+
+
+@pytest.mark.parametrize("text", [NO_ANSWER, "UNANSWERABLE", "'unanswerable'", ' "Unanswerable." ', "", "  "])
+def test_abstentions(text: str) -> None:
+    assert is_abstention(text)
+    assert not is_abstention(f"{text} x")

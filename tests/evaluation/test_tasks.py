@@ -9,7 +9,7 @@ import pytest
 from condition.data import NO_ANSWER, sample
 from condition.errors import DataError
 from condition.evaluation import tasks
-from condition.evaluation.tasks import SQUAD_PROMPT, Task, TaskRow, is_abstention
+from condition.evaluation.tasks import SQUAD_PROMPT, Task, TaskRow
 from condition.types import Example
 
 ROWS: list[dict[str, Any]] = [
@@ -61,12 +61,6 @@ def test_other_words_for_no_answer() -> None:
     assert task.metric(NO_ANSWER, ())["exact"] == 0
     assert task.constants == ("not given",)
     assert task.sampling.max_tokens == 5
-
-
-@pytest.mark.parametrize("text", [NO_ANSWER, "UNANSWERABLE", "'unanswerable'", ' "Unanswerable." ', "", "  "])
-def test_abstentions(text: str) -> None:
-    assert is_abstention(text)
-    assert not is_abstention(f"{text} x")
 
 
 def test_the_prompt_uses_what_the_rows_have() -> None:

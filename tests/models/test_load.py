@@ -174,7 +174,10 @@ def asked(names: list[tuple[str, str | None]], tmp_path: Path, endpoint: str) ->
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Answers as the hub does for models that can't be had."""
+    """Answers as the hub does for models that can't be had, and has one that was pushed."""
+
+    pushed: Path | None = None
+    """The folder that `org/tuned` holds."""
 
     def do_GET(self) -> None:
         self._answer()
@@ -183,6 +186,9 @@ class Hub(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
+        if self.pushed is not None and "org/tuned" in self.path:
+            self._file(self.pushed)
+            return
         status, code = 404, "RepoNotFound"
         body: Any = {}
         if "gated" in self.path:
@@ -200,6 +206,29 @@ class Hub(BaseHTTPRequestHandler):
             self.send_header("X-Error-Code", code)
         content = json.dumps(body).encode()
         self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def _file(self, folder: Path) -> None:
+        """The repository's list of files, or one of them."""
+        commit = "c" * 40
+        names = [{"rfilename": path.name} for path in folder.iterdir()]
+        content = json.dumps({"id": "org/tuned", "sha": commit, "siblings": names}).encode()
+        if "/tree/" in self.path:
+            entries = [
+                {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name} for p in folder.iterdir()
+            ]
+            content = json.dumps(entries).encode()
+        elif "/resolve/" in self.path:
+            content = (folder / self.path.rpartition("/")[2]).read_bytes()
+        self.send_response(200)
+        for name, value in {
+            "X-Repo-Commit": commit,
+            "ETag": f'"{hash(content)}"',
+            "Content-Length": len(content),
+        }.items():
+            self.send_header(name, str(value))
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(content)
@@ -241,6 +270,33 @@ def test_what_the_hub_answers(tmp_path: Path, endpoint: str) -> None:
     assert "the hub refused 'org/refusing'" in said["org/refusing"]
     assert "is no folder here and no hub id" in said["a b/c"]
     assert all(words.startswith("ModelError: ") for words in said.values()), said
+
+
+def test_what_was_pushed_is_loaded_with_its_contract(
+    tiny_folder: Path, tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(load(tiny_folder), max_steps=1).save_pretrained(tmp_path / "pushed")
+    monkeypatch.setattr(Hub, "pushed", tmp_path / "pushed")
+    [(said, _)] = asked([("org/tuned", None)], tmp_path / "home", endpoint).values()
+    assert said == repr(load(tmp_path / "pushed").source)
+    # Once it is in the cache no network is needed, and the contract is still checked.
+    [(said, _)] = asked([("org/tuned", None)], tmp_path / "home", "http://127.0.0.1:9").values()
+    assert said == repr(load(tmp_path / "pushed").source)
+    (held,) = (tmp_path / "home").rglob("snapshots/*/chat_template.jinja")
+    text = held.read_text()
+    held.unlink()
+    held.write_text(text + " ")
+    [(said, _)] = asked([("org/tuned", None)], tmp_path / "home", "http://127.0.0.1:9").values()
+    assert "the chat template was edited" in said
+
+
+def test_a_base_that_was_loaded_once_needs_no_network(
+    tiny_folder: Path, tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hub, "pushed", tiny_folder)
+    for address in (endpoint, "http://127.0.0.1:9"):
+        [(said, _)] = asked([("org/tuned", None)], tmp_path / "home", address).values()
+        assert f"Source(kind='hub', name='org/tuned', revision='{'c' * 40}', fingerprint='" in said
 
 
 def test_without_a_network_it_says_so_in_seconds(tmp_path: Path) -> None:
