@@ -212,23 +212,19 @@ class Hub(BaseHTTPRequestHandler):
 
     def _file(self, folder: Path) -> None:
         """The repository's list of files, or one of them."""
-        commit = "c" * 40
-        names = [{"rfilename": path.name} for path in folder.iterdir()]
-        content = json.dumps({"id": "org/tuned", "sha": commit, "siblings": names}).encode()
+        commit, status = "c" * 40, 200
+        files = list(folder.iterdir())
+        answer: Any = {"id": "org/tuned", "sha": commit, "siblings": [{"rfilename": path.name} for path in files]}
         if "/tree/" in self.path:
-            entries = [
-                {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name} for p in folder.iterdir()
-            ]
-            content = json.dumps(entries).encode()
-        elif "/resolve/" in self.path:
-            content = (folder / self.path.rpartition("/")[2]).read_bytes()
-        self.send_response(200)
-        for name, value in {
-            "X-Repo-Commit": commit,
-            "ETag": f'"{hash(content)}"',
-            "Content-Length": len(content),
-        }.items():
-            self.send_header(name, str(value))
+            answer = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name} for p in files]
+        content = json.dumps(answer).encode()
+        if "/resolve/" in self.path:
+            path = folder / self.path.rpartition("/")[2]
+            status, content = (200, path.read_bytes()) if path in files else (404, b"")
+        self.send_response(status)
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{hash(content)}"', "Content-Length": str(len(content))}
+        for name, value in (({"X-Error-Code": "EntryNotFound"} if status == 404 else {}) | headers).items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(content)
