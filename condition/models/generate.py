@@ -26,6 +26,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from condition.errors import Interrupted, ModelError
 from condition.models.render import TURNS, Renderer
+from condition.models.seeded import seeded
 from condition.prefix_sharing.prefill import prefill
 from condition.prefix_sharing.probe import shareable
 from condition.protocols import Control
@@ -273,22 +274,3 @@ class _TextStop(StoppingCriteria):
         decoded = self.tokenizer.batch_decode(input_ids[:, self.start :], skip_special_tokens=True)
         texts = [text.removeprefix(self.space) for text in decoded]
         return torch.tensor([any(stop in text for stop in self.stops) for text in texts], device=input_ids.device)
-
-
-class seeded:
-    """Draws from a seed inside, and leaves the process's own random state as it was. No seed: does nothing."""
-
-    def __init__(self, seed: int | None) -> None:
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        if self.seed is not None:
-            self.before = torch.get_rng_state()
-            self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-            torch.manual_seed(self.seed)
-
-    def __exit__(self, *_: object) -> None:
-        if self.seed is not None:
-            torch.set_rng_state(self.before)
-            if self.cuda:
-                torch.cuda.set_rng_state_all(self.cuda)

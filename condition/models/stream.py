@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
-from condition.models.generate import Writer, _Prompt, _write, cut, read_prompt, seeded, spaced, stop_tokens
+from condition.models.generate import Writer, _Prompt, _write, cut, read_prompt, spaced, stop_tokens
 from condition.models.render import TURNS
+from condition.models.seeded import seeded
 from condition.protocols import Control
 from condition.types import Completion, Messages, Sampling
 

@@ -20,10 +20,10 @@ from condition.adapters.lora import LoRA, lora_of
 from condition.errors import SettingsError
 from condition.models.contract import Contract
 from condition.models.device import has_bf16
-from condition.models.generate import seeded
 from condition.models.history import History
 from condition.models.local import LocalModel
 from condition.models.save import check_writable, contract_of
+from condition.models.seeded import seeded
 from condition.prefix_sharing.head import cast_once
 from condition.prefix_sharing.logprobs import output_head
 from condition.prefix_sharing.probe import shareable, trust
