@@ -1,7 +1,7 @@
 """The main job in one go: load, measure, tune, measure again, save, and answer through LangChain.
 
 python examples/demo.py
-python examples/demo.py --rows 40 --question "When does the last ferry leave?"
+python examples/demo.py --rows 40 --question "How long does the ferry crossing take?"
 python examples/demo.py --quantization nf4 --data my_rows.json --output outputs/mine
 """
 
@@ -10,7 +10,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
+import re
 import time
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import condition as cd
 from condition.data import sample
 from condition.data.formats import is_squad, squad_answers
 from condition.data.read import locate
+from condition.models.save import check_free
 
 PROMPT = cd.ChatPrompt(
     [
@@ -28,16 +32,25 @@ PROMPT = cd.ChatPrompt(
 
 
 def main() -> None:
-    options = parsed()
+    try:
+        run(parsed())
+    except cd.ConditionError as error:
+        raise SystemExit(f"{error}") from None
+
+
+def run(options: argparse.Namespace) -> None:
     began = time.perf_counter()
     train, validation = rows(options.data, options.rows)
+    passage, question = asked(validation, options.question)
+    output = Path(options.output)
+    check_free(output / "adapter")  # what can't be saved is not worth training
     quantization = {
         "nf4": cd.Quantization(kind="nf4"),
         "fp4": cd.Quantization(kind="fp4"),
         "int8": cd.Quantization(bits=8),
     }
 
-    print("1. loading the model", flush=True)
+    print("1. loading the model (the first time this takes half a minute)", flush=True)
     base = cd.load(options.model, quantization=quantization.get(options.quantization))
     task = cd.tasks.squad_v2(validation)
     print(f"   {base.name} on {base.device}, {len(train)} rows to train on, {len(validation)} to measure on")
@@ -48,16 +61,22 @@ def main() -> None:
     print("3. tuning a LoRA", flush=True)
     # A folder for each kind of run: the same call after Ctrl-C goes on where it was, another call starts its own.
     told = json.dumps([options.model, options.quantization, options.epochs, train], sort_keys=True)
-    run = f"run-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
-    output = Path(options.output)
+    own = f"run-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
     settings = cd.Settings(
-        epochs=options.epochs, learning_rate=1e-3, packing=True, output=str(output / run), save_every=25, log_every=5
+        epochs=options.epochs,
+        learning_rate=1e-3,
+        packing=True,
+        output=str(output / own),
+        save_every=max(1, min(10, len(train) // 20)),
+        log_every=5,
     )
     tuned = cd.SFTTrainer(adapter=cd.LoRA(rank=16), settings=settings).fit(base, train, prompt=PROMPT)
 
     print("4. measuring it again", flush=True)
     after = cd.evaluate(tuned, task)
     print(table(before, after))
+    if options.rows is not None:
+        print("   few rows teach little and measure coarsely: leave --rows out for the whole run\n")
 
     print("5. saving it")
     tuned.save_pretrained(output / "adapter")
@@ -66,7 +85,6 @@ def main() -> None:
 
     print("6. loading it through LangChain and asking", flush=True)
     llm = cd.ChatCondition(str(output / "adapter"), max_tokens=32)
-    passage, question = asked(validation, options.question)
     answer = (llm.prompt | llm).invoke({"context": passage, "question": question})
     print(f"\n{passage}\n\nQ: {question}\nA: {answer.content}\n\ndone in {time.perf_counter() - began:.0f} seconds")
 
@@ -79,12 +97,19 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--quantization", choices=["nf4", "fp4", "int8"], help="load the base in 4 or 8 bits")
     parser.add_argument("--data", help="rows in SQuAD v2 form; those that the project ships by default")
     parser.add_argument(
-        "--rows", type=int, help="use only so many rows to train on, and a quarter of that to measure on"
+        "--rows", type=at_least_one, help="use only so many rows to train on, and a quarter of that to measure on"
     )
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--output", default="outputs/demo")
     parser.add_argument("--question", help="asked about the measured passage that shares most words with it")
     return parser.parse_args()
+
+
+def at_least_one(text: str) -> int:
+    """A number of rows, for argparse."""
+    if (count := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{count} rows are too few: at least one is needed")
+    return count
 
 
 def rows(data: str | None, limit: int | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -95,7 +120,16 @@ def rows(data: str | None, limit: int | None) -> tuple[list[dict[str, Any]], lis
         train, validation = parted(data)
     if limit is None:
         return train, validation
-    return train[:limit], validation[: max(8, limit // 4)]
+    return train[:limit], spread(validation)[: max(8, limit // 4)]
+
+
+def spread(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first row of each passage, then the second of each …: a few rows should not be of one passage."""
+    passages: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in found:
+        passages[row["context"]].append(row)
+    longest = max(map(len, passages.values()))
+    return [own[i] for i in range(longest) for own in passages.values() if i < len(own)]
 
 
 def parted(data: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -115,9 +149,18 @@ def asked(validation: list[dict[str, Any]], question: str | None) -> tuple[str, 
     if question is None:
         first = next((row for row in validation if squad_answers(row, "row")), validation[0])
         return first["context"], first["question"]
-    words = set(question.lower().split())
-    best = max(validation, key=lambda row: len(words & set(row["context"].lower().split())))
-    return best["context"], question
+    passages = {row["context"]: words(row["context"]) for row in validation}
+    counts = Counter(word for own in passages.values() for word in own)
+    # A word that few passages hold says more than one that all do.
+    worth = {word: math.log((1 + len(passages)) / count) for word, count in counts.items()}
+    best = max(passages, key=lambda text: sum(worth[word] for word in words(question) & passages[text]))
+    if not words(question) & passages[best]:
+        raise SystemExit(f"no measured passage has a word of {question!r}: ask about one of them")
+    return best, question
+
+
+def words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def table(before: Any, after: Any) -> str:
@@ -135,7 +178,10 @@ def table(before: Any, after: Any) -> str:
         for name, label in names.items()
         if name in after.metrics
     ]
-    return "\n".join([*lines, f"   {len(after.rows)} rows, in percent, with 95 % intervals\n"])
+    gain = after.metrics["over_constant_f1"]
+    verdict = "better" if gain.low > 0 else "not shown to be better"
+    lines.append(f"   tuned, it is {verdict} than that constant: {gain} F1 over it")
+    return "\n".join([*lines, f"   {len(after.rows)} rows, in percent, with 95 % intervals by passage\n"])
 
 
 if __name__ == "__main__":

@@ -91,12 +91,12 @@ def _measures(
 ) -> tuple[str | None, dict[str, Estimate]]:
     clusters = [row.cluster for row in asked]
     names = list(rows[0].metrics)
-    found = {name: estimate([row.metrics[name] for row in rows], clusters) for name in names}
+    found = {name: _bounded([row.metrics[name] for row in rows], clusters) for name in names}
     for part in dict.fromkeys(part for row in rows for part in row.splits):
         inside = [i for i, row in enumerate(rows) if part in row.splits]
         for name in names:
             values = [rows[i].metrics[name] for i in inside]
-            found[f"{name}_{part}"] = estimate(values, [clusters[i] for i in inside])
+            found[f"{name}_{part}"] = _bounded(values, [clusters[i] for i in inside])
     if not task.constants:
         return None, found
     # The best constant is the one with the highest mean of the last measure: F1 for SQuAD, the only one elsewhere.
@@ -104,7 +104,13 @@ def _measures(
     best = max(scored, key=lambda c: sum(m[names[-1]] for m in scored[c]))
     for name in names:
         constant = [m[name] for m in scored[best]]
-        found[f"constant_{name}"] = estimate(constant, clusters)
+        found[f"constant_{name}"] = _bounded(constant, clusters)
         differences = [row.metrics[name] - value for row, value in zip(rows, constant, strict=True)]
-        found[f"over_constant_{name}"] = estimate(differences, clusters)
+        bounds = (-1.0, 1.0) if all(0 <= v <= 1 for v in (*constant, *(row.metrics[name] for row in rows))) else None
+        found[f"over_constant_{name}"] = estimate(differences, clusters, bounds=bounds)
     return best, found
+
+
+def _bounded(values: Sequence[float], clusters: Sequence[str]) -> Estimate:
+    """The estimate of a measure, which is taken to be a share where all its values could be one."""
+    return estimate(values, clusters, bounds=(0.0, 1.0) if all(0 <= v <= 1 for v in values) else None)

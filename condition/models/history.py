@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final, overload
 
+from condition.errors import DataError
+
 
 @final
 class History(Sequence[dict[str, Any]]):
@@ -37,12 +39,19 @@ class History(Sequence[dict[str, Any]]):
         return [step for step, _ in found], [value for _, value in found]
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """The loss curve as a matplotlib figure, training and validation; also written to `path` if given."""
+        """The loss curve as a matplotlib figure, training and validation; also written to `path` if given.
+
+        Raises DataError where no loss was logged.
+        """
+        if not {"loss", "eval_loss"} & set(self.names()):
+            raise DataError(
+                "no loss was logged, so there is no curve: this model was not trained, or with log_every too large"
+            )
         from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that only plots need
 
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.add_subplot()
-        for name, label, style in (("loss", "training", "-"), ("eval_loss", "validation", "o-")):
+        for name, label, style in (("loss", "training", ".-"), ("eval_loss", "validation", "o-")):
             steps, values = self.series(name)
             if values:
                 axes.plot(steps, values, style, label=label)

@@ -104,12 +104,17 @@ def check_writable(folder: Path) -> None:
         raise ModelError(f"can't write to {folder}: {error}. Choose another folder") from error
 
 
-@contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
-    """A folder to write to that takes the target's place when all is well, and vanishes when not."""
+def check_free(folder: Path) -> None:
+    """Raises ModelError where a model could not be saved to a folder."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file()):
         raise ModelError(f"{folder} holds something that is not a saved model; choose another folder")
     check_writable(folder)
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A folder to write to that takes the target's place when all is well, and vanishes when not."""
+    check_free(folder)
     half = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ errors instead of numbers that are none. Everything else (schedules, trackers, r
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class Engine(Trainer):
         self, objective: Objective, settings: Settings, output: Path, rows: list[Row], validation: list[Row] | None
     ) -> None:
         self.settings = settings
+        self._watch = _Watch()
         try:
             arguments = _arguments(settings, output, len(rows), validation is not None, objective.network.device)
             super().__init__(
@@ -48,12 +50,20 @@ class Engine(Trainer):
                 train_dataset=rows,
                 eval_dataset=validation,
                 data_collator=collate,
-                callbacks=[_Watch(), *([EarlyStoppingCallback(settings.patience)] if settings.patience else [])],
+                callbacks=[self._watch, *([EarlyStoppingCallback(settings.patience)] if settings.patience else [])],
             )
         except (ImportError, RuntimeError, ValueError) as error:
             raise SettingsError(f"these settings can't be used here: {error}") from error
         for noisy in (ProgressCallback, PrinterCallback):
             self.remove_callback(noisy)
+
+    def train(self, *given: Any, **options: Any) -> Any:
+        """As transformers', and says what is left where it is stopped by Ctrl-C."""
+        try:
+            return super().train(*given, **options)
+        except KeyboardInterrupt:
+            self._watch.stopped(self.state, self.settings.output)
+            raise
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         rows: Any = train_dataset if train_dataset is not None else self.train_dataset
@@ -92,20 +102,25 @@ class _Watch(TrainerCallback):
 
     def __init__(self) -> None:
         self.bar: Any = None
+        self.shown: dict[str, str] = {}
         self.trained: list[tuple[str, nn.Parameter]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
+            if state.global_step:
+                tqdm.write(f"going on behind step {state.global_step} of {state.max_steps}", file=sys.stderr)
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", delay=1)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
+        if state.global_step == state.max_steps:
+            control.should_log = True  # the curve ends where the training ends
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        shown = {name: logs[name] for name in ("loss", "eval_loss") if logs and name in logs}
-        if self.bar is not None and shown:
-            self.bar.set_postfix({name: f"{float(value):.3f}" for name, value in shown.items()})
+        self.shown |= {name: f"{float(logs[name]):.3f}" for name in ("loss", "eval_loss") if logs and name in logs}
+        if self.bar is not None and self.shown:
+            self.bar.set_postfix(self.shown)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         # One number for all; to walk through the modules of a network at each step takes longer than to add.
@@ -118,6 +133,18 @@ class _Watch(TrainerCallback):
             f"step {state.global_step + 1}: the gradient of {name} is not finite. "
             f"Lower Settings.learning_rate; checkpoints written before are intact"
         )
+
+    def stopped(self, state: Any, output: str | None) -> None:
+        """Close the bar and say what was kept."""
+        if self.bar is None:
+            return
+        self.bar.close()
+        kept = (
+            f"the same call goes on from the last checkpoint in {output}"
+            if output is not None
+            else "nothing was kept: with Settings(output=folder, save_every=steps) the same call goes on"
+        )
+        tqdm.write(f"stopped behind step {state.global_step} of {state.max_steps}; {kept}", file=sys.stderr)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.bar is not None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,11 +11,38 @@ from condition.evaluation.statistics import Estimate, estimate
 
 
 def test_by_hand() -> None:
+    """t of 0.975 with 3 degrees of freedom is 3.182; s = 0.5."""
     found = estimate([1.0, 0.0, 1.0, 1.0])
     assert (found.value, found.n) == (0.75, 4)
-    assert 0.0 <= found.low < 0.75 < found.high <= 1.0
+    assert found.low == pytest.approx(0.75 - 3.18245 * 0.5 / 2, abs=1e-4)
+    assert found.high == pytest.approx(0.75 + 3.18245 * 0.5 / 2, abs=1e-4)
+    assert estimate([1.0, 0.0, 1.0, 1.0], bounds=(0, 1)).high == 1.0
     assert estimate([0.5] * 9) == Estimate(0.5, 0.5, 0.5, 9)
-    assert estimate([2.0]) == Estimate(2.0, 2.0, 2.0, 1)
+
+
+def test_one_cluster_says_nothing_about_others() -> None:
+    assert estimate([1.0, 0.0], ["a", "a"], bounds=(0, 1)) == Estimate(0.5, 0.0, 1.0, 2)
+    assert estimate([2.0]) == Estimate(2.0, -math.inf, math.inf, 1)
+
+
+def test_no_success_among_twenty_is_not_a_certain_zero() -> None:
+    """Clopper and Pearson: 0 of 20 leaves up to 16.8 %."""
+    none = estimate([0.0] * 20, bounds=(0, 1))
+    assert (none.low, none.high) == (0.0, pytest.approx(0.1684, abs=1e-4))
+    every = estimate([1.0] * 20, bounds=(0, 1))
+    assert (every.low, every.high) == (pytest.approx(0.8316, abs=1e-4), 1.0)
+    same = estimate([0.0] * 20, bounds=(-1, 1))
+    assert same.low == -same.high
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 24])
+def test_it_covers_the_truth_with_few_clusters(count: int) -> None:
+    """Five rows a passage, half of them right."""
+    numbers = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(count), 5).tolist()
+    drawn = [numbers.integers(0, 2, 5 * count).astype(float).tolist() for _ in range(400)]
+    found = [estimate(values, clusters, bounds=(0, 1)) for values in drawn]
+    assert sum(e.low <= 0.5 <= e.high for e in found) / 400 >= 0.92
 
 
 def test_it_is_close_to_the_textbook_for_many_values() -> None:
@@ -56,21 +85,21 @@ def test_clusters_of_one_change_nothing() -> None:
 
 
 def test_clusters_of_different_size_weigh_by_their_rows() -> None:
-    found = estimate([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"])
+    found = estimate([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"], bounds=(0, 1))
     assert found.value == 0.75
     assert (found.low, found.high) == (0.0, 1.0)
-    # 20 passages with 9 right rows each, 20 with one wrong row: 0.9, and no resample is near 0.5.
+    # 20 passages with 9 right rows each, 20 with one wrong row: 0.9, and nothing is near 0.5.
     many = estimate([1.0] * 180 + [0.0] * 20, [*np.repeat(np.arange(20), 9).tolist(), *range(20, 40)])
     assert many.value == 0.9
     assert 0.8 < many.low < 0.9 < many.high < 0.97
 
 
-@given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.integers(0, 3))
-def test_the_interval_lies_among_the_values_and_is_the_same_again(values: list[float], seed: int) -> None:
-    found = estimate(values, seed=seed)
-    assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_the_interval_holds_the_mean_and_keeps_the_bounds(values: list[float]) -> None:
+    found = estimate(values, bounds=(0, 1))
+    assert -1e-9 <= found.low <= found.value + 1e-9
+    assert found.value - 1e-9 <= found.high <= 1 + 1e-9
     assert found.value == pytest.approx(sum(values) / len(values), abs=1e-9)
-    assert found == estimate(values, seed=seed)
 
 
 def test_nothing_to_estimate_from() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from condition.data import sample
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -33,6 +38,56 @@ def run_demo(output: Path, *options: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def demo() -> Any:
+    """The demo as a module."""
+    spec = importlib.util.spec_from_file_location("demo", EXAMPLES / "demo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_question_finds_its_passage(demo: Any) -> None:
+    """The README's own question, whose common words stand in other passages."""
+    told = (EXAMPLES.parent / "README.md").read_text()
+    (question,) = re.findall(r'QUESTION="(.*?)"', told)
+    passage, _ = demo.asked(sample("validation"), question)
+    assert "ferry" in passage
+    assert "35 minutes" in passage
+    with pytest.raises(SystemExit, match="no measured passage has a word of 'xyzzy'"):
+        demo.asked(sample("validation"), "xyzzy")
+
+
+def test_few_rows_are_of_many_passages(demo: Any) -> None:
+    _, validation = demo.rows(None, 40)
+    assert len({row["context"] for row in validation}) == len(validation) == 10
+
+
+def test_what_can_not_be_is_said_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "out" / "adapter").mkdir(parents=True)
+    (tmp_path / "out" / "adapter" / "note.txt").write_text("hi")
+    for options, words in {
+        ("--output", str(tmp_path / "out")): "holds something that is not a saved model",
+        ("--rows", "0"): "0 rows are too few",
+        ("--data", str(tmp_path / "nope.json")): "no such file",
+        ("--question", "xyzzy"): "no measured passage",
+    }.items():
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLES / "demo.py"), *options],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=tmp_path,
+            check=False,
+        )
+        assert done.returncode != 0
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "1. loading" not in done.stdout
+
+
 def test_demo_tunes_measures_saves_and_answers(tmp_path: Path) -> None:
     said = run_demo(tmp_path, "--question", "When does the descaling light come on?")
     assert "before" in said
@@ -48,8 +103,10 @@ def test_demo_on_a_quantized_base(tmp_path: Path) -> None:
     assert "A: " in run_demo(tmp_path, "--quantization", "nf4")
 
 
-def test_notebook_runs() -> None:
+def test_notebook_runs(tmp_path: Path) -> None:
     notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=600, kernel_name="python3").execute(env={**os.environ, "QUICKSTART_ROWS": "16"})
+    place = {"metadata": {"path": str(tmp_path)}}
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place)
+    client.execute(env={**os.environ, "QUICKSTART_ROWS": "16"})
     answer = notebook.cells[-1].outputs[-1]["data"]["text/plain"]
     assert len(answer) > 2
