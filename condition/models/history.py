@@ -45,7 +45,7 @@ class History(Sequence[dict[str, Any]]):
         """
         if not {"loss", "eval_loss"} & set(self.names()):
             raise DataError(
-                "no loss was logged, so there is no curve: this model was not trained, or with log_every too large"
+                "there is no curve: this model was not trained here, so no loss was logged"
             )
         from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that only plots need
 
