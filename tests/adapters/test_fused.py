@@ -207,3 +207,29 @@ def test_without_the_private_operators(monkeypatch: pytest.MonkeyPatch) -> None:
         warnings.simplefilter("error")  # said once
         assert isinstance(weight, Plain)
         assert not can_pack()
+
+
+def test_layers_that_are_merged_or_watched_keep_their_own_path() -> None:
+    model = adapted(llama())
+    merged: Any = model.get_submodule("model.layers.0.self_attn.q_proj")
+    merged.merge()
+    seen: list[str] = []
+    watched: Any = model.get_submodule("model.layers.1.mlp.up_proj")
+    watched.register_forward_hook(lambda *_: seen.append("up"))
+    expected = step(model)
+    with fused(model, torch.float32):
+        seen.clear()
+        assert "forward" not in merged.__dict__
+        same(step(model), expected, 1e-5)
+    assert seen == ["up"]
+
+
+def test_a_norm_that_is_trained_gets_its_gradient() -> None:
+    model = adapted(llama())
+    norm: Any = model.get_submodule("model.norm")
+    norm.weight.requires_grad_()
+    expected = step(model)
+    with fused(model, torch.float32):
+        found = step(model)
+    assert "model.norm.weight" in expected[1]
+    same(found, expected, 1e-5)
