@@ -62,7 +62,7 @@ class Contract(Value):
     history: tuple[Mapping[str, Any], ...] = ()
     canary: Canary | None = None
     files: Mapping[str, str] = {}
-    """SHA-256 of each file beside this one."""
+    """SHA-256 of each file beside and below this one."""
     versions: Mapping[str, str] = {}
 
     @property
@@ -72,7 +72,8 @@ class Contract(Value):
 
 def write_contract(contract: Contract, folder: Path) -> None:
     """Write the contract with the hashes of all files of the folder, sealed by a hash of its own."""
-    files = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != FILE}
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {name: _sha256(path) for name, path in found.items() if name != FILE}
     body = contract.model_copy(update={"files": files}).model_dump(mode="json")
     (folder / FILE).write_text(
         json.dumps({"seal": _seal(body), **body}, indent=1, ensure_ascii=False), encoding="utf-8"
@@ -170,11 +171,12 @@ def weights_fingerprint(files: Iterable[Path]) -> str | None:
 
 
 def memory_fingerprint(network: PreTrainedModel) -> str:
-    """Of a network that came from no file: a few values of each tensor."""
+    """Of a network that came from no file: some values of each tensor, spread over it."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten()[:64].float().cpu().numpy().tobytes())
+        flat = tensor.flatten()
+        digest.update(flat[:: max(1, flat.numel() // 64)].float().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
 
 from condition.adapters.lora import lora_of, save_lora
 from condition.adapters.quiet import no_weight_bars
@@ -25,6 +25,7 @@ from condition.models.contract import (
     write_contract,
 )
 from condition.models.generate import stop_tokens
+from condition.models.hub import uploading
 from condition.prompts.saved import prompt_to_json
 from condition.types import Message
 
@@ -47,18 +48,13 @@ def save(model: LocalModel, folder: Path) -> None:
 
 
 def push(model: LocalModel, repo: str, private: bool) -> str:
-    """Upload a saved model to the hub; gives its address."""
+    """Upload a saved model to the hub; gives its address. Raises ModelError where that fails."""
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
         save(model, Path(folder) / "model")
-        try:
+        with uploading(repo):
             api.create_repo(repo, private=private, exist_ok=True)
             return str(api.upload_folder(repo_id=repo, folder_path=Path(folder) / "model"))
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            raise ModelError(
-                f"can't push to {repo!r}: {error}. Log in with `hf auth login`, or set HF_TOKEN; "
-                f"without a network, use save_pretrained"
-            ) from error
 
 
 def contract_of(model: LocalModel, **trained: Any) -> Contract:
@@ -113,25 +109,48 @@ def check_free(folder: Path) -> None:
 
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
-    """A folder to write to that takes the target's place when all is well, and vanishes when not."""
+    """A folder to write to that takes the target's place when all is well, and vanishes when not.
+
+    What others have put beside a saved model stays there.
+    """
+    folder = folder.resolve()
     check_free(folder)
     half = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         half = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
         yield half
-        half.chmod(0o755)
-        for path in half.iterdir():
-            path.chmod(0o644)  # some writers go through temporary files that only their owner may read
+        for path in (half, *half.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # some writers leave files that only their owner may read
         if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-old-"))
-            folder.rename(old / "was")
-            half.rename(folder)
-            shutil.rmtree(old)
+            _exchange(folder, half)
         else:
             half.rename(folder)
-    except OSError as error:
-        raise ModelError(f"can't save to {folder}: {error}") from error
+    except Exception as error:
+        # A full disk comes as an error of whichever library was writing, safetensors' and tokenizers' among them.
+        if not isinstance(error, OSError) and "No space left" not in str(error):
+            raise
+        free = shutil.disk_usage(folder.parent).free // 1_000_000 if folder.parent.is_dir() else 0
+        raise ModelError(f"can't save to {folder}: {error} ({free:,} MB are free there)") from error
     finally:
         if half is not None:
             shutil.rmtree(half, ignore_errors=True)
+
+
+def _exchange(folder: Path, new: Path) -> None:
+    """Put a new folder in the place of a saved one."""
+    kept: list[str] = []
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        ours = {FILE, *json.loads((folder / FILE).read_text(encoding="utf-8"))["files"]}
+        kept = [path.name for path in folder.iterdir() if path.name not in {name.partition("/")[0] for name in ours}]
+    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-old-")) / "was"
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    for name in kept:
+        if not (folder / name).exists():
+            (old / name).rename(folder / name)
+    shutil.rmtree(old.parent)

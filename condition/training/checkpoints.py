@@ -1,17 +1,24 @@
 """Checkpoints that hold only what is trained, and finding the last one that is whole.
 
 output/run.json             what makes the run the same run
+output/run.lock             held by the process that trains here
 output/checkpoint-<step>/   trained tensors, optimizer, schedule, random states
 output/finished/            trained tensors and log of a run that came to its end
+
+Only what a training wrote is ever deleted: a folder that holds anything else is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +27,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from condition.adapters.attach import trainable
-from condition.errors import SettingsError
+from condition.errors import ModelError, SettingsError
+
+if sys.platform != "win32":
+    import fcntl
 
 WEIGHTS = "trainable.safetensors"
 RUN = "run.json"
 STATE = "trainer_state.json"  # transformers writes it last
 ARCHIVES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # torch writes zip files
 FINISHED = "finished"
+HALF = f"{FINISHED}.half"
 LOG = "log.json"
+LOCK = "run.lock"
+KEYS = frozenset({"trainer", "base", "adapter", "data"})
+"""What each of our runs says of itself."""
+_WRITTEN = (WEIGHTS, STATE, LOG, *ARCHIVES, "scaler.pt", "rng_state_*.pth", ".*")
+"""What is in our folders; a hidden file is a file browser's or a file system's."""
+_ELSEWHERE = "choose another output folder"
 
 
 def save_trainable(network: nn.Module, folder: Path) -> None:
@@ -58,15 +75,16 @@ def digest(network: nn.Module) -> str:
 
 def last_complete(output: Path) -> Path | None:
     """The newest checkpoint that was written to its end; broken ones are removed."""
-    numbered = [p for p in output.glob("checkpoint-*") if p.name.rpartition("-")[2].isdigit()]
-    for folder in sorted(numbered, key=lambda p: int(p.name.rpartition("-")[2]), reverse=True):
-        if _is_complete(folder):
+    numbered = [folder for folder in output.glob("checkpoint-*") if _step(folder) is not None]
+    for folder in sorted(numbered, key=lambda p: _step(p) or 0, reverse=True):
+        if is_complete(folder):
             return folder
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     return None
 
 
-def _is_complete(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
+    """Whether a checkpoint was written to its end."""
     try:
         json.loads((folder / STATE).read_text())
         with safe_open(folder / WEIGHTS, "pt") as weights:
@@ -76,39 +94,87 @@ def _is_complete(folder: Path) -> bool:
 
 
 def claim(output: Path, run: Mapping[str, Any], resume: bool) -> None:
-    """Raises SettingsError where another run lives in `output`, and names what differs. Writes nothing."""
-    mark = output / RUN
-    if not mark.is_file() and any(output.glob("checkpoint-*")):
-        raise SettingsError(f"{output} holds checkpoints that are not ours (no {RUN}); choose another output folder")
-    if not mark.is_file() or not resume:
+    """Raises SettingsError where another run or anything that is not ours lives in `output`. Writes nothing."""
+    before = _run_in(output, resume)
+    for part in _parts(output):
+        if before is None:
+            raise SettingsError(f"{output} holds {part.name!r}, which is not ours (no {RUN}); {_ELSEWHERE}")
+        if strange := _strange(part):
+            raise SettingsError(
+                f"{strange} was not written by a training, and would be lost where training deletes old checkpoints: "
+                f"move it away, or {_ELSEWHERE}"
+            )
+    if not before or not resume:
         return
-    told, before = json.loads(json.dumps(run)), _read_run(mark)
+    told = json.loads(json.dumps(run))
     different = sorted(name for name in told.keys() | before.keys() if told.get(name) != before.get(name))
-    if before and different:
+    if different:
         raise SettingsError(
             f"{output} holds checkpoints of another run; it differs in {', '.join(different)}. Choose another "
             f"output folder, or start over in this one with Settings(resume=False)"
         )
 
 
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Make a folder and hold it while it is trained in. Raises SettingsError where another process does.
+
+    The kernel lets go however a process ends. Of processes that train together the first one holds it.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        file = (output / LOCK).open("a")
+    except OSError as error:
+        raise ModelError(f"can't write to {output}: {error}. Choose another folder") from error
+    with file:
+        if sys.platform != "win32" and os.environ.get("RANK", "0") == "0":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SettingsError(
+                    f"another process trains in {output}: wait until it ends, or {_ELSEWHERE}"
+                ) from error
+            except OSError:
+                pass  # a file system without locks
+        yield
+
+
 def make_own(output: Path, run: Mapping[str, Any], resume: bool) -> Path | None:
-    """Make `output` this run's own, after `claim`; gives the checkpoint to go on from."""
-    mark = output / RUN
-    if mark.is_file() and resume and _read_run(mark):
+    """Make `output` this run's own; gives the checkpoint to go on from. Raises as `claim` does."""
+    claim(output, run, resume)  # again, for what happened before the folder was locked
+    mark, half = output / RUN, output / f"{RUN}.half"
+    if resume and mark.is_file():
         return last_complete(output)
-    for folder in (*output.glob("checkpoint-*"), output / FINISHED):
-        shutil.rmtree(folder, ignore_errors=True)
-    output.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps(run, indent=1))
+    for part in _parts(output):
+        _remove(part)
+    with writing(half):
+        output.mkdir(parents=True, exist_ok=True)
+        half.write_text(json.dumps(run, indent=1))
+        half.replace(mark)
     return None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises ModelError for what could not be written to a file or folder, and removes the half of it."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:  # on a full disk torch raises a RuntimeError
+        free = shutil.disk_usage(path.parent).free
+        path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+        raise ModelError(
+            f"can't write {path}: {str(error).splitlines()[0]}. {free / 1e6:,.0f} MB are free there. Make room and "
+            f"call again, or choose another output folder; checkpoints written before are intact"
+        ) from error
 
 
 def keep_finished(network: nn.Module, output: Path, lines: Sequence[Mapping[str, Any]], seconds: float) -> None:
     """Keep the result of a run that came to its end, so that the same call again is done at once."""
-    half = output / f"{FINISHED}.half"
-    save_trainable(network, half)
-    (half / LOG).write_text(json.dumps({"lines": list(lines), "seconds": seconds}))
-    half.rename(output / FINISHED)
+    half = output / HALF
+    with writing(half):
+        save_trainable(network, half)
+        (half / LOG).write_text(json.dumps({"lines": list(lines), "seconds": seconds}))
+        half.rename(output / FINISHED)
 
 
 def finished(network: nn.Module, output: Path) -> tuple[list[dict[str, Any]], float] | None:
@@ -119,13 +185,58 @@ def finished(network: nn.Module, output: Path) -> tuple[list[dict[str, Any]], fl
         lines, seconds = [dict(line) for line in told["lines"]], float(told["seconds"])
         load_trainable(network, folder)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         return None
     return lines, seconds
 
 
-def _read_run(mark: Path) -> dict[str, Any]:
+def _run_in(output: Path, resume: bool) -> dict[str, Any] | None:
+    """What the run in a folder says of itself. None where there is none; nothing where it can't be read."""
+    mark = output / RUN
+    if not mark.exists():
+        return None
     try:
-        return dict(json.loads(mark.read_text()))
-    except ValueError:
-        return {}  # killed while it was written, so before any checkpoint
+        told = json.loads(mark.read_text())
+    except (OSError, ValueError) as error:
+        if not resume:
+            return {}
+        raise SettingsError(
+            f"{mark} can't be read ({error}), so nobody knows which run lives there: "
+            f"start over with Settings(resume=False), or {_ELSEWHERE}"
+        ) from error
+    if not isinstance(told, dict) or not told.keys() >= KEYS:
+        raise SettingsError(f"{mark} was not written by a training; {_ELSEWHERE}")
+    return told
+
+
+def _parts(output: Path) -> list[Path]:
+    """What training writes to, and deletes, beside the mark."""
+    checkpoints = [p for p in output.glob("checkpoint-*") if p.is_dir() or _step(p) is not None]
+    return sorted(checkpoints) + [p for p in (output / FINISHED, output / HALF) if p.exists()]
+
+
+def _strange(part: Path) -> Path | None:
+    """What in a checkpoint's place, if anything, training did not write."""
+    if _step(part) is None and part.name not in (FINISHED, HALF):
+        return part
+    try:
+        inside = sorted(part.iterdir())
+    except FileNotFoundError:
+        return None  # another process trains, and just removed it
+    except OSError:
+        return part
+    return next((p for p in inside if not any(fnmatch(p.name, known) for known in _WRITTEN)), None)
+
+
+def _step(folder: Path) -> int | None:
+    number = folder.name.removeprefix("checkpoint-")
+    return int(number) if number.isdecimal() else None
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ModelError(f"can't remove {folder}: {error}. Remove it by hand, or {_ELSEWHERE}") from error

@@ -1,7 +1,8 @@
 """The one engine: `transformers.Trainer`, subclassed once, on accelerate.
 
-What is ours: batches that are never padded, checkpoints of only what is trained, batches of rows that begin alike, and
-errors instead of numbers that are none. Everything else (schedules, trackers, resume, several processes) is theirs.
+What is ours: batches that are never padded, checkpoints of only what is trained, one of them at each best validation,
+batches of rows that begin alike, and errors instead of numbers that are none. Everything else (schedules, trackers,
+resume, several processes) is theirs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from transformers import (
 )
 
 from condition.errors import ModelError, SettingsError
-from condition.training.checkpoints import load_trainable, save_trainable
+from condition.training.checkpoints import is_complete, load_trainable, save_trainable, writing
 from condition.training.objective import Objective
 from condition.training.packing import AlikeSampler
 from condition.training.rows import Row, collate
@@ -65,6 +66,10 @@ class Engine(Trainer):
             self._watch.stopped(self.state, self.settings.output)
             raise
 
+    def _run_epoch(self, *given: Any, **options: Any) -> None:
+        if not self.control.should_training_stop:
+            super()._run_epoch(*given, **options)  # type: ignore[no-untyped-call]  # transformers types it in part
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         rows: Any = train_dataset if train_dataset is not None else self.train_dataset
         if self.settings.packing:
@@ -86,6 +91,16 @@ class Engine(Trainer):
         self._held += torch.tensor([float(loss) * tokens, tokens], dtype=torch.float64)
         return loss, None, None
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        # What is returned in the end is a checkpoint, so each best one is written, whichever steps are saved.
+        is_best = super()._determine_best_metric(metrics, trial)
+        self.control.should_save = self.control.should_save or is_best
+        return is_best
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with writing(_checkpoint(self.args, self.state.global_step)):
+            super()._save_checkpoint(model, trial)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         save_trainable(self.model.network, Path(output_dir or str(self.args.output_dir)))
 
@@ -106,6 +121,17 @@ class _Watch(TrainerCallback):
         self.trained: list[tuple[str, nn.Parameter]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if args.load_best_model_at_end and state.best_global_step:
+            best = _checkpoint(args, state.best_global_step)  # the folder may have been moved
+            if not is_complete(best):
+                raise SettingsError(
+                    f"{best}, the best so far, is gone or broken: start over with Settings(resume=False)"
+                )
+            state.best_model_checkpoint = str(best)
+        # Resumed from where patience had ended it: not one step more.
+        control.should_training_stop = bool(
+            state.stateful_callbacks.get("TrainerControl", {}).get("args", {}).get("should_training_stop")
+        )
         if state.is_world_process_zero:
             if state.global_step:
                 tqdm.write(f"going on behind step {state.global_step} of {state.max_steps}", file=sys.stderr)
@@ -151,10 +177,14 @@ class _Watch(TrainerCallback):
             self.bar.close()
 
 
+def _checkpoint(args: TrainingArguments, step: int) -> Path:
+    return Path(str(args.output_dir)) / f"checkpoint-{step}"
+
+
 def _arguments(s: Settings, output: Path, rows: int, validates: bool, device: torch.device) -> TrainingArguments:
     each_step = s.eval_every or s.save_every
     keeps = validates or s.output is not None
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output),
         num_train_epochs=s.epochs,
         max_steps=s.max_steps or -1,
@@ -176,7 +206,6 @@ def _arguments(s: Settings, output: Path, rows: int, validates: bool, device: to
         save_strategy=("steps" if each_step else "epoch") if keeps else "no",
         save_steps=s.save_every or s.eval_every or 500,
         save_total_limit=s.keep,
-        load_best_model_at_end=validates,
         metric_for_best_model="eval_loss" if validates else None,
         greater_is_better=False if validates else None,
         report_to=list(s.report_to) or "none",
@@ -186,3 +215,6 @@ def _arguments(s: Settings, output: Path, rows: int, validates: bool, device: to
         restore_callback_states_from_checkpoint=bool(s.patience),
         disable_tqdm=True,
     )
+    # Behind its check that steps saved are steps validated: the engine saves each best one besides.
+    arguments.load_best_model_at_end = validates
+    return arguments

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from os import PathLike, fspath
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from condition.types import Options
 
 
 def _as_names(value: object) -> object:
     return (value,) if isinstance(value, str) else value
+
+
+def _as_text(value: object) -> object:
+    return fspath(value) if isinstance(value, PathLike) else value
 
 
 class Settings(Options):
@@ -39,7 +44,7 @@ class Settings(Options):
     too_long: Literal["raise", "drop", "trim"] = "raise"
     """What to do with longer rows: an error, leave them out, or cut the beginning of the longest message. Counted."""
     seed: int = 0
-    output: str | None = None
+    output: Annotated[str | None, BeforeValidator(_as_text)] = None
     """Folder for checkpoints. Without one nothing outlives the call."""
     resume: bool = True
     """Go on from the last complete checkpoint of the same run in `output`; False starts over."""
@@ -50,20 +55,12 @@ class Settings(Options):
     eval_every: int | None = Field(default=None, ge=1)
     """Steps between validations; with each checkpoint, or each epoch, where it is not given."""
     save_every: int | None = Field(default=None, ge=1)
-    """Steps between checkpoints; with each validation, or each epoch, where it is not given."""
+    """Steps between checkpoints; with each validation, or each epoch, where it is not given. With validation each best
+    one so far is a checkpoint besides."""
     keep: int = Field(default=5, ge=1)
     """Checkpoints kept, the best among them."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop after so many validations without a lower loss; the best checkpoint is what you get."""
+    """Stop after so many validations without a lower loss. With validation the best weights are what you get."""
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
-
-    @model_validator(mode="after")
-    def _saving_fits_validation(self) -> Settings:
-        if self.eval_every and self.save_every and self.save_every % self.eval_every:
-            raise ValueError(
-                f"save_every={self.save_every} is no multiple of eval_every={self.eval_every}: "
-                "the best checkpoint could not be kept"
-            )
-        return self

@@ -17,11 +17,13 @@ from transformers import PreTrainedModel
 from condition.adapters.attach import private_copy, trainable
 from condition.adapters.fused import fused
 from condition.adapters.lora import LoRA, lora_of
-from condition.errors import SettingsError
-from condition.models.contract import Contract
+from condition.errors import ModelError, SettingsError
+from condition.models.arguments import check_options
+from condition.models.contract import Contract, memory_fingerprint
 from condition.models.device import has_bf16
 from condition.models.history import History
 from condition.models.local import LocalModel
+from condition.models.render import TURNS
 from condition.models.save import check_writable, contract_of
 from condition.models.seeded import seeded
 from condition.prefix_sharing.head import cast_once
@@ -29,7 +31,7 @@ from condition.prefix_sharing.logprobs import output_head
 from condition.prefix_sharing.probe import shareable, trust
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
-from condition.training.checkpoints import claim, digest, finished, keep_finished, make_own
+from condition.training.checkpoints import claim, digest, finished, keep_finished, locked, make_own
 from condition.training.engine import Engine
 from condition.training.losses import sft_loss
 from condition.training.objective import Objective
@@ -51,6 +53,10 @@ class SFTTrainer:
     """Fits a model to examples. The model given stays as it is; the result shares its frozen weights."""
 
     def __init__(self, adapter: LoRA = LoRA(), settings: Settings = Settings()) -> None:
+        if isinstance(adapter, Settings):
+            raise SettingsError("the adapter's place holds Settings: give SFTTrainer(settings=cd.Settings(...))")
+        check_options(adapter, LoRA, "adapter", {"rank": adapter}, {"rank": 16})
+        check_options(settings, Settings, "settings", {"epochs": settings}, {"epochs": 1})
         self.adapter = adapter
         self.settings = settings
 
@@ -60,6 +66,9 @@ class SFTTrainer:
         `data` and `validation` are Examples, rows, a `datasets.Dataset` or a path. A model that is tuned already is
         tuned on. Raises DataError, SettingsError or ModelError before any work is lost.
         """
+        if not isinstance(model, LocalModel):
+            name = repr(str(model)) if isinstance(model, str | Path) else "..."
+            raise ModelError(f"fit takes a loaded model, not {model!r:.80}: load it first: cd.load({name})")
         prompt = as_prompt(prompt)
         settings = self.settings
         if settings.patience and validation is None:
@@ -71,8 +80,8 @@ class SFTTrainer:
         adapter = self._adapter(model)
         rows = prepare(model, data, prompt, settings)
         held = None if validation is None else prepare(model, validation, prompt, settings, "validation")
-        began = time.perf_counter()
-        with seeded(self.settings.seed):
+        with TURNS, seeded(settings.seed):  # the random state is the process's
+            began = time.perf_counter()
             trained = self._train(model, rows, held)
         tuned = LocalModel(
             trained.network,
@@ -121,14 +130,15 @@ class SFTTrainer:
             claim(output, run, self.settings.resume)
             # Before anything in the folder is touched: settings that can't be used are refused here.
             engine = Engine(objective, self.settings, output, rows.rows, None if held is None else held.rows)
-            checkpoint = make_own(output, run, self.settings.resume)
-            done = finished(network, output)
-            if done is None:
-                began = time.perf_counter()
-                with fused(network, dtype), cast_once(output_head(network), dtype):
-                    engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-                done = engine.state.log_history, time.perf_counter() - began
-                keep_finished(network, output, *done)
+            with locked(output):
+                checkpoint = make_own(output, run, self.settings.resume)
+                done = finished(network, output)
+                if done is None:
+                    began = time.perf_counter()
+                    with fused(network, dtype), cast_once(output_head(network), dtype):
+                        engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+                    done = engine.state.log_history, time.perf_counter() - began
+                    keep_finished(network, output, *done)
         network.activation_checkpointing_disable()
         for parameter in network.parameters():
             parameter.grad = None
@@ -141,6 +151,8 @@ class SFTTrainer:
         return {
             "trainer": type(self).__name__,
             "base": model.source.fingerprint or model.source.name,
+            "weights_dtype": str(model.network.dtype),
+            "weights": memory_fingerprint(model.network),  # may have been changed since they were read
             "quantization": model.quantization.model_dump() if model.quantization else None,
             "adapter": self._adapter(model).model_dump(mode="json"),
             "tuned_on": digest(model.network) if lora_of(model.network) else None,
@@ -151,7 +163,8 @@ class SFTTrainer:
         }
 
     def _contract(self, tuned: LocalModel, adapter: LoRA, rows: Prepared, seconds: dict[str, float]) -> Contract:
-        losses = {name: tuned.history.series(name)[1] for name in ("loss", "eval_loss")}
+        _, losses = tuned.history.series("loss")
+        best = min(((line["eval_loss"], line["step"]) for line in tuned.history if "eval_loss" in line), default=None)
         used = str(training_dtype(self.settings, tuned.device)).removeprefix("torch.")
         return contract_of(
             tuned,
@@ -165,7 +178,8 @@ class SFTTrainer:
                 "trained_parameters": float(sum(p.numel() for p in trainable(tuned.network).values())),
                 "rows_dropped": float(rows.dropped),
                 "rows_trimmed": float(rows.trimmed),
-                **{f"final_{name}": values[-1] for name, values in losses.items() if values},
+                **({"final_loss": losses[-1]} if losses else {}),
+                **({"best_eval_loss": best[0], "best_step": float(best[1])} if best else {}),
             },
         )
 

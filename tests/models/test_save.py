@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import HfApi
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from condition.adapters.attach import trainable
-from condition.errors import ModelError
+from condition.errors import ContractError, ModelError
 from condition.models import save as module
 from condition.models.load import load
 from condition.models.local import LocalModel
@@ -171,6 +173,84 @@ def test_pushing_without_a_network_says_what_to_do(tuned: LocalModel) -> None:
         tuned.push_to_hub("me/it")
 
 
+def test_pushing_to_a_hub_that_does_not_answer_says_so_too(tuned: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(module, "HfApi", lambda: HfApi(endpoint="http://127.0.0.1:9"))
+    with pytest.raises(ModelError, match=r"can't push to 'me/it': .*hf auth login.*save_pretrained"):
+        tuned.push_to_hub("me/it")
+
+
+def test_mistakes_of_our_own_are_not_laid_on_the_hub(tuned: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise AttributeError("ours")
+
+    monkeypatch.setattr(HfApi, "create_repo", broken)
+    with pytest.raises(AttributeError, match="ours"):
+        tuned.push_to_hub("me/it")
+
+
 def test_a_nested_folder_is_made(tuned: LocalModel, tmp_path: Path) -> None:
     tuned.save_pretrained(str(tmp_path / "a" / "b" / "saved"))
     assert load(tmp_path / "a" / "b" / "saved")
+
+
+def test_saved_over_itself_by_another_name(tuned: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "saved"
+    tuned.save_pretrained(folder)
+    tuned.save_pretrained(folder / ".." / "saved")
+    monkeypatch.chdir(folder)
+    tuned.save_pretrained(".")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert load(folder).name == tuned.name
+
+
+def test_what_others_put_beside_a_saved_model_stays(tuned: LocalModel, tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    tuned.save_pretrained(folder)
+    (folder / "notes.md").write_text("mine")
+    (folder / "more").mkdir()
+    (folder / "more" / "data.bin").write_bytes(b"mine too")
+    tuned.save_pretrained(folder)
+    assert (folder / "notes.md").read_text() == "mine"
+    assert (folder / "more" / "data.bin").read_bytes() == b"mine too"
+
+
+def test_the_old_model_comes_back_where_the_new_one_can_not_take_its_place(
+    tuned: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "saved"
+    tuned.save_pretrained(folder)
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if target == folder and self.name != "was":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(ModelError, match=r"can't save to .*No space left .* MB are free there"):
+        tuned.save_pretrained(folder)
+    monkeypatch.undo()
+    assert load(folder).name == tuned.name
+
+
+def test_a_full_disk_in_another_library(tuned: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr(type(tuned.tokenizer), "save_pretrained", fail)
+    with pytest.raises(ModelError, match="No space left on device"):
+        tuned.save_pretrained(tmp_path / "saved")
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-llama"]
+
+
+def test_several_chat_templates_are_all_hashed_and_readable(tuned: LocalModel, tmp_path: Path) -> None:
+    model = LocalModel(tuned.network, copy.deepcopy(tuned.tokenizer), source=tuned.source, contract=tuned.contract)
+    model.tokenizer.chat_template = {"default": tuned.tokenizer.chat_template, "tools": "{{ messages }}"}
+    model.save_pretrained(tmp_path / "saved")
+    below = tmp_path / "saved" / "additional_chat_templates"
+    assert below.stat().st_mode & 0o777 == 0o755
+    assert load(tmp_path / "saved")
+    (below / "tools.jinja").write_text("{{ messages }} ")
+    with pytest.raises(ContractError, match=r"tools\.jinja changed"):
+        load(tmp_path / "saved")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA
-from condition.errors import SettingsError
+from condition.errors import ModelError, SettingsError
 from condition.training.checkpoints import (
     ARCHIVES,
     FINISHED,
@@ -22,6 +24,7 @@ from condition.training.checkpoints import (
     keep_finished,
     last_complete,
     load_trainable,
+    locked,
     make_own,
     save_trainable,
 )
@@ -82,29 +85,132 @@ def test_a_broken_one_is_skipped(network: torch.nn.Module, tmp_path: Path, name:
     assert not broken.exists()
 
 
+RUN_ONE = {"trainer": "SFTTrainer", "base": "a", "adapter": {}, "data": "b", "seed": 0}
+
+
 def test_a_run_is_claimed_once(network: torch.nn.Module, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    claim(output, {"seed": 0}, True)
+    claim(output, RUN_ONE, True)
     assert not output.exists()
-    assert make_own(output, {"seed": 0}, True) is None
+    assert make_own(output, RUN_ONE, True) is None
     kept = checkpoint(network, output, 3)
-    claim(output, {"seed": 0}, True)
-    assert make_own(output, {"seed": 0}, True) == kept
-    with pytest.raises(SettingsError, match=r"differs in learning_rate, seed\. Choose another output folder"):
-        claim(output, {"seed": 1, "learning_rate": 3}, True)
+    claim(output, RUN_ONE, True)
+    assert make_own(output, RUN_ONE, True) == kept
+    other = {**RUN_ONE, "seed": 1, "learning_rate": 3}
+    for refuse in (claim, make_own):
+        with pytest.raises(SettingsError, match=r"differs in learning_rate, seed\. Choose another output folder"):
+            refuse(output, other, True)
     assert kept.exists()
-    claim(output, {"seed": 1}, False)
-    assert make_own(output, {"seed": 1}, False) is None
+    claim(output, other, False)
+    assert kept.exists()
+    assert make_own(output, other, False) is None
     assert not kept.exists()
+    assert json.loads((output / RUN).read_text()) == other
 
 
-def test_a_mark_that_was_cut_off(tmp_path: Path) -> None:
-    (tmp_path / RUN).write_text('{"seed": ')
-    claim(tmp_path, {"seed": 0}, True)
-    assert make_own(tmp_path, {"seed": 0}, True) is None
-    claim(tmp_path, {"seed": 0}, True)
-    with pytest.raises(SettingsError, match="differs in seed"):
-        claim(tmp_path, {"seed": 1}, True)
+def test_a_mark_that_was_cut_off(network: torch.nn.Module, tmp_path: Path) -> None:
+    kept = checkpoint(network, tmp_path, 3)
+    (tmp_path / RUN).write_text(json.dumps(RUN_ONE)[:30])
+    with pytest.raises(SettingsError, match=r"run.json can't be read .*start over with Settings\(resume=False\), or"):
+        make_own(tmp_path, RUN_ONE, True)
+    assert kept.exists()
+    assert make_own(tmp_path, RUN_ONE, False) is None
+    assert not kept.exists()
+    assert make_own(tmp_path, RUN_ONE, True) is None
+
+
+def test_a_mark_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(self: Path, text: str) -> None:
+        self.write_bytes(text[: len(text) // 2].encode())
+        raise KeyboardInterrupt
+
+    make_own(tmp_path, RUN_ONE, True)
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make_own(tmp_path, {**RUN_ONE, "seed": 1}, False)
+    assert json.loads((tmp_path / RUN).read_text()) == RUN_ONE
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("told", ["[1]", "7", "null", '{"name": "the experiment"}'])
+def test_a_mark_of_somebody_else(network: torch.nn.Module, tmp_path: Path, told: str, resume: bool) -> None:
+    kept = checkpoint(network, tmp_path, 3)
+    (tmp_path / RUN).write_text(told)
+    with pytest.raises(SettingsError, match=r"run.json was not written by a training; choose another output folder"):
+        make_own(tmp_path, RUN_ONE, resume)
+    assert kept.exists()
+    assert (tmp_path / RUN).read_text() == told
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("file", ["finished/thesis.txt", "checkpoint-3/model.safetensors", "checkpoint-old/x.txt"])
+def test_what_is_not_ours_is_never_deleted(tmp_path: Path, file: str, marked: bool, resume: bool) -> None:
+    if marked:
+        make_own(tmp_path, RUN_ONE, True)
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text("years of work")
+    with pytest.raises(SettingsError, match="choose another output folder"):
+        make_own(tmp_path, RUN_ONE, resume)
+    assert (tmp_path / file).read_text() == "years of work"
+
+
+def test_what_lies_beside_is_left_alone(network: torch.nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "checkpoint-notes.txt").write_text("more")
+    make_own(tmp_path, RUN_ONE, True)
+    (checkpoint(network, tmp_path, 3) / ".DS_Store").write_text("")  # a file browser's
+    make_own(tmp_path, RUN_ONE, False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-notes.txt", RUN, "thesis.txt"]
+
+
+def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fcntl")
+    output = tmp_path / "run"
+    with locked(output):
+        with pytest.raises(SettingsError, match=r"another process trains in .*run: wait until it ends, or choose"):
+            locked(output).__enter__()
+        with monkeypatch.context() as patch:
+            patch.setenv("RANK", "1")  # trains together with the one that holds it
+            with locked(output):
+                pass
+    with locked(output):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), SafetensorError("IoError"), RuntimeError("x")]
+)
+def test_what_can_not_be_written(
+    network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(tensors: object, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr("condition.training.checkpoints.save_file", full)
+    with pytest.raises(ModelError, match=r"can't write .*finished\.half: .* MB are free there\. Make room"):
+        keep_finished(network, tmp_path, [], 0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_digest_is_of_every_tensor_by_name() -> None:
+    zeros, ones = (torch.nn.Parameter(torch.full((2,), value)) for value in (0.0, 1.0))
+
+    def mark(**parameters: torch.nn.Parameter) -> str:
+        module = torch.nn.Module()
+        for name, parameter in parameters.items():
+            module.register_parameter(name, parameter)
+        return digest(module)
+
+    before = mark(a=zeros, b=ones)
+    assert mark(b=ones, a=zeros) == before
+    assert mark(a=ones, b=zeros) != before
+    for parameter in (zeros, ones):
+        parameter.data[1] += 1
+        assert mark(a=zeros, b=ones) != before
+        parameter.data[1] -= 1
+    assert mark(a=zeros, b=ones) == before
 
 
 def test_a_finished_run(network: torch.nn.Module, tmp_path: Path) -> None:

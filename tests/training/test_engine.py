@@ -47,6 +47,7 @@ def test_arguments_follow_the_settings() -> None:
         ({}, True, "epoch", "epoch", None),
         ({"eval_every": 5}, True, "steps", "steps", 5),
         ({"eval_every": 5, "save_every": 10}, True, "steps", "steps", 10),
+        ({"eval_every": 10, "save_every": 15}, True, "steps", "steps", 15),
         ({"save_every": 10}, True, "steps", "steps", 10),
     ],
 )

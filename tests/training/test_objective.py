@@ -69,6 +69,19 @@ def test_a_loss_that_is_no_number(tiny: Tiny) -> None:
         Objective(network, sft_loss, shared=False, dtype=torch.float32)(**collate(ROWS))
 
 
+def test_the_mode_is_set_only_where_it_changes(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine asks at each step; to walk through a network's modules takes its time."""
+    objective = Objective(tiny("llama"), sft_loss, shared=False, dtype=torch.float32)
+    for mode in (True, False, True):
+        assert objective.train(mode) is objective
+        assert {module.training for module in objective.modules()} == {mode}
+    objective.network.eval()  # behind the objective's back
+    objective.train()
+    assert {module.training for module in objective.modules()} == {True}
+    monkeypatch.setattr(objective.network, "train", lambda mode: pytest.fail("walked for nothing"))
+    assert objective.train() is objective
+
+
 def test_bf16_is_autocast(tiny: Tiny) -> None:
     network = tiny("llama")
     fp32 = Objective(network, sft_loss, shared=False, dtype=torch.float32)(**collate(ROWS))["loss"]

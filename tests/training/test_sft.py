@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import importlib
 import json
 import os
 import shutil
@@ -9,18 +11,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA
 from condition.errors import DataError, ModelError, SettingsError
 from condition.models.local import LocalModel
 from condition.prompts.template import as_prompt
-from condition.training.checkpoints import WEIGHTS, digest, load_trainable
+from condition.training.checkpoints import LOCK, WEIGHTS, digest, load_trainable
+from condition.training.engine import Engine
 from condition.training.rows import prepare
 from condition.training.settings import Settings
 from condition.training.sft import SFTTrainer, training_dtype
@@ -131,10 +137,23 @@ def test_the_contract_tells_of_the_training(tiny_model: TinyModel) -> None:
     assert contract.settings["precision_used"] == "float32"
     assert contract.prompt == {"kind": "chat", "format": "f-string", "messages": [{"role": "user", "template": "{q}"}]}
     assert contract.stop_tokens == (2,)
-    assert {"seconds", "trained_parameters", "final_loss", "final_eval_loss", "rows_dropped"} <= contract.metrics.keys()
+    assert {"seconds", "trained_parameters", "final_loss", "rows_dropped"} <= contract.metrics.keys()
+    assert "best_step" not in fit(tiny_model(), max_steps=1).contract.metrics  # type: ignore[union-attr]  # it has one
 
 
 # What is equal
+
+
+def test_threads_take_turns(tiny_model: TinyModel) -> None:
+    """Dropout draws from the process's random state, at each step."""
+    base, options = tiny_model(), {"adapter": LoRA(rank=4, dropout=0.3), "max_steps": 6}
+    [[alone]] = base.generate("x", Sampling(max_tokens=9, temperature=1.0, seed=3))
+    expected = [digest(fit(base, seed=seed, **options).network) for seed in (0, 1)]
+    with ThreadPoolExecutor(3) as pool:
+        fits = [pool.submit(fit, base, seed=seed, **options) for seed in (0, 1)]
+        said = [base.generate("x", Sampling(max_tokens=9, temperature=1.0, seed=3)) for _ in range(3)]
+        assert [digest(f.result().network) for f in fits] == expected
+    assert all(one[0][0].token_ids == alone.token_ids for one in said)
 
 
 @pytest.mark.parametrize("packing", [False, True])
@@ -271,8 +290,77 @@ def test_tuning_on_other_weights_is_another_run(tiny_model: TinyModel, tmp_path:
     one, two = fit(base, max_steps=1), fit(base, max_steps=2)
     output = str(tmp_path / "run")
     fit(one, output=output, max_steps=2)
-    with pytest.raises(SettingsError, match="differs in tuned_on"):
+    with pytest.raises(SettingsError, match="differs in tuned_on, weights"):
         fit(two, output=output, max_steps=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [(lambda n: n.lm_head.weight.data.mul_(1.5), "weights"), (lambda n: n.double(), "weights_dtype")],
+)
+def test_a_base_that_changed_in_memory_is_another_run(
+    tiny_model: TinyModel, tmp_path: Path, change: Callable[[Any], Any], named: str
+) -> None:
+    """The fingerprint of its source is still the same."""
+    base, output = tiny_model(), str(tmp_path / "run")
+    fit(base, output=output, max_steps=1)
+    change(base.network)
+    with pytest.raises(SettingsError, match=rf"it differs in {named}\."):
+        fit(base, output=output, max_steps=1)
+
+
+@pytest.mark.parametrize("writer", ["safetensors.torch.serialize_file", "torch.save", "json.dumps"])
+def test_a_full_disk(tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str) -> None:
+    """At the second checkpoint, in each of its files' ways; with room again the same call goes on."""
+    base, output = tiny_model(), tmp_path / "run"
+    options = {"output": str(output), "save_every": 2}
+    module, _, name = writer.rpartition(".")
+    real = getattr(importlib.import_module(module), name)
+    errors = {
+        "torch.save": RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
+        "json.dumps": OSError(errno.ENOSPC, "No space left on device"),
+    }
+
+    def full(*given: Any, **named: Any) -> Any:
+        if (output / "checkpoint-4").exists():
+            raise errors.get(writer, SafetensorError("I/O error: No space left on device (os error 28)"))
+        return real(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, full)
+        with pytest.raises(ModelError, match=r"can't write .*run/checkpoint-4: .* MB are free there\. Make room and"):
+            fit(base, **options)
+    assert sorted(p.name for p in output.glob("checkpoint-*")) == ["checkpoint-2"]
+    resumed = fit(base, **options)
+    assert resumed.history.series("loss")[0] == [1, 2, 3, 4, 5, 6]
+    assert same(resumed, fit(base))
+
+
+HOLD = "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(1); time.sleep(99)"
+
+
+def test_a_folder_in_which_another_process_trains(tiny_model: TinyModel, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    base, output = tiny_model(), tmp_path / "run"
+    done = fit(base, output=str(output), max_steps=1, save_every=1)
+    before = listing(output)
+    with subprocess.Popen([sys.executable, "-u", "-c", HOLD, str(output / LOCK)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        for resume in (True, False):
+            with pytest.raises(SettingsError, match=r"another process trains in .*run"):
+                fit(base, output=str(output), max_steps=1, save_every=1, resume=resume)
+        process.kill()
+    assert listing(output) == before
+    assert same(fit(base, output=str(output), max_steps=1, save_every=1, resume=False), done)
+
+
+def test_somebody_elses_folder(tiny_model: TinyModel, tmp_path: Path) -> None:
+    (tmp_path / "finished").mkdir()
+    (tmp_path / "finished" / "thesis.txt").write_text("years of work")
+    with pytest.raises(SettingsError, match="holds 'finished', which is not ours"):
+        fit(tiny_model(), max_steps=1, output=str(tmp_path))
+    assert listing(tmp_path) == ["finished", "finished/thesis.txt"]
 
 
 def test_starting_over(tiny_model: TinyModel, tmp_path: Path) -> None:
@@ -306,6 +394,56 @@ def test_patience_stops_and_the_best_is_what_you_get(tiny_model: TinyModel, tmp_
     again = fit(base, rows, held=held, **options)
     assert same(again, tuned)
     assert again.history.series("eval_loss") == tuned.history.series("eval_loss")
+
+
+CONTRARY: dict[str, Any] = {
+    "rows": [{"q": "What is it?", "target": "blue"}] * 8,
+    "held": [{"q": "What is it?", "target": "grey or green, the letter to the mayor"}],
+    "epochs": 20,
+    "learning_rate": 2e-2,
+}
+"""Validation rows that say the contrary: their loss falls, then rises."""
+
+
+def best_of(tuned: LocalModel) -> tuple[int, float]:
+    """Step and loss of the best validation."""
+    steps, losses = tuned.history.series("eval_loss")
+    return steps[losses.index(min(losses))], min(losses)
+
+
+@pytest.mark.parametrize(
+    "options", [{"save_every": 4, "output": "run"}, {"save_every": 3, "keep": 1}, {"eval_every": 2}]
+)
+def test_the_best_weights_are_what_you_get_whichever_steps_are_saved(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = tiny_model(tie_word_embeddings=True)
+    tuned = fit(base, **{**CONTRARY, "eval_every": 1, "patience": 2, **options})
+    step, loss = best_of(tuned)
+    assert step % options.get("save_every", 99)
+    assert step < tuned.history.series("eval_loss")[0][-1]
+    assert same(tuned, fit(base, CONTRARY["rows"], max_steps=step, learning_rate=CONTRARY["learning_rate"]))
+    assert tuned.contract is not None
+    assert tuned.contract.metrics["best_step"] == step
+    assert tuned.contract.metrics["best_eval_loss"] == loss
+    assert "final_eval_loss" not in tuned.contract.metrics
+
+
+def test_a_moved_folder_that_patience_had_ended(tiny_model: TinyModel, tmp_path: Path) -> None:
+    """Killed between the last checkpoint and the end, then moved: the same end, without one step more."""
+    base = tiny_model(tie_word_embeddings=True)
+    options = {**CONTRARY, "eval_every": 1, "save_every": 1, "patience": 2}
+    done = fit(base, output=str(tmp_path / "done"), **options)
+    interrupted(tmp_path / "done", tmp_path / "moved", 99)
+    shutil.rmtree(tmp_path / "done")
+    again = fit(base, output=str(tmp_path / "moved"), **options)
+    assert same(again, done)
+    assert again.history.series("eval_loss") == done.history.series("eval_loss")
+    shutil.rmtree(tmp_path / "moved" / "finished")
+    shutil.rmtree(tmp_path / "moved" / f"checkpoint-{best_of(done)[0]}")
+    with pytest.raises(SettingsError, match=r"the best so far, is gone or broken: start over"):
+        fit(base, output=str(tmp_path / "moved"), **options)
 
 
 def test_without_an_output_nothing_outlives_the_call(
@@ -377,6 +515,41 @@ def test_killed_in_the_middle_it_ends_with_the_same_weights(
     assert same(resumed, fit(tiny_model(), adapter=adapter, **{**options, "output": None}))
 
 
+# What it says
+
+
+def test_stopped_and_going_on(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, output, real = tiny_model(), str(tmp_path / "run"), Engine.training_step
+
+    def stop(engine: Engine, *given: Any, **named: Any) -> Any:
+        if engine.state.global_step == 3:
+            raise KeyboardInterrupt
+        return real(engine, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "training_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(base)
+        said = capsys.readouterr().err
+        assert "stopped behind step 3 of 6; nothing was kept: with Settings(output=folder, save_every=steps)" in said
+        with pytest.raises(KeyboardInterrupt):
+            fit(base, output=output, save_every=2)
+        said = capsys.readouterr().err
+        assert f"stopped behind step 3 of 6; the same call goes on from the last checkpoint in {output}" in said
+        assert "going on" not in said
+    resumed = fit(base, output=output, save_every=2)
+    assert "going on behind step 2 of 6" in capsys.readouterr().err
+    assert same(resumed, fit(base))
+    assert "behind step" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("max_steps", "logged"), [(5, [1, 4, 5]), (4, [1, 4])])
+def test_the_last_step_is_always_logged(tiny_model: TinyModel, max_steps: int, logged: list[int]) -> None:
+    assert fit(tiny_model(), max_steps=max_steps, log_every=4).history.series("loss")[0] == logged
+
+
 # What it refuses
 
 
@@ -400,6 +573,34 @@ def test_refused_before_any_work(
     with pytest.raises(error, match=said):
         fit(tiny_model(), **{"output": str(tmp_path / "run"), **options})
     assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"adapter": Settings()}, r"give SFTTrainer\(settings=cd\.Settings\(\.\.\.\)\)"),
+        ({"settings": {"epochs": 2, "seed": 1}}, r"is no Settings: give cd\.Settings\(epochs=2, seed=1\)"),
+        ({"settings": None}, r"settings=None is no Settings: give cd\.Settings\(epochs=1\)"),
+        ({"adapter": 8}, r"adapter=8 is no LoRA: give cd\.LoRA\(rank=8\)"),
+        ({"adapter": LoRA}, r"is no LoRA: give cd\.LoRA\(rank=16\)"),
+    ],
+)
+def test_arguments_of_another_type(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        SFTTrainer(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("HuggingFaceTB/SmolLM2-135M", r"load it first: cd\.load\('HuggingFaceTB/SmolLM2-135M'\)"),
+        (Path("runs/q"), r"load it first: cd\.load\('runs/q'\)"),
+        (None, r"not None: load it first: cd\.load\(\.\.\.\)"),
+    ],
+)
+def test_a_model_that_is_not_loaded(model: Any, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        fit(model)
 
 
 def test_settings_that_cannot_be_used_touch_no_earlier_run(tiny_model: TinyModel, tmp_path: Path) -> None:
