@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 from condition.errors import BudgetError, DataError
@@ -48,8 +49,11 @@ def evaluate(subject: Subject, task: Task, *, budget: int | None = None) -> Resu
     The subject is a model (with its own prompt, or behind the task's), a pair of model and prompt, a chain, or a plain
     function from inputs to text; ours or LangChain's. `budget` is the most rows that are asked.
 
-    Raises ModelError where the subject can't be asked, DataError where the metric gives no finite numbers.
+    Raises ModelError where the subject can't be asked, DataError where `task` is none or its metric gives no finite
+    numbers.
     """
+    if not isinstance(task, Task):
+        raise DataError(_no_task(subject, task))
     if budget is not None and budget < 1:
         raise BudgetError(f"budget={budget}: at least one row has to be asked")
     asked = task.rows[:budget]
@@ -69,6 +73,13 @@ def evaluate(subject: Subject, task: Task, *, budget: int | None = None) -> Resu
     )
     constant, measures = _measures(task, asked, rows)
     return Result(task=task.name, metrics=measures, rows=rows, constant=constant, usage=said.usage, seconds=seconds)
+
+
+def _no_task(subject: object, task: object) -> str:
+    if isinstance(subject, Task):
+        return f"evaluate(subject, task): the subject comes first, and {subject!r} second"
+    rows = repr(str(task)) if isinstance(task, str | PathLike) else "rows"
+    return f"evaluate takes a task, not {task!r:.80}: give cd.tasks.squad_v2({rows}) or another task over these rows"
 
 
 def _measured(task: Task, row: TaskRow, text: str, names: set[str]) -> Mapping[str, float]:

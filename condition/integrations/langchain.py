@@ -11,7 +11,7 @@ it the model answers as any chat model does.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
@@ -28,7 +28,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.prompts.chat import BaseChatPromptTemplate
 from langchain_core.runnables import RunnableConfig, run_in_executor
 from langchain_core.runnables.config import get_config_list
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from condition.errors import PromptError, SettingsError
 from condition.integrations.batch import Batch, complete, together
@@ -41,6 +41,8 @@ from condition.types import Completion, Messages, Sampling
 
 _OF_SERVICES = ("api_key", "max_retries", "timeout")
 """LangChain's standard parameters that mean nothing to a model on this machine."""
+_ELSEWHERE = dict.fromkeys(("model", "model_name", "model_id"), "model_or_folder")
+"""What other chat models call it."""
 
 
 def _loaded(x: object) -> LocalModel:
@@ -54,6 +56,8 @@ def _loaded(x: object) -> LocalModel:
 @final
 class ChatCondition(BaseChatModel):
     """A LangChain chat model over a LocalModel, or whatever `condition.load` takes. Settings are those of `Sampling`.
+
+    `base` names the base of a folder anew where it has moved, as for `load`.
 
     `batch` is one call of the model for all inputs; threads that call at once take turns. Stop texts of a call add to
     those of the model, other settings of a call replace them: `llm.invoke(messages, stop=["\\n"], max_tokens=5)`.
@@ -76,11 +80,21 @@ class ChatCondition(BaseChatModel):
     """True: `invoke` writes piece by piece too, so that callbacks get every token. False: `stream` gives one piece."""
     _fingerprint: str = PrivateAttr()
 
-    def __init__(self, model_or_folder: LocalModel | str | Path | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        model_or_folder: LocalModel | str | Path | None = None,
+        *,
+        base: str | Path | LocalModel | None = None,
+        **settings: Any,
+    ) -> None:
         settings = {k: v for k, v in settings.items() if k not in _OF_SERVICES}
         _check_names(settings, type(self).model_fields)
         sampling = _sampling({k: settings.pop(k) for k in Sampling.model_fields if k in settings})
         chosen = {k: getattr(sampling, k) for k in sampling.model_fields_set}
+        if base is not None:
+            if not isinstance(model_or_folder, str | Path):
+                raise SettingsError("base= goes with the folder of a tuned model: ChatCondition(folder, base=...)")
+            model_or_folder = load(model_or_folder, base=base)
         super().__init__(**{"model_or_folder": model_or_folder, **chosen, **settings})
         self._fingerprint = _fingerprint(self.model)
 
@@ -260,24 +274,28 @@ class TunedPrompt(BaseChatPromptTemplate):
         """The messages with the values in place."""
         return to_langchain_messages(self.prompt.format(**self._merge_partial_and_user_variables(**kwargs)))
 
+    def _validate_input(self, inner_input: Any) -> dict[str, Any]:
+        """As LangChain's, whose advice on braces does not fit a prompt that was tuned with."""
+        if isinstance(inner_input, dict) and (missing := set(self.input_variables) - inner_input.keys()):
+            given = ", ".join(map(repr, inner_input)) or "nothing"
+            raise PromptError(f"no value for {', '.join(map(repr, sorted(missing)))}; given: {given}")
+        return super()._validate_input(inner_input)
+
     def pretty_repr(self, html: bool = False) -> str:
         """The prompt as our own classes show it."""
         return repr(self.prompt)
 
 
-def _check_names(given: Mapping[str, Any], known: Iterable[str]) -> None:
-    for name in given.keys() - set(known):
-        near = get_close_matches(name, known, n=1)
+def _check_names(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for name in given.keys() - known.keys():
+        ours = _ELSEWHERE.get(name)
+        near = [ours] if ours in known else get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"sampling takes {', '.join(Sampling.model_fields)}"
         raise SettingsError(f"ChatCondition has no setting {name!r}; {hint}")
 
 
 def _sampling(given: Mapping[str, Any]) -> Sampling:
-    try:
-        return Sampling(**{k: v for k, v in given.items() if v is not None})
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, p['loc']))}={p['input']!r:.80}: {p['msg']}" for p in error.errors()]
-        raise SettingsError(f"ChatCondition: {'; '.join(problems)}") from None
+    return Sampling(**{k: v for k, v in given.items() if v is not None})
 
 
 def _fingerprint(model: LocalModel) -> str:

@@ -60,7 +60,7 @@ def generate(
     """`sampling.n` completions for each prompt, in the order given.
 
     Raises ModelError before any work for a prompt that leaves no room in the context, and `Interrupted`, which holds
-    what was finished, on Ctrl-C.
+    what was finished, on Ctrl-C: whole batches, and of the one at work what had come to its stop.
     """
     read = [_read(writer, i, messages) for i, messages in enumerate(prompts)]
     finished: dict[int, list[Completion]] = {}
@@ -71,8 +71,9 @@ def generate(
                 for prompt, completions in zip(batch, _write(writer, batch, sampling, control), strict=True):
                     finished[prompt.place] = completions
                 rows.update(len(batch))
-        except KeyboardInterrupt:
-            raise Interrupted(finished, len(read)) from None
+        except KeyboardInterrupt as stop:
+            inside = stop.finished if isinstance(stop, Interrupted) else {}
+            raise Interrupted(finished | inside, len(read)) from None
     return [finished[i] for i in range(len(read))]
 
 
@@ -129,6 +130,7 @@ def _write(
     control: Control | None,
     streamer: BaseStreamer | None = None,
 ) -> list[list[Completion]]:
+    """Completions of a batch. On Ctrl-C raises `Interrupted` with those of prompts that had come to their stop."""
     network, tokenizer = writer.network, writer.renderer.tokenizer
     began = time.perf_counter()
     each = sampling.n if sampling.temperature > 0 else 1
@@ -142,25 +144,37 @@ def _write(
         processors.append(control.processor(tokenizer))
     stop = _TextStop(tokenizer, ids.shape[1], sampling.stop, spaced=spaced(writer, batch[0]))
     config = _configuration(sampling, batch[0].stops, min(sampling.max_tokens, writer.context - ids.shape[1]))
-    with _without_defaults(network):
-        output = cast(Any, network).generate(
-            input_ids=ids,
-            attention_mask=mask,
-            generation_config=config,
-            logits_processor=LogitsProcessorList(processors),
-            stopping_criteria=StoppingCriteriaList([stop] if sampling.stop else []),
-            streamer=streamer,
-            **({} if stored is None else {"past_key_values": stored.cache}),
-        )
-    logprobs = recorder.finish(output).tolist()
+    interrupted = False
+    try:
+        with _without_defaults(network):
+            output = cast(Any, network).generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=config,
+                logits_processor=LogitsProcessorList(processors),
+                stopping_criteria=StoppingCriteriaList([stop] if sampling.stop else []),
+                streamer=streamer,
+                **({} if stored is None else {"past_key_values": stored.cache}),
+            )
+        recorder.take(output)
+    except KeyboardInterrupt:
+        if not recorder.tokens:
+            raise
+        interrupted = True
+    logprobs = torch.stack(recorder.values, 1).tolist()
     spent = Usage(computed_tokens=round(computed), seconds=(time.perf_counter() - began) / len(rows))
-    written = output[:, ids.shape[1] :].tolist()
+    written = torch.stack(recorder.tokens, 1).tolist()
     completions = [
         _completion(writer, batch[row // each], written[row], logprobs[row], sampling, spent)
         for row in range(len(rows))
     ]
     # Greedy samples are all the same: written once, given n times.
-    return [completions[i * each : (i + 1) * each] * (sampling.n // each) for i in range(len(batch))]
+    found = [completions[i * each : (i + 1) * each] * (sampling.n // each) for i in range(len(batch))]
+    if interrupted:
+        pairs = zip(batch, found, strict=True)
+        ended = {prompt.place: own for prompt, own in pairs if all(c.finish_reason == "stop" for c in own)}
+        raise Interrupted(ended, len(batch))
+    return found
 
 
 @contextmanager
@@ -248,28 +262,26 @@ def spaced(writer: Writer, prompt: _Prompt) -> bool:
 
 
 class _Recorder(LogitsProcessor):
-    """Keeps the log-probability of each token that was chosen, without keeping any step's logits."""
+    """Keeps each token that was chosen, with its log-probability, without keeping any step's logits."""
 
     def __init__(self, start: int) -> None:
         self.start = start
         self.last: Tensor | None = None
+        self.tokens: list[Tensor] = []
         self.values: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        self._take(input_ids)
+        self.take(input_ids)
         self.last = scores
         return scores.clone()  # what follows may write into its own copy
 
-    def _take(self, ids: Tensor) -> None:
+    def take(self, ids: Tensor) -> None:
+        """The newest token of each row, `[rows, tokens]` with the prompt, as chosen by the last scores."""
         if self.last is not None:
-            chosen = ids[:, self.start + len(self.values), None]
+            chosen = ids[:, self.start + len(self.values)]
             scores = self.last.float()
-            self.values.append(scores.gather(1, chosen)[:, 0] - scores.logsumexp(-1))
-
-    def finish(self, ids: Tensor) -> Tensor:
-        """`[rows, tokens]`"""
-        self._take(ids)
-        return torch.stack(self.values, 1)
+            self.values.append(scores.gather(1, chosen[:, None])[:, 0] - scores.logsumexp(-1))
+            self.tokens.append(chosen)
 
 
 class _TextStop(StoppingCriteria):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
@@ -80,6 +81,33 @@ def explained(name: str, revision: str | None) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def uploading(repo: str) -> Iterator[None]:
+    """As `explained`, for a model on its way to the hub."""
+    try:
+        yield
+    except Exception as error:
+        if not any(
+            isinstance(c, HfHubHTTPError | OSError | ValueError) or _is_of_the_network(c) for c in _chain(error)
+        ):
+            raise
+        raise ModelError(
+            f"can't push to {repo!r}: {error}. Log in with `hf auth login`, or set HF_TOKEN; "
+            f"without a network, use save_pretrained"
+        ) from error
+
+
+def meant(name: str) -> str:
+    """The model's folder or file here whose name comes nearest to a mistyped one, as a question; empty for none."""
+    path = Path(name)
+    try:
+        beside = [p.name for p in path.expanduser().parent.iterdir() if p.is_dir() or p.suffix == ".gguf"]
+    except (OSError, ValueError, RuntimeError):
+        return ""
+    near = get_close_matches(path.name, beside, n=1)
+    return f" (did you mean {str(path.with_name(near[0]))!r}?)" if near else ""
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
@@ -97,14 +125,14 @@ def _said(name: str, revision: str | None, error: BaseException) -> str | None:
     status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else None
     if isinstance(error, RepositoryNotFoundError) or status == 401:
         return (
-            f"no model {name!r} on the hub, or it is private: check the name; "
+            f"{name!r} is no folder here{meant(name)}; no model {name!r} on the hub, or it is private: check the name; "
             f"for a private one log in with `hf auth login` or set HF_TOKEN"
         )
     if isinstance(error, HFValidationError):
-        return f"{name!r} is no folder here and no hub id (a hub id looks like org/model)"
+        return f"{name!r} is no folder here{meant(name)} and no hub id (a hub id looks like org/model)"
     if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError) or _is_of_the_network(error):
         return (
-            f"{name!r} is no folder here, not in the hub's cache, and the hub can't be reached "
+            f"{name!r} is no folder here{meant(name)}, not in the hub's cache, and the hub can't be reached "
             f"({type(error).__name__}: {str(error)[:120]}). Offline you can load() the embedded model, a folder, or a "
             f".gguf file; or copy the model's folder to this machine"
         )

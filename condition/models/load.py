@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from condition.adapters.lora import load_lora, lora_of
 from condition.adapters.quiet import no_weight_bars
 from condition.errors import ContractError, ModelError, SettingsError
+from condition.models.arguments import check_options
 from condition.models.canary import listen
 from condition.models.contract import (
     FILE,
@@ -29,13 +31,17 @@ from condition.models.device import resolve_device, resolve_dtype
 from condition.models.embedded import NAME, converted, embedded_file
 from condition.models.generate import stop_tokens
 from condition.models.history import History
-from condition.models.hub import explained, on_hub, pinned, tuned_on_hub
+from condition.models.hub import explained, meant, on_hub, pinned, tuned_on_hub
 from condition.models.local import LocalModel
 from condition.models.quantize import Quantization, differentiable
 from condition.models.render import Renderer
 from condition.models.save import precision
 from condition.prompts.saved import prompt_from_json
 from condition.types import Message
+
+TRAINING = "run.json"
+"""Marks a training folder, as `condition.training.checkpoints` writes it: a higher floor, which can't be asked."""
+VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")
 
 
 def load(
@@ -57,12 +63,18 @@ def load(
     Raises ModelError where nothing can be loaded, and says what would work; ContractError where a saved model does
     not match its base, its template or its own numbers.
     """
+    _check_name(name_or_path)
+    if quantization is not None:
+        asked = {"kind": quantization}, {"bits": quantization}, {"bits": 8, "kind": quantization}, {"kind": "nf4"}
+        check_options(quantization, Quantization, "quantization", *asked)
     place = resolve_device(device)
     if isinstance(base, LocalModel) and (quantization is not None or dtype != "auto" or device != "auto"):
         raise SettingsError(
             "base is a loaded model: its quantization, dtype and device are as they are; leave them out"
         )
     path = _here(name_or_path)
+    if path is not None and path.is_file() and path.suffix != ".gguf":
+        raise ModelError(f"{path} is a file, not a model: give a folder, a hub id or a .gguf file")
     if path is None and name_or_path is not None and str(name_or_path) != NAME and Path(name_or_path).suffix != ".gguf":
         path = tuned_on_hub(str(name_or_path), revision)
     if path is not None and (path / FILE).is_file():
@@ -73,6 +85,18 @@ def load(
     network, tokenizer = _read(source, folder, quantization, dtype, place, trust_remote_code)
     source = pinned(source) if source.kind == "hub" else source
     return LocalModel(network, tokenizer, source=source, quantization=quantization)
+
+
+def _check_name(name: object) -> None:
+    if isinstance(name, LocalModel):
+        raise ModelError(f"{name!r} is loaded already: use it as it is")
+    if name is not None and not isinstance(name, str | PathLike):
+        raise ModelError(f"load takes a hub id, a folder or a .gguf file, not {name!r:.80}")
+    if name is not None and not str(name).strip():
+        raise ModelError(
+            f"load({name!r}) names no model: give a hub id, a folder or a .gguf file, or nothing at all "
+            f"for the embedded model"
+        )
 
 
 def _here(name: str | Path | None) -> Path | None:
@@ -92,12 +116,17 @@ def _find(name: str | Path | None, revision: str | None) -> tuple[Source, str]:
     path = _here(name)
     if str(name).endswith(".gguf"):
         if path is None or not path.is_file():
-            raise ModelError(f"{name}: no such file")
+            raise ModelError(f"{name}: no such file{meant(str(name))}")
         return Source(kind="gguf", name=str(path.resolve()), fingerprint=weights_fingerprint([path])), str(
             converted(path)
         )
     if path is not None and path.is_dir():
         if not (path / "config.json").is_file():
+            if any((folder / TRAINING).is_file() for folder in (path, path.resolve().parent)):
+                raise ModelError(
+                    f"{path} is a training folder: call the same fit again, which goes on or gives the finished "
+                    f"model, then save_pretrained"
+                )
             held = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
             raise ModelError(f"{path} holds no model: no config.json and no {FILE} (it holds {held})")
         return Source(kind="folder", name=str(path.resolve()), fingerprint=_files_fingerprint(path)), str(path)
@@ -122,10 +151,24 @@ def _read(
     if quantization is not None:
         weights |= {"quantization_config": quantization.config(device), "device_map": {"": device}}
     with _readable(folder), explained(folder, source.revision), no_weight_bars():
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        tokenizer = _tokenizer(folder, **options)
         network = AutoModelForCausalLM.from_pretrained(folder, **options, **weights)
     differentiable(network)
     return network if quantization is not None else cast(Any, network).to(device), tokenizer
+
+
+def _tokenizer(folder: str, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder. Raises ModelError where its files are missing."""
+    missing = f"{folder} holds no tokenizer files (tokenizer.json …): copy them beside the weights"
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **options)
+    except Exception as error:
+        if Path(folder).is_dir() and not any(any(Path(folder).glob(name)) for name in VOCABULARIES):
+            raise ModelError(missing) from error
+        raise
+    if len(tokenizer.get_vocab()) <= len(tokenizer.added_tokens_decoder):
+        raise ModelError(missing)  # for some families transformers makes one that knows no words
+    return tokenizer
 
 
 @contextmanager

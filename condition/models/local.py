@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import torch
+from langchain_core.messages import BaseMessage
+from pydantic import BaseModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.errors import ModelError, PromptError
+from condition.models.arguments import check_options
 from condition.models.explain import Explanation, explain
 from condition.models.generate import Writer, generate
 from condition.models.history import History
@@ -76,15 +79,17 @@ class LocalModel:
     ) -> list[list[Completion]]:
         """`sampling.n` completions for each prompt, in one go.
 
-        Raises ModelError for a prompt that does not fit the context, and `Interrupted` on Ctrl-C, which holds what
-        was finished.
+        Raises ModelError for what is no prompt or does not fit the context, and `Interrupted` on Ctrl-C, which holds
+        what was finished.
         """
+        _check_sampling(sampling)
         return generate(self._writer, conversations(prompts), sampling, control)
 
     def stream(
         self, prompt: Said, sampling: Sampling = Sampling(), *, control: Control | None = None
     ) -> Iterator[str | Completion]:
         """Pieces of one completion as they are written, then the whole Completion."""
+        _check_sampling(sampling)
         return stream(self._writer, _conversation(prompt), sampling, control)
 
     def score(self, prompts: Sequence[Said] | Said, continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
@@ -174,17 +179,46 @@ def _by_name(prompt: Prompt, given: Mapping[str, Any] | str) -> Mapping[str, Any
     return dict.fromkeys(prompt.variables, given)
 
 
+def _check_sampling(sampling: object) -> None:
+    check_options(sampling, Sampling, "sampling", {"max_tokens": sampling}, {"max_tokens": 64})
+
+
 def conversations(prompts: Sequence[Said] | Said) -> list[Messages]:
     """Prompts as people type them, as Messages. Raises ModelError for anything else."""
-    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], Message)):
-        return [_conversation(prompts)]  # type: ignore[arg-type]  # one prompt instead of a list: narrowed above
-    return [_conversation(p) for p in prompts]  # type: ignore[arg-type]  # as above, the other branch
+    if isinstance(prompts, str):
+        return [_conversation(prompts)]
+    given = _listed(prompts)
+    if given and isinstance(given[0], Message | BaseMessage):
+        return [_conversation(given)]
+    return [_conversation(said) for said in given]
 
 
 def _conversation(said: Said) -> Messages:
     if isinstance(said, str):
         return (Message("user", said),)
-    messages = tuple(said)
-    if not messages or not all(isinstance(m, Message) for m in messages):
-        raise ModelError(f"a prompt is a string or a sequence of Messages, not {said!r:.80}")
-    return messages
+    messages = _listed(said)
+    other = [m for m in messages if not isinstance(m, Message)]
+    if not messages or other:
+        raise _no_prompt(said, other[0] if other else None)
+    return tuple(messages)
+
+
+def _listed(said: object) -> list[Any]:
+    # a value of pydantic's, such as a Message, can be walked through as well: over its fields
+    if isinstance(said, Mapping | BaseModel | bytes) or not isinstance(said, Iterable):
+        raise _no_prompt(said, said)
+    return list(said)
+
+
+def _no_prompt(said: object, part: object) -> ModelError:
+    """What to give instead; `part` is what does not belong into a prompt."""
+    advice = ""
+    if isinstance(part, BaseMessage):
+        advice = ". LangChain's become ours by condition.prompts.template.from_langchain_messages(messages)"
+    elif isinstance(part, Mapping):
+        advice = (
+            ". A prompt's inputs go to model.invoke(inputs) or model.batch([inputs]), a turn is Message(role, content)"
+        )
+    elif isinstance(part, Prompt):
+        advice = ". Fill it: prompt.format(...); or let the model do so: model.with_prompt(prompt).invoke(inputs)"
+    return ModelError(f"a prompt is a string or a sequence of Messages, not {said!r:.80}{advice}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,6 +197,28 @@ class Short(Chain):
 def test_what_can_not_be_evaluated(subject: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         evaluate(subject, TASK)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (ROWS, r"evaluate takes a task, not .*: give cd\.tasks\.squad_v2\(rows\)"),
+        ("dev.json", r"give cd\.tasks\.squad_v2\('dev\.json'\)"),
+        (Path("dev.json"), r"give cd\.tasks\.squad_v2\('dev\.json'\)"),
+        (tasks.squad_v2, r"give cd\.tasks\.squad_v2\(rows\)"),
+    ],
+)
+def test_what_is_no_task(task: Any, message: str) -> None:
+    oracle = Oracle()
+    with pytest.raises(DataError, match=message):
+        evaluate(oracle, task)
+    assert oracle.asked == []
+
+
+def test_arguments_in_the_other_order() -> None:
+    subject: Any = Oracle()
+    with pytest.raises(DataError, match=r"the subject comes first, and Task\('squad_v2', 6 rows\) second"):
+        evaluate(TASK, subject)  # type: ignore[arg-type]  # the point of the test
 
 
 def test_a_prompt_that_asks_for_more_than_the_rows_have() -> None:

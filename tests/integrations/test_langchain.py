@@ -19,12 +19,14 @@ from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-from condition.errors import ModelError, PromptError, SettingsError
+from condition.errors import ContractError, ModelError, PromptError, SettingsError
 from condition.integrations.langchain import ChatCondition
 from condition.models.contract import Contract
+from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.types import Message, Sampling
+from tests.training.test_sft import fit
 
 QUESTIONS: list[Any] = ["Hello", "Name a colour.", "What is the capital of France? Answer in one word."]
 
@@ -330,8 +332,17 @@ class TestPrompt:
         assert half.input_variables == ["question"]
         assert half.invoke({"question": "Q"}).to_messages()[1].content == "C\n\nQ"
         assert "Answer from the passage." in prompt.pretty_repr()
-        with pytest.raises(KeyError, match="question"):
-            prompt.invoke({"context": "C"})
+
+    def test_a_missing_value_is_named_with_those_given(self, embedded: LocalModel) -> None:
+        llm = ChatCondition(embedded.with_prompt(self.PROMPT), max_tokens=1)
+        for call in ((llm.prompt | llm).invoke, lambda given: asyncio.run(llm.prompt.ainvoke(given))):
+            with pytest.raises(PromptError, match=r"^no value for 'context'; given: 'contxt', 'question'$"):
+                call({"contxt": "C", "question": "Q"})
+        with pytest.raises(PromptError, match="no value for 'question'; given: nothing"):
+            llm.prompt.partial(context="C").invoke({})
+        with pytest.raises(TypeError, match="Expected mapping type"):  # LangChain's own
+            llm.prompt.invoke("C")  # type: ignore[arg-type]
+        assert llm.prompt.partial(context="C").invoke("Q").to_messages()[1].content == "C\n\nQ"  # type: ignore[arg-type]
 
     def test_without_one_there_is_none(self, llm: ChatCondition) -> None:
         with pytest.raises(PromptError, match="no prompt of its own"):
@@ -349,8 +360,8 @@ class TestSettings:
         [
             ({"temprature": 0.7}, "did you mean 'temperature'"),
             ({"tools": []}, "no setting 'tools'"),
-            ({"temperature": -1}, "temperature=-1"),
-            ({"max_tokens": "many"}, "max_tokens='many'"),
+            ({"temperature": -1}, "temperature = -1"),
+            ({"max_tokens": "many"}, "max_tokens = 'many'"),
             ({"stop": [""]}, "empty stop"),
         ],
     )
@@ -369,6 +380,24 @@ class TestSettings:
     def test_a_thing_that_is_no_model_is_an_error(self) -> None:
         with pytest.raises(SettingsError, match="not int"):
             ChatCondition(3)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("name", ["model", "model_name"])
+    def test_the_model_by_another_name(self, name: str) -> None:
+        given: dict[str, Any] = {name: "qa-lora"}
+        with pytest.raises(SettingsError, match=f"no setting '{name}'; did you mean 'model_or_folder'"):
+            ChatCondition(**given)
+
+    def test_a_base_that_has_moved(self, tiny_folder: Path, tmp_path: Path) -> None:
+        fit(load(tiny_folder), max_steps=1).save_pretrained(tmp_path / "tuned")
+        moved = tiny_folder.rename(tmp_path / "moved")
+        with pytest.raises(ContractError, match="which is gone"):
+            ChatCondition(tmp_path / "tuned")
+        llm = ChatCondition(str(tmp_path / "tuned"), base=moved, max_tokens=2)
+        assert llm.model.source.name == str(moved)
+        assert llm.invoke("Hello").response_metadata["model_name"] == llm.model.name
+        for given in (llm.model, None):
+            with pytest.raises(SettingsError, match=r"ChatCondition\(folder, base=\.\.\.\)"):
+                ChatCondition(given, base=moved)
 
     def test_a_folder_that_is_not_there_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError):

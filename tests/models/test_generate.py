@@ -11,7 +11,7 @@ from transformers import LogitsProcessor
 from condition.errors import Interrupted, ModelError
 from condition.models.generate import cut
 from condition.models.local import LocalModel
-from condition.types import Message, Sampling
+from condition.types import Completion, Message, Sampling
 from tests.conftest import TinyModel
 
 PROMPTS = ["When was the bridge first built?", "Blue.", "Who wrote the letter to the mayor? Answer from the passage."]
@@ -245,6 +245,59 @@ def test_no_default_of_the_network_changes_what_is_written(
     setattr(model.network.generation_config, name, DEFAULTS[name])
     assert [[c.token_ids for c in row] for row in model.generate(prompts, sampling)] == expected
     assert getattr(model.network.generation_config, name) == DEFAULTS[name]
+
+
+class Apart:
+    """A Control by which the first rows write `tokens` and all others token 70; Ctrl-C comes at a step."""
+
+    def __init__(self, rows: int, tokens: tuple[int, ...], at: int) -> None:
+        self.rows, self.tokens, self.at, self.calls = rows, tokens, at, 0
+
+    def processor(self, tokenizer: Any, /) -> LogitsProcessor:
+        outer = self
+
+        class Force(LogitsProcessor):
+            def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+                if outer.calls == outer.at:
+                    raise KeyboardInterrupt
+                forced = torch.full_like(scores, -torch.inf)
+                forced[: outer.rows, outer.tokens[min(outer.calls, len(outer.tokens) - 1)]] = 0.0
+                forced[outer.rows :, 70] = 0.0
+                outer.calls += 1
+                return forced
+
+        return Force()
+
+
+def interrupted(model: LocalModel, sampling: Sampling, control: Apart) -> dict[int, list[Completion]]:
+    """What is finished of one batch of six prompts."""
+    with pytest.raises(Interrupted) as caught:
+        model.generate([f"Colour {i}?" for i in range(6)], sampling, control=control)
+    assert caught.value.total == 6
+    return caught.value.finished
+
+
+def test_an_interruption_holds_what_had_stopped_in_the_batch_at_work(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    found = interrupted(model, Sampling(max_tokens=9), Apart(3, (70, 2), at=4))
+    assert len(found) == 3
+    for place, [completion] in found.items():
+        assert (completion.token_ids, completion.finish_reason) == ((70,), "stop")
+        assert completion.logprob == pytest.approx(recomputed(model, f"Colour {place}?", (70,)), abs=1e-4)
+        assert completion.usage is not None
+        assert completion.usage.output_tokens == 2
+    # A prompt is finished when all its samples are; before any token there is nothing.
+    sampled = Sampling(max_tokens=9, n=2, temperature=1.0)
+    assert len(interrupted(model, sampled, Apart(3, (70, 2), at=4))) == 1
+    assert interrupted(model, Sampling(max_tokens=9), Apart(3, (70, 2), at=0)) == {}
+    assert interrupted(model, Sampling(max_tokens=9), Apart(3, (70, 2), at=1)) == {}
+
+
+def test_a_stop_text_ends_a_row_for_an_interruption_too(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    forced = said(model, "blue sky")[:-1]
+    found = interrupted(model, Sampling(max_tokens=30, stop=(" s",)), Apart(2, forced, at=len(forced) + 1))
+    assert [completion.text for [completion] in found.values()] == ["blue", "blue"]
 
 
 def test_the_models_own_generation_config_is_not_used(tiny_model: TinyModel) -> None:

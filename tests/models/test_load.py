@@ -323,6 +323,93 @@ def test_the_hubs_cache_needs_no_network(tiny_folder: Path, tmp_path: Path, monk
 
 
 def test_every_error_is_ours(tmp_path: Path) -> None:
-    for name in ("", " ", "\n", "\0", "~nobody-at-all/x", "org/../etc", "x" * 300, "ünïcode/模型"):
+    for name in (" ", "\n", "\0", "~nobody-at-all/x", "org/../etc", "x" * 300, "ünïcode/模型"):
         with pytest.raises(ConditionError):
-            load(name) if name else load(tmp_path)
+            load(name)
+    with pytest.raises(ConditionError):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", r"load\(''\) names no model: give a hub id, a folder or a \.gguf file, or nothing"),
+        (5, r"load takes a hub id, a folder or a \.gguf file, not 5"),
+        (["a", "b"], r"not \['a', 'b'\]"),
+    ],
+)
+def test_what_is_no_name(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, name: Any, said: str) -> None:
+    monkeypatch.chdir(tiny_folder)  # an empty name must not read the folder that one is in
+    with pytest.raises(ModelError, match=said):
+        load(name)
+
+
+def test_a_loaded_model_is_loaded(tiny_folder: Path) -> None:
+    with pytest.raises(ModelError, match="is loaded already"):
+        load(load(tiny_folder))  # type: ignore[arg-type]  # the point of the test
+
+
+@pytest.mark.parametrize(
+    ("given", "call"),
+    [
+        ("nf4", "kind='nf4'"),
+        ("fp4", "kind='fp4'"),
+        (8, "bits=8"),
+        ("int8", "bits=8, kind='int8'"),
+        ({"bits": 4}, "bits=4"),
+        (True, "kind='nf4'"),
+    ],
+)
+def test_quantization_of_another_type(tiny_folder: Path, given: Any, call: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(tiny_folder, quantization=given)
+    assert str(caught.value).endswith(f"is no Quantization: give cd.Quantization({call})")
+
+
+def test_a_file_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.csv").write_text("a,b")
+    monkeypatch.chdir(tmp_path)
+    for name in ("own.csv", tmp_path / "own.csv"):
+        with pytest.raises(ModelError, match=r"own\.csv is a file, not a model: give a folder, a hub id or a \.gguf"):
+            load(name)
+
+
+def test_a_mistyped_folder_is_told_its_neighbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs" / "qa-lora").mkdir(parents=True)
+    (tmp_path / "runs" / "base.gguf").write_text("x")
+    (tmp_path / "runs" / "qa-log").write_text("a file, which is no model")
+    monkeypatch.chdir(tmp_path)
+    for name, near in (("runs/qa-lor", "runs/qa-lora"), (tmp_path / "runs" / "qa-lor", tmp_path / "runs" / "qa-lora")):
+        with pytest.raises(ModelError) as caught:
+            load(name)
+        assert f"is no folder here (did you mean {str(near)!r}?)" in str(caught.value)
+    with pytest.raises(ModelError, match=r"no such file \(did you mean 'runs/base\.gguf'\?\)"):
+        load("runs/bse.gguf")
+    monkeypatch.chdir(tmp_path / "runs")
+    with pytest.raises(ModelError, match=r"'qa-lor' is no folder here \(did you mean 'qa-lora'\?\), not in the hub"):
+        load("qa-lor")
+    with pytest.raises(ModelError, match="'unlike' is no folder here, not in the hub"):
+        load("unlike")
+
+
+def test_a_training_folder(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit(load(tiny_folder), max_steps=2, save_every=1, output=str(tmp_path / "run"))
+    for name in ("", "checkpoint-1", "finished"):
+        with pytest.raises(ModelError, match=r"is a training folder: call the same fit again, .* then save_pretrained"):
+            load(tmp_path / "run" / name)
+    monkeypatch.chdir(tmp_path / "run" / "finished")
+    with pytest.raises(ModelError, match="is a training folder"):
+        load(".")
+
+
+@pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",)])
+def test_a_folder_without_a_tokenizer(tiny: Any, tiny_folder: Path, tmp_path: Path, kept: tuple[str, ...]) -> None:
+    for family in ("llama", "gpt2", "qwen2"):  # of the last two transformers makes a tokenizer without words
+        folder = tmp_path / family
+        tiny(family).save_pretrained(folder)
+        for name in kept:
+            (folder / name).write_bytes((tiny_folder / name).read_bytes())
+        with pytest.raises(ModelError) as caught:
+            load(folder)
+        said = str(caught.value)
+        assert said == f"{folder} holds no tokenizer files (tokenizer.json …): copy them beside the weights"

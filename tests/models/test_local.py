@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
 
-from condition.errors import ModelError, PromptError
+from condition.errors import ModelError, PromptError, SettingsError
 from condition.models.local import LocalModel
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.types import Example, Message, Sampling
@@ -68,10 +71,49 @@ def test_another_prompt_is_another_model(tiny_model: TinyModel) -> None:
     assert other.render([Message("text", "x")]).ids == model.render([Message("text", "x")]).ids
 
 
-@pytest.mark.parametrize("said", [5, [5], [["user", "x"]], [("user", "x")], None])
-def test_what_is_no_prompt(tiny_model: TinyModel, said: object) -> None:
-    with pytest.raises((ModelError, TypeError)):
-        tiny_model().generate(said)  # type: ignore[arg-type]  # the point of the test
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        (5, ""),
+        ([5], ""),
+        ([["user", "x"]], ""),
+        ([("user", "x")], ""),
+        (None, ""),
+        (Message("user", "x"), ""),
+        (b"x", ""),
+        ({"context": "x"}, r".*model\.invoke\(inputs\) or model\.batch\(\[inputs\]\)"),
+        ([{"context": "x"}], r".*model\.batch\(\[inputs\]\)"),
+        ([{"role": "user", "content": "x"}], r".*a turn is Message\(role, content\)"),
+        (PROMPT, r".*prompt\.format\(\.\.\.\).*with_prompt"),
+        (HumanMessage("x"), r".*condition\.prompts\.template\.from_langchain_messages\(messages\)"),
+        ([HumanMessage("x")], ".*from_langchain_messages"),
+        ([[HumanMessage("x")], "y"], ".*from_langchain_messages"),
+        ([Message("user", "x"), HumanMessage("x")], ".*from_langchain_messages"),
+    ],
+)
+def test_what_is_no_prompt(tiny_model: TinyModel, said: Any, advice: str) -> None:
+    with pytest.raises(ModelError, match=f"a prompt is a string or a sequence of Messages, not {advice}"):
+        tiny_model().generate(said)
+
+
+def test_prompts_from_a_generator(tiny_model: TinyModel) -> None:
+    model, sampling = tiny_model(), Sampling(max_tokens=2)
+    prompts: Any = (f"Colour {i}?" for i in range(3))
+    assert len(model.generate(prompts, sampling)) == 3
+
+
+@pytest.mark.parametrize("sampling", [4, {"max_tokens": 4}])
+def test_a_sampling_of_another_type(tiny_model: TinyModel, sampling: Any) -> None:
+    model = tiny_model().with_prompt("{q}")
+    calls: list[Callable[[], object]] = [
+        lambda: model.generate("hi", sampling),
+        lambda: model.stream("hi", sampling),
+        lambda: model.invoke("hi", sampling),
+        lambda: model.batch(["hi"], sampling),
+    ]
+    for call in calls:
+        with pytest.raises(SettingsError, match=r"is no Sampling: give cd\.Sampling\(max_tokens=4\)"):
+            call()
 
 
 def test_two_threads_get_what_one_gets(tiny_model: TinyModel) -> None:
