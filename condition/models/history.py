@@ -44,9 +44,7 @@ class History(Sequence[dict[str, Any]]):
         Raises DataError where no loss was logged.
         """
         if not {"loss", "eval_loss"} & set(self.names()):
-            raise DataError(
-                "there is no curve: this model was not trained here, so no loss was logged"
-            )
+            raise DataError("there is no curve: this model was not trained here, so no loss was logged")
         from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that only plots need
 
         figure = Figure(figsize=(7, 4), layout="constrained")
