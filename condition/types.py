@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from condition.errors import SettingsError
+from condition.errors import DataError, SettingsError
 
 Role = Literal["system", "user", "assistant", "tool", "text"]
 
@@ -22,6 +22,67 @@ class Value(BaseModel):
     if TYPE_CHECKING:  # a type checker would not know that subclasses may pass their own fields on
 
         def __init__(self, **values: Any) -> None: ...
+
+
+class Options(Value):
+    """Base of settings that people type: what does not fit is a SettingsError that names the nearest known setting."""
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise SettingsError(_sentences(type(self), error)) from None
+
+
+_ELSEWHERE = {
+    "lr": "learning_rate",
+    **dict.fromkeys(("num_train_epochs", "num_epochs", "n_epochs"), "epochs"),
+    **dict.fromkeys(("per_device_train_batch_size", "train_batch_size", "micro_batch_size"), "batch_size"),
+    "gradient_accumulation_steps": "accumulation",
+    **dict.fromkeys(("max_seq_length", "max_seq_len", "cutoff_len"), "max_length"),
+    **dict.fromkeys(("bf16", "fp16"), "precision"),
+    **dict.fromkeys(("stop_strings", "stop_sequences"), "stop"),
+    **dict.fromkeys(("load_in_4bit", "load_in_8bit"), "bits"),
+    "gradient_checkpointing": "checkpointing",
+    "lr_scheduler_type": "schedule",
+    "warmup_ratio": "warmup",
+    "max_grad_norm": "clip",
+    "output_dir": "output",
+    "logging_steps": "log_every",
+    "eval_steps": "eval_every",
+    "save_steps": "save_every",
+    "save_total_limit": "keep",
+    "early_stopping_patience": "patience",
+    "r": "rank",
+    "lora_rank": "rank",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "target_modules": "targets",
+    "use_rslora": "rank_stabilised",
+    "use_dora": "weight_decomposed",
+    "max_new_tokens": "max_tokens",
+    "do_sample": "temperature",
+    "num_return_sequences": "n",
+    "bnb_4bit_quant_type": "kind",
+    "bnb_4bit_use_double_quant": "double",
+    "bnb_4bit_compute_dtype": "compute_dtype",
+}
+"""What transformers, PEFT and TRL call our settings."""
+
+
+def _sentences(owner: type[BaseModel], error: ValidationError) -> str:
+    return "; ".join(_sentence(owner, problem) for problem in error.errors())
+
+
+def _sentence(owner: type[BaseModel], problem: ErrorDetails) -> str:
+    name = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        ours = _ELSEWHERE.get(name)
+        near = [ours] if ours in owner.model_fields else get_close_matches(name, owner.model_fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(owner.model_fields)}"
+        return f"{owner.__name__} has no setting {name!r}; {hint}"
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{owner.__name__}.{name} = {problem['input']!r:.80}: {said}" if name else f"{owner.__name__}: {said}"
 
 
 class Message(Value):
@@ -38,7 +99,7 @@ Messages = tuple[Message, ...]
 
 
 class Example(Value):
-    """Inputs of a prompt with the text that should follow."""
+    """Inputs of a prompt with the text that should follow. Raises DataError for other types."""
 
     inputs: Mapping[str, Any]
     target: str
@@ -49,17 +110,27 @@ class Example(Value):
     def __init__(
         self, inputs: Mapping[str, Any], target: str, rationale: str | None = None, id: str | None = None
     ) -> None:
-        super().__init__(inputs=inputs, target=target, rationale=rationale, id=id)
+        try:
+            super().__init__(inputs=inputs, target=target, rationale=rationale, id=id)
+        except ValidationError as error:
+            raise DataError(
+                f"{_sentences(type(self), error)}. Write Example({{'question': 'When?'}}, 'what should follow')"
+            ) from None
 
 
 class Ranking(Value):
-    """Candidates for one prompt, best first."""
+    """Candidates for one prompt, best first. Raises DataError for other types and for fewer than two."""
 
     inputs: Mapping[str, Any]
     candidates: tuple[str, ...] = Field(min_length=2)
 
     def __init__(self, inputs: Mapping[str, Any], candidates: tuple[str, ...]) -> None:
-        super().__init__(inputs=inputs, candidates=tuple(candidates))
+        try:
+            super().__init__(inputs=inputs, candidates=tuple(candidates))
+        except ValidationError as error:
+            raise DataError(
+                f"{_sentences(type(self), error)}. Write Ranking({{'question': 'When?'}}, ['the best', 'a worse one'])"
+            ) from None
 
     @classmethod
     def pair(cls, inputs: Mapping[str, Any], chosen: str, rejected: str) -> Self:
@@ -71,8 +142,8 @@ def _as_stops(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-class Sampling(Value):
-    """How to draw from a model. Temperature 0 is greedy."""
+class Sampling(Options):
+    """How to draw from a model. Temperature 0 is greedy. What does not fit is a SettingsError."""
 
     max_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=0.0, ge=0.0)
@@ -208,22 +279,3 @@ class Rendered(Value):
         """The tokens before the first trained one: what serving sends."""
         first = next((i for i, label in enumerate(self.labels) if label != -100), len(self.ids))
         return self.ids[:first]
-
-
-class Options(Value):
-    """Base of settings that people type: what does not fit is a SettingsError that names the nearest known setting."""
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise SettingsError("; ".join(_sentence(type(self), problem) for problem in error.errors())) from None
-
-
-def _sentence(owner: type[BaseModel], problem: ErrorDetails) -> str:
-    name = ".".join(map(str, problem["loc"])) or owner.__name__
-    if problem["type"] == "extra_forbidden":
-        near = get_close_matches(name, owner.model_fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(owner.model_fields)}"
-        return f"{owner.__name__} has no setting {name!r}; {hint}"
-    return f"{owner.__name__}.{name} = {problem['input']!r:.80}: {problem['msg']}"

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from condition import types
-from condition.errors import SettingsError
+from condition.adapters.lora import LoRA
+from condition.errors import DataError, SettingsError
+from condition.models.quantize import Quantization
+from condition.training.settings import Settings
 from condition.types import (
     Answer,
     Completion,
@@ -50,7 +53,8 @@ class TestEveryValue:
             setattr(value, next(iter(type(value).model_fields)), None)
 
     def test_refuses_unknown_fields(self, value: Value) -> None:
-        with pytest.raises((ValidationError, TypeError), match=r"not permitted|unexpected keyword"):
+        refused = (ValidationError, TypeError, SettingsError)
+        with pytest.raises(refused, match=r"not permitted|unexpected keyword|no setting 'colour'"):
             type(value).model_validate({**dict(value), "colour": "red"})
 
     def test_comes_back_from_json(self, value: Value) -> None:
@@ -75,22 +79,45 @@ def test_every_value_type_is_in_the_table() -> None:
     [
         lambda: Message("robot", "x"),  # type: ignore[arg-type]
         lambda: Message("user", 5),  # type: ignore[arg-type]
-        lambda: Example({"q": 1}, 5),  # type: ignore[arg-type]
-        lambda: Ranking({}, ("only one",)),
-        lambda: Sampling(max_tokens=0),
-        lambda: Sampling(temperature=-0.1),
-        lambda: Sampling(top_p=0.0),
-        lambda: Sampling(top_p=1.1),
-        lambda: Sampling(top_k=-1),
-        lambda: Sampling(min_p=1.1),
-        lambda: Sampling(n=0),
-        lambda: Sampling(stop=("",)),
         lambda: Completion("x", finish_reason="tired"),  # type: ignore[arg-type]
     ],
 )
 def test_wrong_values_are_refused(wrong: Callable[[], Value]) -> None:
     with pytest.raises(ValidationError):
         wrong()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: Example("a", "b"), r"Example\.inputs = 'a': .*(mapping|dictionary).*\. Write Example\(\{'question'"),
+        (lambda: Example({"q": 1}, 5), r"Example\.target = 5: .*string.*\. Write Example"),
+        (lambda: Ranking("a", ("b", "c")), r"Ranking\.inputs = 'a': .*(mapping|dictionary).*\. Write Ranking"),
+        (lambda: Ranking({}, ("only one",)), r"Ranking\.candidates = .*at least 2.*\. Write Ranking"),
+    ],
+)
+def test_wrong_rows_are_data_errors_that_show_a_right_one(wrong: Callable[[], Value], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        wrong()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_tokens": 0}, r"^Sampling\.max_tokens = 0: "),
+        ({"temperature": -0.1}, r"^Sampling\.temperature = -0\.1: "),
+        ({"top_p": 0.0}, r"^Sampling\.top_p = 0\.0: "),
+        ({"top_p": 1.1}, r"^Sampling\.top_p = 1\.1: "),
+        ({"top_k": -1}, r"^Sampling\.top_k = -1: "),
+        ({"min_p": 1.1}, r"^Sampling\.min_p = 1\.1: "),
+        ({"n": 0}, r"^Sampling\.n = 0: "),
+        ({"stop": ("",)}, "^Sampling: an empty stop text would end every completion"),
+        ({"max_new_tokens": 5}, r"^Sampling has no setting 'max_new_tokens'; did you mean 'max_tokens'\?$"),
+    ],
+)
+def test_wrong_sampling_is_a_settings_error(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Sampling(**settings)
 
 
 def test_the_defaults_of_sampling_are_the_designs() -> None:
@@ -158,3 +185,37 @@ class Oven(Options):
 def test_wrong_options_are_settings_errors_that_name_the_nearest(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Oven(**settings)
+
+
+@pytest.mark.parametrize(
+    ("owner", "theirs", "ours"),
+    [
+        (Settings, "lr", "learning_rate"),
+        (Settings, "num_train_epochs", "epochs"),
+        (Settings, "per_device_train_batch_size", "batch_size"),
+        (Settings, "gradient_accumulation_steps", "accumulation"),
+        (Settings, "max_seq_length", "max_length"),
+        (LoRA, "r", "rank"),
+        (LoRA, "lora_alpha", "alpha"),
+        (Quantization, "load_in_4bit", "bits"),
+    ],
+)
+def test_the_names_of_other_libraries_lead_to_ours(owner: type[Options], theirs: str, ours: str) -> None:
+    with pytest.raises(SettingsError, match=rf"{owner.__name__} has no setting {theirs!r}; did you mean {ours!r}\?"):
+        owner(**{theirs: 1})
+
+
+def test_every_name_of_another_library_leads_to_a_setting_that_is_there() -> None:
+    known = {name for owner in (Settings, LoRA, Quantization, Sampling) for name in owner.model_fields}
+    assert set(types._ELSEWHERE.values()) <= known
+    assert not types._ELSEWHERE.keys() & known
+
+
+def test_only_a_name_that_the_class_has_is_offered() -> None:
+    with pytest.raises(SettingsError, match="Oven has no setting 'lr'; known: degrees, grill"):
+        Oven(lr=1)
+
+
+def test_what_is_wrong_as_a_whole_is_said_once() -> None:
+    with pytest.raises(SettingsError, match=r"^Quantization: 8 bits and kind 'nf4' do not go together"):
+        Quantization(bits=8, kind="nf4")

@@ -37,6 +37,13 @@ def freeze(network: PreTrainedModel) -> None:
         parameter.requires_grad_(False)
 
 
+def in_float32(network: PreTrainedModel) -> PreTrainedModel:
+    """The network with its trained numbers in fp32: a small step would be rounded away in a narrower type."""
+    for parameter in trainable(network).values():
+        parameter.data = parameter.data.float()
+    return network
+
+
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters that ask for a gradient, by name."""
     return {name: p for name, p in network.named_parameters() if p.requires_grad}

@@ -19,7 +19,7 @@ from pydantic import Field
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from condition.adapters.attach import freeze, shared_copy
+from condition.adapters.attach import freeze, in_float32, shared_copy
 from condition.errors import SettingsError
 from condition.types import Options
 
@@ -63,7 +63,7 @@ class LoRA(Options):
             raise SettingsError(
                 f"LoRA fits no layer of {type(network).__name__} by targets={self.targets!r}: {error}"
             ) from error
-        return twin
+        return in_float32(twin)
 
 
 def save_lora(network: PreTrainedModel, folder: Path, base: str) -> None:
@@ -83,7 +83,7 @@ def load_lora(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
     twin = shared_copy(network)
     freeze(twin)
     twin.load_adapter(str(folder), is_trainable=True)
-    return twin
+    return in_float32(twin)
 
 
 def lora_of(network: PreTrainedModel) -> LoRA | None:

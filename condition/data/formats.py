@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from condition.types import Example
 
 NO_ANSWER = "unanswerable"
 """What a model is taught to say where the passage does not hold the answer."""
+
+PRINTED = re.compile(r"""\s*(\{\s*['"](text|answer_start)['"]\s*:|\[\s*(['"]|\]\s*$))""")
+"""How a cell begins that should have been a list: as text it would be taught word by word."""
 
 
 def is_abstention(text: str, no_answer: str = NO_ANSWER) -> bool:
@@ -43,11 +47,26 @@ def squad_paragraphs(data: Any, where: str) -> Iterator[dict[str, Any]]:
 
 
 def squad_answers(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """The gold answers of a row; empty where it has none. A gold answer of white space is none."""
+    """The gold answers of a row; empty where it has none. A gold answer of white space is none.
+
+    A plain string, as in a CSV cell, is the one answer. Raises DataError for other types, and for a printed list.
+    """
     answers = row["answers"]
-    texts = answers.get("text") if isinstance(answers, Mapping) else answers
+    texts: Any = answers.get("text") if isinstance(answers, Mapping) else answers
+    if hasattr(texts, "tolist"):  # pandas keeps the lists of a Parquet file as arrays
+        texts = texts.tolist()
+    if isinstance(answers, str):
+        if PRINTED.match(answers):
+            raise DataError(
+                f"{where}: 'answers' is a list or dictionary printed into a cell, {answers!r:.80}: "
+                "save the rows as JSON lines or Parquet, or write the answer alone"
+            )
+        texts = [answers]
     if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
-        raise DataError(f"{where}: 'answers' should be {{'text': [...], 'answer_start': [...]}}, got {answers!r:.80}")
+        raise DataError(
+            f"{where}: 'answers' should be {{'text': [...], 'answer_start': [...]}}, a list of strings, "
+            f"or one string (empty for no answer), got {answers!r:.80}"
+        )
     return tuple(text for text in texts if text.strip())
 
 

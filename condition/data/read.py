@@ -11,9 +11,11 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,9 @@ from condition.errors import DataError
 from condition.types import Example
 
 Row = Mapping[str, Any]
+
+RESERVED = ("id", "rationale")
+"""Columns about the row itself: no inputs, unless `read(..., inputs=...)` names them."""
 
 LONGEST_CELL = 1 << 30
 """Characters in a cell of a CSV file; Python's own limit would refuse a long passage."""
@@ -35,9 +40,11 @@ class Located(NamedTuple):
 
 
 def read(source: object, *, target: str = "target", inputs: Iterable[str] | None = None) -> list[Example]:
-    """Examples from a path (.json .jsonl .csv .parquet, .gz of the first three), a `datasets.Dataset` or rows.
+    """Examples from a path (.json .jsonl .csv .tsv .parquet, .gz of all but the last), a `datasets.Dataset`,
+    a pandas DataFrame or rows.
 
-    `target` names the column that should be written, `inputs` those that the prompt may use (all others by default).
+    `target` names the column that should be written, `inputs` those that the prompt may use: by default all others,
+    without `id` (names the row) and `rationale` (the reasoning behind the target).
     Raises DataError for a missing file or column, a wrong type or an empty target, with file and line.
     """
     wanted = (inputs,) if isinstance(inputs, str) else None if inputs is None else tuple(inputs)
@@ -47,9 +54,11 @@ def read(source: object, *, target: str = "target", inputs: Iterable[str] | None
 def locate(source: object) -> Iterator[Located]:
     """Each raw row of a source with its place."""
     if isinstance(source, str | Path):
-        yield from _rows_of_file(Path(source))
+        yield from _rows_of_file(Path(source), isinstance(source, str))
     elif isinstance(source, Mapping):
         yield from _nested(source, "row")
+    elif hasattr(source, "iterrows"):  # a pandas DataFrame, known by what it can do: pandas is not needed here
+        yield from locate(_records(source))
     elif isinstance(source, Iterable):
         for number, row in enumerate(source):
             if isinstance(row, Example):
@@ -62,6 +71,12 @@ def locate(source: object) -> Iterator[Located]:
         raise DataError(f"can't read rows from {type(source).__name__}: give a path, a Dataset or a list of rows")
 
 
+def column_hint(name: str, columns: Iterable[str]) -> str:
+    """What may be wrong with the columns where `name` is missing; empty where nothing comes to mind."""
+    near = [column for column in columns if column.strip() == name]
+    return f"; the name {near[0]!r} has spaces at its ends: take them out of the header" if near else ""
+
+
 def _example(located: Located, target: str, inputs: tuple[str, ...] | None) -> Example:
     row, where = located
     if isinstance(row.get("__example__"), Example):
@@ -72,9 +87,12 @@ def _example(located: Located, target: str, inputs: tuple[str, ...] | None) -> E
     if target not in row and is_squad(row):
         example = squad_example(row, where)
         return example if inputs is None else example.model_copy(update={"inputs": _taken(row, inputs, where)})
-    names = tuple(name for name in row if name not in (target, "id", "rationale")) if inputs is None else inputs
+    names = tuple(name for name in row if name not in (target, *RESERVED)) if inputs is None else inputs
     chosen = _taken(row, names, where)
-    text = _checked_target(_taken(row, (target,), where)[target], where)
+    if target not in row:
+        advice = column_hint(target, row) or "; say which one should be written, e.g. read(path, target='answer')"
+        raise DataError(f"{where}: no column {target!r}; it has {_columns(row)}{advice}")
+    text = _checked_target(row[target], where)
     identity = str(row["id"]) if row.get("id") is not None else where
     rationale = row.get("rationale")
     return Example(chosen, text, None if rationale is None else str(rationale), identity)
@@ -83,12 +101,18 @@ def _example(located: Located, target: str, inputs: tuple[str, ...] | None) -> E
 def _taken(row: Row, names: tuple[str, ...], where: str) -> dict[str, Any]:
     for name in names:
         if name not in row:
-            raise DataError(f"{where}: no column {name!r}; it has {', '.join(map(repr, row)) or 'none'}")
+            raise DataError(f"{where}: no column {name!r}; it has {_columns(row)}{column_hint(name, row)}")
     return {name: row[name] for name in names}
+
+
+def _columns(row: Row) -> str:
+    return ", ".join(map(repr, row)) or "none"
 
 
 def _check_texts(row: Row, where: str) -> None:
     for name, value in row.items():
+        if not isinstance(name, str):
+            raise DataError(f"{where}: the column {name!r} has no name that a prompt can use; rename it to a text")
         try:
             if isinstance(value, str):
                 value.encode()
@@ -106,12 +130,25 @@ def _checked_target(value: object, where: str) -> str:
     return value
 
 
-def _rows_of_file(path: Path) -> Iterator[Located]:
-    texts = {".json": _json, ".jsonl": _jsonl, ".csv": _csv}
+def _records(frame: Any) -> list[Row]:
+    """Rows of a pandas DataFrame; its marks for a missing value (NaN, NaT, NA) are None, as in every other source."""
+    rows: list[Row] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return rows
+
+
+def _rows_of_file(path: Path, named: bool) -> Iterator[Located]:
+    texts: dict[str, Callable[[Path], Iterator[Located]]] = {
+        ".json": _json,
+        ".jsonl": _jsonl,
+        ".csv": _csv,
+        ".tsv": partial(_csv, separator="\t"),
+    }
     readers = {**texts, ".parquet": _parquet, **{f"{ending}.gz": reader for ending, reader in texts.items()}}
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        hub = named and suffix.lower() not in readers and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(path))
+        advice = f"; for a data set of the hub: read(datasets.load_dataset('{path}', split='train'))" if hub else ""
+        raise DataError(f"{path}: no such file{advice}")
     if suffix.lower() not in readers:
         raise DataError(f"{path}: can't read {suffix or 'a file without an ending'}; use one of {', '.join(readers)}")
     try:
@@ -157,21 +194,35 @@ def _nested(content: Mapping[str, Any], where: str) -> Iterator[Located]:
         yield Located(row, f"{where}: question {number}")
 
 
-def _csv(path: Path) -> Iterator[Located]:
+def _csv(path: Path, separator: str = ",") -> Iterator[Located]:
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    first = 1  # line of the row that is read: a cell may hold line breaks, and the reader counts to the row's end
+    header: list[str] = []
     with _open(path) as lines:
-        reader = csv.DictReader(lines, strict=True)
+        reader = csv.reader(lines, delimiter=separator, strict=True)
         try:
-            if twice := [name for name, times in Counter(reader.fieldnames or ()).items() if times > 1]:
-                raise DataError(f"{path}: the column {twice[0]!r} is there twice")
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(
-                        f"{path}:{reader.line_num}: {'more' if None in row else 'fewer'} cells than the header has"
-                    )
-                yield Located(row, f"{path}:{reader.line_num}")
+            for cells in reader:
+                if not header:
+                    header = cells
+                    _check_header(header, separator, f"{path}:{first}")
+                elif cells and len(cells) != len(header):
+                    more = "more" if len(cells) > len(header) else "fewer"
+                    raise DataError(f"{path}:{first}: {more} cells than the header has")
+                elif cells:
+                    yield Located(dict(zip(header, cells, strict=True)), f"{path}:{first}")
+                first = reader.line_num + 1
         except csv.Error as error:
-            raise DataError(f"{path}:{reader.reader.line_num}: {error}") from error
+            raise DataError(f"{path}:{first}: {error}") from error
+
+
+def _check_header(header: list[str], separator: str, where: str) -> None:
+    if twice := [name for name, times in Counter(header).items() if times > 1]:
+        raise DataError(f"{where}: the column {twice[0]!r} is there twice")
+    if len(header) == 1 and (others := [other for other in ";\t,|" if other in header[0]]):
+        raise DataError(
+            f"{where}: the header is one column, {header[0]!r:.80}: cells are separated by {separator!r} here, not by "
+            f"{others[0]!r}. Save the file with {separator!r}{', or as .tsv' if others[0] == chr(9) else ''}"
+        )
 
 
 def _parquet(path: Path) -> Iterator[Located]:

@@ -23,7 +23,7 @@ class TaskRow(NamedTuple):
     inputs: Mapping[str, Any]
     target: Any
     cluster: str
-    """Rows of one cluster (a passage) are resampled together."""
+    """Rows of one cluster (a passage) count as one observation in intervals."""
 
 
 @final

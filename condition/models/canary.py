@@ -83,7 +83,7 @@ def worst_gain(expected: Mapping[str, float], found: Mapping[str, float]) -> tup
     if missing := sorted(expected.keys() - found.keys()):
         return missing[0], math.inf
     drifts = {name: _log_ratio(expected[name], found[name]) for name in expected}
-    worst = max(drifts, key=lambda name: drifts[name] if drifts[name] == drifts[name] else math.inf, default="no layer")
+    worst = max(drifts, key=drifts.__getitem__, default="no layer")
     return worst, drifts.get(worst, 0.0)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -141,15 +142,16 @@ def _write(
         processors.append(control.processor(tokenizer))
     stop = _TextStop(tokenizer, ids.shape[1], sampling.stop, spaced=spaced(writer, batch[0]))
     config = _configuration(sampling, batch[0].stops, min(sampling.max_tokens, writer.context - ids.shape[1]))
-    output = cast(Any, network).generate(
-        input_ids=ids,
-        attention_mask=mask,
-        generation_config=config,
-        logits_processor=LogitsProcessorList(processors),
-        stopping_criteria=StoppingCriteriaList([stop] if sampling.stop else []),
-        streamer=streamer,
-        **({} if stored is None else {"past_key_values": stored.cache}),
-    )
+    with _without_defaults(network):
+        output = cast(Any, network).generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=config,
+            logits_processor=LogitsProcessorList(processors),
+            stopping_criteria=StoppingCriteriaList([stop] if sampling.stop else []),
+            streamer=streamer,
+            **({} if stored is None else {"past_key_values": stored.cache}),
+        )
     logprobs = recorder.finish(output).tolist()
     spent = Usage(computed_tokens=round(computed), seconds=(time.perf_counter() - began) / len(rows))
     written = output[:, ids.shape[1] :].tolist()
@@ -159,6 +161,16 @@ def _write(
     ]
     # Greedy samples are all the same: written once, given n times.
     return [completions[i * each : (i + 1) * each] * (sampling.n // each) for i in range(len(batch))]
+
+
+@contextmanager
+def _without_defaults(network: PreTrainedModel) -> Iterator[None]:
+    """What our own settings leave open transformers takes from the network's: banned words, beams, no cache."""
+    own, network.generation_config = network.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        network.generation_config = own
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -179,10 +191,7 @@ def _configuration(sampling: Sampling, stops: tuple[int, ...], room: int) -> Gen
             "top_k": sampling.top_k,
             "min_p": sampling.min_p,
         }
-    # What is not set here would be taken from the model's own defaults: a penalty nobody asked for.
     return GenerationConfig(
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
         max_new_tokens=room,
         do_sample=draws,
         eos_token_id=list(stops),

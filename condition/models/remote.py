@@ -75,16 +75,21 @@ class LangChainModel:
     def generate(
         self, prompts: Sequence[Said] | Said, sampling: Sampling = Sampling(), *, control: Control | None = None
     ) -> list[list[Completion]]:
-        """`sampling.n` completions for each prompt, in one `batch` of the LangChain model.
+        """`sampling.n` completions for each prompt, in one `batch` of the LangChain model, or with a seed in n.
 
         Raises ControlError for a control, which needs a local model, and ModelError where the model fails.
         """
         if control is not None:
             raise ControlError(f"{self.name} runs elsewhere and can't be controlled token by token; use a local model")
-        asked = [_input(messages) for messages in conversations(prompts) for _ in range(sampling.n)]
+        asked = [_input(messages) for messages in conversations(prompts)]
         began = time.perf_counter()
-        written = self._write(asked, sampling)
-        seconds = (time.perf_counter() - began) / max(1, len(asked))
+        if sampling.seed is None:
+            written = self._write([prompt for prompt in asked for _ in range(sampling.n)], sampling)
+        else:  # one seed would give one answer n times: sample i has seed + i
+            seeds = (sampling.model_copy(update={"seed": sampling.seed + i}) for i in range(sampling.n))
+            calls = [self._write(asked, seeded) for seeded in seeds]
+            written = [answer for answers in zip(*calls, strict=True) for answer in answers]
+        seconds = (time.perf_counter() - began) / max(1, len(written))
         completions = [_completion(message, sampling.stop, seconds) for message in written]
         return [completions[i : i + sampling.n] for i in range(0, len(completions), sampling.n)]
 

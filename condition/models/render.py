@@ -234,6 +234,8 @@ class Renderer:
             )
         except Exception:  # a template that refuses even this says nothing about its stop token
             return self.tokenizer.eos_token_id  # type: ignore[no-any-return]
+        if mark not in text:  # a template that leaves the assistant's words out does not show what ends them
+            return self.tokenizer.eos_token_id  # type: ignore[no-any-return]
         behind = self._plain(text.rpartition(mark)[2].strip())
         known = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         return behind[0] if behind and behind[0] in known else self.tokenizer.eos_token_id

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 MINIMUM_SAVING = 16
 """Tokens that a shared prefix has to save before it becomes a node of its own."""
+DEEPEST = 400
+"""Nodes below each other, after which nothing more is shared."""
 DENSE_LIMIT = 384
 """Largest subtree, in tokens, that attends through one dense mask; larger ones are cut below their root."""
 
@@ -31,17 +34,17 @@ class Node:
     depth: int
     """Tokens above this node."""
     children: list[Node] = field(default_factory=list)
+    members: Sequence[int] = ()
+    """The sequences that run through it."""
     start: int = -1
     """Place of the first token in the packed row."""
+    size: int = 0
+    """Tokens of the node and all below it."""
 
     def walk(self) -> Iterator[Node]:
         yield self
         for child in self.children:
             yield from child.walk()
-
-    @property
-    def size(self) -> int:
-        return sum(len(node.tokens) for node in self.walk())
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ def lay(sequences: Sequence[Sequence[int]], *, minimum_saving: int | None = MINI
     members = [i for i, tokens in enumerate(inputs) if tokens]
     if minimum_saving is not None:
         members.sort(key=inputs.__getitem__)
-    roots = _grow(inputs, members, 0, minimum_saving)
+    alike = [0, *(common_prefix(inputs[a], inputs[b]) for a, b in pairwise(members))]
+    roots = _grow(inputs, members, alike, 0, minimum_saving)
     row, positions = _lay(roots)
     places: list[list[int]] = [[] for _ in inputs]
     for root in roots:
@@ -127,42 +131,47 @@ def lay(sequences: Sequence[Sequence[int]], *, minimum_saving: int | None = MINI
     return Laid(row, positions, places, [block for root in roots for block in _cut(root, [])])
 
 
-class _Grown(Node):
-    """A node that remembers which sequences run through it, while the tree is built."""
+def _grow(
+    inputs: list[list[int]],
+    members: Sequence[int],
+    alike: Sequence[int],
+    depth: int,
+    minimum: int | None,
+    levels: int = DEEPEST,
+) -> list[Node]:
+    """Nodes for sorted `members`, which agree on their first `depth` tokens.
 
-    members: list[int]
-
-
-def _grow(inputs: list[list[int]], members: list[int], depth: int, minimum: int | None) -> list[Node]:
-    """Nodes for sorted `members`, which agree on their first `depth` tokens."""
+    `alike[i]` is how many tokens member i begins with like the one before it.
+    """
+    if not levels:
+        minimum = None
     nodes: list[Node] = []
     place = 0
     while place < len(members):
-        run, shared = _longest_run(inputs, members, place, depth, minimum)
-        node = _Grown(inputs[members[place]][depth : depth + shared], depth)
-        node.members = members[place : place + run]
+        length = len(inputs[members[place]])
+        run, shared = _longest_run(length, alike[place:], depth, minimum)
+        node = Node(inputs[members[place]][depth : depth + shared], depth, members=members[place : place + run])
         if run > 1:
-            rest = [m for m in node.members if len(inputs[m]) > depth + shared]
-            node.children = _grow(inputs, rest, depth + shared, minimum)
+            done = sum(len(inputs[m]) == depth + shared for m in node.members)  # they come first
+            rest = slice(place + done, place + run)
+            node.children = _grow(inputs, members[rest], alike[rest], depth + shared, minimum, levels - 1)
+        node.size = len(node.tokens) + sum(child.size for child in node.children)
         nodes.append(node)
         place += run
     return nodes
 
 
-def _longest_run(
-    inputs: list[list[int]], members: list[int], place: int, depth: int, minimum: int | None
-) -> tuple[int, int]:
-    """How many members from `place` on form a node, and how many tokens they share below `depth`.
+def _longest_run(length: int, alike: Sequence[int], depth: int, minimum: int | None) -> tuple[int, int]:
+    """How many members form a node with the first, which has `length` tokens, and how many they share below `depth`.
 
     The choice that saves most: many sequences with a short common prefix, or fewer with a long one.
     """
-    first = inputs[members[place]]
-    best_run, best_shared, best_saving = 1, len(first) - depth, 0
+    best_run, best_shared, best_saving = 1, length - depth, 0
     if minimum is None:
         return best_run, best_shared
-    shared = len(first)
-    for run in range(2, len(members) - place + 1):
-        shared = min(shared, common_prefix(first, inputs[members[place + run - 1]]))
+    shared = length
+    for run, common in enumerate(alike[1:], 2):
+        shared = min(shared, common)
         saving = (run - 1) * (shared - depth)
         if shared <= depth:
             break
@@ -191,7 +200,6 @@ def _lay(roots: list[Node]) -> tuple[list[int], list[int]]:
 def _locate(root: Node, places: list[list[int]]) -> None:
     """Write down where in the row each sequence's tokens lie."""
     for node in root.walk():
-        assert isinstance(node, _Grown)
         for member in node.members:
             places[member] += range(node.start, node.start + len(node.tokens))
 
@@ -205,7 +213,11 @@ def _cut(node: Node, path: list[int]) -> Iterator[Block]:
         yield _dense(node, path)
     else:
         own = list(range(node.start, node.start + len(node.tokens)))
-        yield _dense(Node(node.tokens, node.depth, [], node.start), path) if path else Block(own, own, None)
+        yield (
+            _dense(Node(node.tokens, node.depth, start=node.start, size=len(node.tokens)), path)
+            if path
+            else Block(own, own, None)
+        )
         for child in node.children:
             yield from _cut(child, path + own)
 

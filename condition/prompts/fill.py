@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from condition.errors import PromptError
 from condition.prompts.template import ChatPrompt, LangChainPrompt, TextPrompt
 from condition.protocols import Prompt
 from condition.types import Messages
@@ -13,8 +14,16 @@ from condition.types import Messages
 def fill(prompt: Prompt, row: Mapping[str, Any]) -> Messages:
     """The messages for a row; columns that the prompt does not use are left out.
 
-    Raises PromptError for a missing value.
+    Raises PromptError for a missing value, and for None: it would be written as the word "None". A prompt with a
+    model of its `inputs` decides itself what None means.
     """
+    if getattr(prompt, "inputs", None) is None and (
+        nulls := sorted(n for n in prompt.variables if row.get(n, "") is None)
+    ):
+        raise PromptError(
+            f"{', '.join(map(repr, nulls))} is null (None), which the prompt would write as the word 'None': "
+            "drop the row or give it a text; an empty one is fine"
+        )
     if isinstance(prompt, ChatPrompt | TextPrompt | LangChainPrompt):
         return prompt.format(
             **row

@@ -9,7 +9,9 @@ percent signs and Jinja markers in data are safe.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from string import Formatter
 from typing import Any, Literal, TypeVar, cast, final
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
@@ -259,12 +261,33 @@ def to_langchain_message(message: Message) -> BaseMessage:
 
 
 def _variables(template: str, template_format: TemplateFormat) -> list[str]:
-    names = _guarded(lambda: get_template_variables(template, template_format))
-    if "" in names:
-        raise PromptError(
-            f"a variable without a name in {template!r:.80}. Double a brace to write it as itself: {{{{ }}}}"
-        )
-    return names
+    if template_format == "f-string":
+        _check_names(template)
+    return _guarded(lambda: get_template_variables(template, template_format))
+
+
+def _check_names(template: str) -> None:
+    """Raises PromptError for what stands in braces and is no name: JSON, numbers, attributes."""
+    double = "Double a brace to write it as itself: {{ }}"
+    fields = _guarded(lambda: [name for _, name, _, _ in Formatter().parse(template) if name is not None], double)
+    for name in fields:
+        if not name:
+            raise PromptError(f"a variable without a name in {template!r:.80}: write {{question}}. {double}")
+        if name.isdecimal():
+            raise PromptError(f"a variable has a name: write {{question}}, not {{{name}}}, in {template!r:.80}")
+        if re.match(r"[^\W\d]\w*[.\[]", name):
+            plain = re.sub(r"\W+", "_", name).strip("_")
+            raise PromptError(
+                f"the template can't be used: {{{name}}} reaches into a value. "
+                f"Write {{{plain}}} and give that part as a value of its own"
+            )
+        if name != name.strip() and name.strip().isidentifier():
+            raise PromptError(f"{name!r} is no name of a variable: write {{{name.strip()}}}, without the spaces")
+        if not name.isidentifier():
+            raise PromptError(
+                f"{name!r} is no name of a variable in {template!r:.80}. {double}. "
+                "A column with such a name needs another: letters, digits and _"
+            )
 
 
 def _format(name: str) -> TemplateFormat:
@@ -273,16 +296,14 @@ def _format(name: str) -> TemplateFormat:
     return cast(TemplateFormat, name)
 
 
-def _guarded(work: Callable[[], T]) -> T:
+def _guarded(work: Callable[[], T], advice: str = "Check the template and the values that it is given") -> T:
     """Errors of the template engines as ours; they come in many types, and a template is user input."""
     try:
         return work()
     except PromptError:
         raise
     except Exception as error:
-        raise PromptError(
-            f"the template can't be used: {error}. Double a brace to write it as itself: {{{{ }}}}"
-        ) from error
+        raise PromptError(f"the template can't be used: {str(error).rstrip('.')}. {advice}") from error
 
 
 def _names(names: Mapping[str, object] | frozenset[str]) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
-from condition.data.read import read
+from condition.data.read import RESERVED, column_hint, read
 from condition.errors import DataError, PromptError
 from condition.models.local import LocalModel
 from condition.models.trim import trim
 from condition.prompts.fill import fill
+from condition.prompts.template import LangChainPrompt
 from condition.protocols import Prompt
 from condition.training.settings import Settings
 from condition.types import Example, Rendered
@@ -44,7 +46,11 @@ class Prepared:
 
 
 def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str = "training") -> Prepared:
-    """Render rows. Raises DataError for no rows, a missing column, or a row over the limit without a policy."""
+    """Render rows.
+
+    Raises DataError for no rows, a missing column or value, a prompt that uses no column, and a row over the limit
+    without a policy.
+    """
     limit = min(settings.max_length or model.context, model.context)
     rows: list[Row] = []
     dropped = trimmed = 0
@@ -74,12 +80,43 @@ def _render(model: LocalModel, example: Example, prompt: Prompt, where: str) -> 
     missing = prompt.variables - example.inputs.keys()
     if missing and getattr(prompt, "inputs", None) is None:  # an input model may have defaults
         raise DataError(
-            f"{where}: the prompt needs the column {_names(missing)}; the row has {_names(example.inputs) or 'none'}"
+            f"{where}: the prompt needs the column{'s' if len(missing) > 1 else ''} {_names(missing)}; "
+            f"the row has {_names(example.inputs) or 'none'}{_advice(missing, prompt, example)}"
         )
     try:
+        if example.inputs and not _uses_inputs(prompt):
+            raise DataError(
+                f"{where}: the prompt uses none of the columns {_names(example.inputs)}, so all rows would read alike. "
+                f"{_unused(prompt)}"
+            )
         return model.render(fill(prompt, example.inputs), example.target)
     except PromptError as error:
         raise DataError(f"{where}: {error}") from error
+
+
+def _advice(missing: Set[str], prompt: Prompt, example: Example) -> str:
+    if reserved := sorted(missing & set(RESERVED)):
+        are = "are" if len(reserved) > 1 else "is"
+        ask = f"read(path, inputs={sorted(prompt.variables)})"
+        return f". {_names(reserved)} {are} reserved for the row itself and no input unless asked for: {ask}"
+    return "".join(column_hint(name, example.inputs) for name in sorted(missing))
+
+
+def _uses_inputs(prompt: Prompt) -> bool:
+    # an optional placeholder of LangChain's is no variable, and takes its value all the same
+    optional = isinstance(prompt, LangChainPrompt) and prompt.to_langchain().optional_variables
+    return bool(prompt.variables or optional)
+
+
+def _unused(prompt: Prompt) -> str:
+    """What to do with a prompt that uses no variable."""
+    words = " ".join(message.content for message in prompt.format())
+    if braces := re.search(r"\{+ *\w+ *\}+", words):
+        return (
+            f"{braces[0]!r} stands in it as words. A Jinja template, {{{{ name }}}}, needs "
+            "ChatPrompt(..., template_format='jinja2'); a Message is taken as it is, a (role, template) pair is filled"
+        )
+    return "Write a column's name into it, in braces; if that is meant, take no inputs: read(rows, inputs=[])"
 
 
 def _names(names: Iterable[str]) -> str:

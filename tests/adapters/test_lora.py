@@ -109,3 +109,13 @@ def test_an_adapter_tells_what_it_is(tiny: Tiny) -> None:
     assert found is not None
     assert found.model_dump() == {**adapter.model_dump(), "targets": ["q_proj", "v_proj"]}
     assert lora_of(tiny("llama")) is None
+
+
+def test_what_is_trained_is_float32_on_a_narrower_base(tiny: Tiny, tmp_path: Path) -> None:
+    base = tiny("llama").to(torch.bfloat16)
+    tuned = LoRA(rank=2).attach(base)
+    assert {p.dtype for p in trainable(tuned).values()} == {torch.float32}
+    save_lora(tuned, tmp_path, "base")
+    assert {p.dtype for p in trainable(load_lora(base, tmp_path)).values()} == {torch.float32}
+    assert tuned(input_ids=IDS).logits.isfinite().all()
+    assert base.dtype == torch.bfloat16

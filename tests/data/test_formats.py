@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy
 import pytest
 
 from condition.data.formats import NO_ANSWER, is_abstention, is_squad, squad_answers, squad_example
@@ -20,6 +21,11 @@ def test_squad_is_known_by_its_three_columns(missing: str) -> None:
         ({"text": ["a", "b"], "answer_start": [0, 1]}, ("a", "b")),
         ({"text": []}, ()),
         (["a"], ("a",)),
+        ("a", ("a",)),
+        ("[1] and {2}", ("[1] and {2}",)),
+        ("", ()),
+        (" ", ()),
+        ({"text": numpy.array(["a", "b"], dtype=object)}, ("a", "b")),
         ((), ()),
     ],
 )
@@ -27,10 +33,26 @@ def test_gold_answers(answers: object, texts: tuple[str, ...]) -> None:
     assert squad_answers({**ROW, "answers": answers}, "here") == texts
 
 
-@pytest.mark.parametrize("answers", ["a", None, 5, {"texts": ["a"]}, {"text": "a"}, {"text": [None]}, [{"text": "a"}]])
+@pytest.mark.parametrize("answers", [None, 5, {"texts": ["a"]}, {"text": "a"}, {"text": [None]}, [{"text": "a"}]])
 def test_other_answers_are_refused_with_their_place(answers: object) -> None:
-    with pytest.raises(DataError, match=r"here: 'answers' should be"):
+    with pytest.raises(DataError, match=r"here: 'answers' should be .*, a list of strings, or one string"):
         squad_answers({**ROW, "answers": answers}, "here")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "{'text': ['a'], 'answer_start': [0]}",
+        '{"answer_start": [0], "text": ["a"]}',
+        "['a', 'b']",
+        '["a"]',
+        "[]",
+        " [ ]",
+    ],
+)
+def test_a_list_that_was_printed_into_a_cell_is_no_answer(cell: str) -> None:
+    with pytest.raises(DataError, match=r"here: 'answers' is a list or dictionary printed into a cell.*JSON lines"):
+        squad_answers({**ROW, "answers": cell}, "here")
 
 
 def test_the_first_gold_answer_is_the_target() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from condition.data import NO_ANSWER, read
-from condition.data.read import locate
+from condition.data.read import column_hint, locate
 from condition.errors import DataError
 from condition.types import Example
 
@@ -73,6 +73,26 @@ class TestSources:
 
     def test_a_dataset(self) -> None:
         assert pairs(read(datasets.Dataset.from_list(ROWS))) == EXPECTED
+
+    @pytest.mark.parametrize("packed", ["", ".gz"])
+    def test_tabs(self, tmp_path: Path, packed: str) -> None:
+        path = write(tmp_path / f"a.tsv{packed}", 'q\ttarget\na, b\t"x\ty"\n')
+        assert pairs(read(path)) == [({"q": "a, b"}, "x\ty")]
+
+    def test_a_data_frame(self) -> None:
+        assert pairs(read(pandas.DataFrame(ROWS))) == EXPECTED
+        assert read(pandas.DataFrame(columns=["q", "target"])) == []
+
+    def test_what_is_missing_in_a_data_frame_is_null(self) -> None:
+        for column in ([1.5, None], [pandas.Timestamp(0), pandas.NaT], pandas.array([1, None], dtype="Int64")):
+            frame = pandas.DataFrame({"x": column, "target": ["a", "b"]})
+            assert read(frame)[1].inputs["x"] is None
+        with pytest.raises(DataError, match="row 0: the target is NoneType"):
+            read(pandas.DataFrame({"q": ["x"], "target": [None]}))
+
+    def test_a_row_is_named_by_its_first_line(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.csv", 'q,target\n"1\n2",a\n\n"3\n\n4",b\n5,c\n')
+        assert [e.id for e in read(path)] == [f"{path}:2", f"{path}:5", f"{path}:8"]
 
     def test_dictionaries_from_a_list_or_a_generator(self) -> None:
         def rows() -> Iterator[dict[str, Any]]:
@@ -163,8 +183,13 @@ class TestSquad:
             write(tmp_path / "dev.json", json.dumps(FLAT)),
             write(tmp_path / "dev.jsonl", as_jsonl(FLAT)),
             tmp_path / "dev.parquet",
+            pandas.read_parquet(tmp_path / "dev.parquet"),
         ):
             assert read(source) == self.expected
+
+    def test_an_answer_in_a_cell(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.csv", "context,question,answers\nc,q,Ada\nc,q,\n")
+        assert [e.target for e in read(path)] == ["Ada", NO_ANSWER]
 
     def test_chosen_inputs(self) -> None:
         assert dict(read(FLAT, inputs=["question"])[0].inputs) == {"question": "Who?"}
@@ -189,9 +214,7 @@ class TestSquad:
         with pytest.raises(DataError, match=r"dev\.json: looks like SQuAD but breaks its schema"):
             read(path)
 
-    @pytest.mark.parametrize(
-        "change", [{"answers": "Ada"}, {"answers": {"text": [1]}}, {"answers": None}, {"context": 5}]
-    )
+    @pytest.mark.parametrize("change", [{"answers": 7}, {"answers": {"text": [1]}}, {"answers": None}, {"context": 5}])
     def test_wrong_types_are_named(self, change: dict[str, Any]) -> None:
         with pytest.raises(DataError, match=f"row 0: '{next(iter(change))}'"):
             read([{**FLAT[0], **change}])
@@ -229,13 +252,33 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("a.csv", 'q,target\n"1\n2",a\n3,\n', ":4: the target is empty"),
     ("a.csv", 'q,target\n"1" x,a\n', ":2: "),
     ("a.csv", 'q,target\n"1,a\n', ":2: "),
-    ("a.csv", "q,q,target\n1,2,a\n", ": the column 'q' is there twice"),
-    ("a.csv", "q,answer\n1,a\n", ":2: no column 'target'; it has 'q', 'answer'"),
+    ("a.csv", 'q,target\n"1\n2",\n', ":2: the target is empty"),
+    ("a.csv", 'q,target\n"1\n2",a,b\n', ":2: more cells"),
+    ("a.csv", 'q,target\n"1\n2" x,a\n', ":2: "),
+    ("a.csv", "q,q,target\n1,2,a\n", ":1: the column 'q' is there twice"),
+    (
+        "a.csv",
+        "q,answer\n1,a\n",
+        ":2: no column 'target'; it has 'q', 'answer'; say which one should be written, "
+        "e.g. read(path, target='answer')",
+    ),
+    (
+        "a.csv",
+        "q;target\na, b;c\n",
+        ":1: the header is one column, 'q;target': cells are separated by ',' here, not by ';'",
+    ),
+    ("a.csv", "q\ttarget\na\tc\n", r":1: the header is one column, 'q\ttarget': cells are separated by ',' here"),
+    (
+        "a.tsv",
+        "q,target\na,c\n",
+        r":1: the header is one column, 'q,target': cells are separated by '\t' here, not by ','",
+    ),
+    ("a.csv", "q, target\n1,a\n", ":2: no column 'target'; it has 'q', ' target'; the name ' target' has spaces"),
     ("a.csv", "", ": no rows"),
     ("a.csv", "q,target\n", ": no rows"),
     ("a.csv", b"q,target\n\xff,a\n", ": not UTF-8"),
     ("a.parquet", b"no parquet", ": "),
-    ("a.txt", "hello", r": can't read .txt; use one of .json, .jsonl, .csv, .parquet"),
+    ("a.txt", "hello", r": can't read .txt; use one of .json, .jsonl, .csv, .tsv, .parquet"),
     ("a", "hello", ": can't read a file without an ending"),
     ("a.parquet.gz", b"x", ": can't read .parquet.gz"),
 ]
@@ -272,6 +315,7 @@ def test_a_damaged_gz_file(tmp_path: Path, content: bytes) -> None:
         ([5], "row 0: expected a mapping or an Example, got int"),
         ([{"q": 1, "target": "a"}, {"q": 1}], "row 1: no column 'target'"),
         ([Example({}, " ")], "row 0: the target is empty"),
+        (pandas.DataFrame([["q", "a"]]), "row 0: the column 0 has no name that a prompt can use"),
         (datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}), "'train'"),
     ],
 )
@@ -283,6 +327,22 @@ def test_errors_name_the_row(source: object, message: str) -> None:
 def test_a_missing_input_is_named() -> None:
     with pytest.raises(DataError, match="row 0: no column 'context'; it has 'q', 'target'"):
         read([{"q": 1, "target": "a"}], inputs=["q", "context"])
+
+
+def test_an_input_with_spaces_around_its_name_is_told() -> None:
+    with pytest.raises(DataError, match="no column 'q'; it has 'q ', 'target'; the name 'q ' has spaces at its ends"):
+        read([{"q ": 1, "target": "a"}], inputs=["q"])
+    assert column_hint("q", ["target", "qq"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("org/name", True), ("a-b/c.d", True), ("org/rows.csv", False), ("rows", False), ("/a/b", False)]
+)
+def test_a_name_on_the_hub_is_told(name: str, told: bool) -> None:
+    for source in (name, Path(name)):
+        with pytest.raises(DataError, match="no such file") as caught:
+            read(source)
+        assert (f"datasets.load_dataset('{name}'" in str(caught.value)) == (told and isinstance(source, str))
 
 
 def test_no_rows_in_memory_are_no_examples() -> None:

@@ -12,6 +12,7 @@ from condition.data import NO_ANSWER
 from condition.errors import BudgetError, DataError, ModelError, PromptError
 from condition.evaluation import tasks
 from condition.evaluation.evaluate import Result, evaluate
+from condition.evaluation.statistics import estimate
 from condition.evaluation.tasks import Task, TaskRow
 from condition.prompts.template import ChatPrompt
 from condition.protocols import Control
@@ -226,3 +227,44 @@ def test_langchain_pipelines_answer_rows() -> None:
 
 
 USAGE: Any = {"input_tokens": 3, "output_tokens": 1, "total_tokens": 4}
+
+
+def test_every_interval_is_over_passages() -> None:
+    """Twelve passages of four questions; whole passages are right or wrong, so that by rows intervals were halved."""
+    rows = [
+        TaskRow(f"{p}-{q}", {"p": p, "q": q}, "yes" if (p + q) % 2 else "no", f"passage {p}")
+        for p in range(12)
+        for q in range(4)
+    ]
+    right = {"yes": "yes", "no": "no"}
+
+    def subject(inputs: Mapping[str, Any]) -> str:
+        target = "yes" if (inputs["p"] + inputs["q"]) % 2 else "no"
+        return right[target] if inputs["p"] % 3 else "neither"
+
+    task = Task(
+        "t",
+        rows,
+        lambda said, target: {"same": float(said == target)},
+        prompt="{p} {q}",
+        splits=lambda row: (row.target,),
+        constants=("yes",),
+    )
+    found = evaluate(subject, task).metrics
+    values = [float(row.inputs["p"] % 3 > 0) for row in rows]
+    constant = [float(row.target == "yes") for row in rows]
+    clusters = [row.cluster for row in rows]
+    odd = [i for i, row in enumerate(rows) if row.target == "yes"]
+    assert found["same"] == estimate(values, clusters, bounds=(0, 1))
+    assert found["same_yes"] == estimate([values[i] for i in odd], [clusters[i] for i in odd], bounds=(0, 1))
+    assert found["constant_same"] == estimate(constant, clusters, bounds=(0, 1))
+    differences = [v - c for v, c in zip(values, constant, strict=True)]
+    assert found["over_constant_same"] == estimate(differences, clusters, bounds=(-1, 1))
+    assert found["same"] != estimate(values, bounds=(0, 1))
+
+
+def test_the_best_constant_is_best_by_the_last_measure() -> None:
+    rows = [TaskRow(str(i), {"x": i}, "t", str(i)) for i in range(3)]
+    scores = {"a": {"exact": 1.0, "f1": 0.2}, "b": {"exact": 0.0, "f1": 0.5}}
+    task = Task("t", rows, lambda said, _: scores[said], prompt="{x}", constants=("a", "b"))
+    assert evaluate(lambda inputs: "a", task).constant == "b"

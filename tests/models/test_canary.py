@@ -173,3 +173,15 @@ def test_no_false_alarm_between_precisions_and_three_fold_weights_are_heard(
             layer_name, drift = worst_gain(other.gains, sung[precision].gains)
             with capsys.disabled():
                 print(f"\n{saved:>9} -> {precision:9} {float(tokens):.4f} nats {drift:.4f} ({layer_name})", end="")
+
+
+def test_tolerances_of_two_precisions_add_up_by_their_squares() -> None:
+    assert canary._allowed({"a": 3.0, "b": 4.0}, "a", "b") == 5.0
+
+
+def test_drifts_of_both_signs_do_not_cancel(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    sung = sing(model.network, model.renderer, "float32")
+    astray = tuple(value + (0.1 if i % 2 else -0.1) for i, value in enumerate(sung.logprobs))
+    with pytest.raises(ContractError, match=r"log-probabilities drift by 0\.1 nats"):
+        listen(sung.model_copy(update={"logprobs": astray}), model.network, model.renderer, "float32")

@@ -189,8 +189,11 @@ def test_the_tokenizers_print_is_of_what_it_is(tiny_model: TinyModel) -> None:
     one, two = tiny_model().tokenizer, tiny_model().tokenizer
     two("some words", padding="max_length", max_length=30, truncation=True)  # changes the state, not the tokenizer
     assert tokenizer_fingerprint(one) == tokenizer_fingerprint(two)
-    two.add_tokens(["<new>"])
+    two.eos_token = "<pad>"
     assert tokenizer_fingerprint(one) != tokenizer_fingerprint(two)
+    three = tiny_model().tokenizer
+    three.add_tokens(["<new>"])
+    assert tokenizer_fingerprint(one) != tokenizer_fingerprint(three)
 
 
 def test_weights_prints(tmp_path: Path, tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +210,7 @@ def test_weights_prints(tmp_path: Path, tiny_model: TinyModel, monkeypatch: pyte
     file.write_bytes(bytes(5_000_001))
     assert weights_fingerprint([file]) not in prints
     monkeypatch.setattr(contract_module, "WHOLE_BYTES", 1_000_000)  # larger files: ends and samples
+    monkeypatch.setattr(contract_module, "SAMPLE_BYTES", 1_000)
     sampled = weights_fingerprint([file])
     for place in (0, 5_000_000):
         content = bytearray(5_000_001)

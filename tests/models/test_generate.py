@@ -224,6 +224,29 @@ def test_an_interruption_holds_what_is_finished(tiny_model: TinyModel) -> None:
         assert 0 <= place < 40
 
 
+DEFAULTS = {
+    "suppress_tokens": [213, 342, 498], "bad_words_ids": [[213], [342]], "begin_suppress_tokens": list(range(60, 500)),
+    "sequence_bias": [[[213], -99.0]], "encoder_repetition_penalty": 3.0, "guidance_scale": 3.0,
+    "forced_eos_token_id": 7, "exponential_decay_length_penalty": (1, 9.0), "max_time": 1e-6, "typical_p": 0.1,
+    "epsilon_cutoff": 0.5, "use_cache": False, "num_beams": 3, "num_return_sequences": 3,
+    "cache_implementation": "static", "return_dict_in_generate": True, "min_new_tokens": 9, "renormalize_logits": True,
+}  # fmt: skip
+"""What a generation_config.json may hold."""
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_no_default_of_the_network_changes_what_is_written(
+    tiny_model: TinyModel, name: str, temperature: float
+) -> None:
+    model = tiny_model()
+    prompts, sampling = ["a b c", "hello there"], Sampling(max_tokens=6, temperature=temperature, seed=3)
+    expected = [[c.token_ids for c in row] for row in model.generate(prompts, sampling)]
+    setattr(model.network.generation_config, name, DEFAULTS[name])
+    assert [[c.token_ids for c in row] for row in model.generate(prompts, sampling)] == expected
+    assert getattr(model.network.generation_config, name) == DEFAULTS[name]
+
+
 def test_the_models_own_generation_config_is_not_used(tiny_model: TinyModel) -> None:
     model = tiny_model()
     expected = model.generate(PROMPTS, Sampling(max_tokens=10))

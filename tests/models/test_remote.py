@@ -34,7 +34,7 @@ class Echo(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        if "seed" in kwargs:
+        if kwargs.get("seed") == 13:
             raise ConnectionError("the line is dead")
         said = "|".join(f"{m.type}:{m.text}" for m in messages) + f" {stop} {sorted(kwargs.items())}"
         message = AIMessage(
@@ -135,9 +135,17 @@ def test_a_control_needs_a_local_model() -> None:
         as_model(Echo()).generate([HELLO], control=NoControl())
 
 
+def test_samples_of_one_prompt_have_seeds_of_their_own() -> None:
+    first, second = as_model(Echo()).generate([HELLO, HELLO], Sampling(n=3, seed=7))
+    assert [f"('seed', {seed})" in completion.text for seed, completion in zip((7, 8, 9), first, strict=True)] == [
+        True
+    ] * 3
+    assert [completion.text for completion in first] == [completion.text for completion in second]
+
+
 def test_its_errors_are_model_errors() -> None:
     with pytest.raises(ModelError, match="echo-1 did not answer: ConnectionError: the line is dead"):
-        as_model(Echo()).generate([HELLO], Sampling(seed=1))
+        as_model(Echo()).generate([HELLO], Sampling(seed=13))
 
 
 @pytest.mark.parametrize("thing", [3, Echo, RunnableLambda(str)], ids=["number", "class", "runnable"])

@@ -527,3 +527,39 @@ class TestEmbedded:
     def test_its_default_system_message_is_the_templates(self, embedded: Any) -> None:
         spans = embedded.render((Message("user", "Hi"),)).spans
         assert [s.role for s in spans] == ["template", "user", "template"]
+
+
+def test_words_that_look_like_the_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The template trims, so that places are found by a mark; the words hold that mark themselves."""
+    renderer = renderer_of("llama2")
+    row = renderer.render((Message("system", " qMARKx "), Message("user", "qMARKx qMARKxx")))
+    system, user = (s for s in row.spans if s.role in ("system", "user"))
+    assert decoded(renderer.tokenizer, row.ids[system.start : system.stop]).strip() == "qMARKx"
+    assert decoded(renderer.tokenizer, row.ids[user.start : user.stop]).strip() == "qMARKx qMARKxx"
+
+
+def stop_of(template: str) -> str:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(["<s>", "</s>", "<end>"]), eos_token="</s>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<end>"]})
+    tokenizer.chat_template = template
+    return str(tokenizer.convert_ids_to_tokens(Renderer(tokenizer).chat_stop))
+
+
+def test_a_stop_token_behind_white_space() -> None:
+    assert stop_of("{% for m in messages %}{{ m['role'] + ':' + m['content'] + '\n<end>' }}{% endfor %}") == "<end>"
+
+
+def test_a_template_that_leaves_out_what_the_assistant_said() -> None:
+    silent = "{% for m in messages if m['role'] == 'user' %}{{ '<s>' + m['content'] + '<end>' }}{% endfor %}"
+    assert stop_of(silent) == "</s>"
+
+
+@every_style
+@every_kind
+def test_a_special_name_in_the_words_changes_no_other_words(style: str, kind: str) -> None:
+    """Pieces are then cut one by one; what is between them must be what the template writes, with no space more."""
+    special = next(iter(TEMPLATES[style][1].values()))
+    tokenizer, renderer = tokenizer_of(style, kind), renderer_of(style, kind)
+    messages = (Message("user", f"see {special} here"),)
+    wanted = renderer._apply(messages)
+    assert decoded(tokenizer, renderer.render(messages).ids).strip() == wanted.strip()

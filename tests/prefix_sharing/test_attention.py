@@ -105,3 +105,17 @@ def test_it_is_registered_with_transformers(tiny: Any) -> None:
     before = network(ids, attention_mask=padded).logits[:, :4]
     network.set_attn_implementation(NAME)
     torch.testing.assert_close(network(ids, attention_mask=padded).logits[:, :4], before)
+
+
+def test_the_scale_is_the_networks_own_without_a_plan() -> None:
+    q, k, v = torch.randn(3, 1, 4, 5, 4)
+    output, _ = shared_attention(MODULE, q, k, v, None, scaling=0.1)
+    torch.testing.assert_close(output, dense([Block(list(range(5)), list(range(5)), None)], q, k, v, 0.1))
+
+
+def test_dropout_drops() -> None:
+    q, k, v = torch.ones(3, 1, 4, 6, 4)
+    found = plan(pack([[1, 2, 3, 4, 5, 6, 7]], [1]).blocks, 6)
+    torch.manual_seed(0)
+    output, _ = shared_attention(MODULE, q, k, v, None, shared=found, dropout=0.5)
+    assert not torch.allclose(output, torch.ones_like(output))

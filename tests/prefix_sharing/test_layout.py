@@ -124,3 +124,12 @@ def test_nothing_to_score_is_refused(sequences: list[list[int]], starts: list[in
 def test_a_long_chain_of_prefixes_is_no_deep_recursion() -> None:
     chain = [list(range(n)) for n in range(2, 250)]
     assert pack(chain, [1] * len(chain), minimum_saving=1).ids.shape[1] >= 248
+
+
+def test_a_chain_of_prefixes_is_laid_in_no_time_and_not_too_deep() -> None:
+    words = [(7 * i) % 501 for i in range(1200)]
+    sequences = [words[:i] for i in range(2, 1200)]
+    laid = lay(sequences)
+    assert [[laid.row[place] for place in places] for places in laid.places] == sequences
+    deep = lay(sequences[:90], minimum_saving=1)
+    assert len(deep.row) == 91

@@ -150,6 +150,30 @@ def test_f_strings_can_not_reach_into_python(template: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("template", "advice"),
+    [
+        ("{context.x}", r"\{context\.x\} reaches into a value\. Write \{context_x\} and"),
+        ("{x[0]}", r"\{x\[0\]\} reaches into a value\. Write \{x_0\} and"),
+        ("{0}", "a variable has a name"),
+        ("{x:{y}}", r"not allowed\. Check the template"),
+    ],
+)
+def test_each_wrong_name_has_its_own_advice(template: str, advice: str) -> None:
+    with pytest.raises(PromptError, match=advice) as caught:
+        ChatPrompt([("user", template)])
+    assert ".." not in str(caught.value)
+    assert "Double a brace" not in str(caught.value)
+
+
+JSON = 'Return {"answer": "..."} for {question}'
+
+
+def test_json_in_doubled_braces_is_words() -> None:
+    prompt = ChatPrompt([("user", 'Return {{"answer": "..."}} for {question}')])
+    assert prompt.format(question="q") == (Message("user", 'Return {"answer": "..."} for q'),)
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: ChatPrompt([]), "takes a list of"),
@@ -161,7 +185,11 @@ def test_f_strings_can_not_reach_into_python(template: str) -> None:
         (lambda: ChatPrompt([("user", "{x")]), "Double a brace"),
         (lambda: ChatPrompt([("user", "x}")]), "Double a brace"),
         (lambda: ChatPrompt([("user", "{}")]), "name"),
-        (lambda: ChatPrompt([("user", "{0}")]), "digits"),
+        (lambda: ChatPrompt([("user", "{0}")]), r"write \{question\}, not \{0\}"),
+        (lambda: ChatPrompt([("user", "{ q }")]), r"' q ' is no name of a variable: write \{q\}, without the spaces"),
+        (lambda: ChatPrompt([("user", JSON)]), r"""'"answer"' is no name of a variable.*Double a brace"""),
+        (lambda: TextPrompt(JSON), r"""'"answer"' is no name of a variable.*Double a brace"""),
+        (lambda: TextPrompt("{a-b}"), "'a-b' is no name of a variable.*column"),
         (lambda: ChatPrompt([("user", "{{ x")], template_format="jinja2"), "unexpected end"),
         (lambda: ChatPrompt([("user", "{{x}}")], template_format="mustache"), "use f-string or jinja2"),
         (lambda: TextPrompt("{{x}}", template_format="mustache"), "use f-string or jinja2"),

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage
+from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 
+from condition.data.read import read
 from condition.errors import DataError
-from condition.prompts.template import ChatPrompt, as_prompt
+from condition.prompts.template import ChatPrompt, TextPrompt, as_prompt
 from condition.training.rows import Row, collate, prepare
 from condition.training.settings import Settings
-from condition.types import Example
+from condition.types import Example, Message
 from tests.conftest import TinyModel
 
 PROMPT = ChatPrompt([("system", "Answer."), ("user", "{context}\n\n{question}")])
@@ -49,6 +54,64 @@ def test_a_row_is_what_the_renderer_makes(tiny_model: TinyModel) -> None:
 def test_bad_rows(tiny_model: TinyModel, rows: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):
         prepare(tiny_model(), rows, PROMPT, Settings())
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"title": "x"}, "needs the columns 'context', 'question'; the row has 'title'$"),
+        ({"context": "x", " question": "y"}, "needs the column 'question'.*; the name ' question' has spaces"),
+        ({"context": None, "question": "y"}, r"training row 0 \(row 0\): 'context' is null"),
+        ({"context": None, "question": "y", "id": "a7"}, r"training row 0 \(a7\): 'context' is null"),
+    ],
+)
+def test_columns_that_do_not_fit_the_prompt(tiny_model: TinyModel, row: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        prepare(tiny_model(), [{**row, "target": "a"}], PROMPT, Settings())
+
+
+def test_a_null_is_named_by_file_and_line(tiny_model: TinyModel, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('\n{"context": null, "question": "q", "target": "a"}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl:2\): 'context' is null"):
+        prepare(tiny_model(), path, PROMPT, Settings())
+
+
+def test_a_null_that_the_prompt_does_not_use_is_fine(tiny_model: TinyModel) -> None:
+    assert len(prepare(tiny_model(), [{**ROWS[0], "hint": None}], PROMPT, Settings()).rows) == 1
+
+
+@pytest.mark.parametrize("column", ["id", "rationale"])
+def test_reserved_columns_are_inputs_where_asked_for(tiny_model: TinyModel, column: str) -> None:
+    rows, prompt = [{"q": "x", column: "c", "target": "a"}], as_prompt(f"{{{column}}} {{q}}")
+    ask = re.escape(
+        f"read(path, inputs=['{column}', 'q'])" if column < "q" else f"read(path, inputs=['q', '{column}'])"
+    )
+    with pytest.raises(DataError, match=f"'{column}' is reserved .*{ask}"):
+        prepare(tiny_model(), rows, prompt, Settings())
+    assert len(prepare(tiny_model(), read(rows, inputs=["q", column]), prompt, Settings()).rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("Say something", r"the prompt uses none of the columns 'q'.*read\(rows, inputs=\[\]\)"),
+        (ChatPrompt([("user", "{{ q }}")]), r"'\{ q \}' stands in it as words.*template_format='jinja2'"),
+        (TextPrompt("{{q}}"), r"'\{q\}' stands in it as words.*template_format='jinja2'"),
+        (ChatPrompt([Message("user", "{q}")]), r"'\{q\}' stands in it as words.*a Message is taken as it is"),
+    ],
+)
+def test_a_prompt_that_uses_no_column(tiny_model: TinyModel, prompt: Any, said: str) -> None:
+    prompt = as_prompt(prompt)
+    with pytest.raises(DataError, match=said):
+        prepare(tiny_model(), [{"q": "x", "target": "a"}], prompt, Settings())
+    assert len(prepare(tiny_model(), [{"target": "a"}], prompt, Settings()).rows) == 1
+
+
+def test_an_optional_placeholder_uses_its_column(tiny_model: TinyModel) -> None:
+    prompt = as_prompt(ChatPromptTemplate([MessagesPlaceholder("past", optional=True)]))
+    rows = [{"past": [HumanMessage("hi")], "target": "a"}]
+    assert len(prepare(tiny_model(), rows, prompt, Settings()).rows) == 1
 
 
 def test_too_long_needs_a_policy(tiny_model: TinyModel) -> None:
