@@ -15,6 +15,7 @@ from condition.adapters.lora import load_lora, lora_of
 from condition.adapters.quiet import no_weight_bars
 from condition.errors import ContractError, ModelError, SettingsError
 from condition.models.canary import listen
+from condition.models.completion import stop_tokens
 from condition.models.contract import (
     FILE,
     Contract,
@@ -27,7 +28,6 @@ from condition.models.contract import (
 )
 from condition.models.device import resolve_device, resolve_dtype
 from condition.models.embedded import NAME, converted, embedded_file
-from condition.models.generate import stop_tokens
 from condition.models.history import History
 from condition.models.hub import explained, on_hub, pinned, tuned_on_hub
 from condition.models.local import LocalModel

@@ -55,16 +55,16 @@ def _nucleus(probabilities: Tensor, share: float) -> Tensor:
     return ordered.gather(-1, (taken - 1).clamp_min(0))
 
 
-def uniforms(seed: int | None, prompts: Sequence[Sequence[int]], samples: int, most: int) -> Tensor:
-    """A number in [0, 1) for each token of each sample, fp64 `[prompts * samples, most]`.
+def uniforms(seed: int | None, prompts: Sequence[Sequence[int]], numbers: range, most: int) -> Tensor:
+    """A number in [0, 1) for each token of samples with some `numbers`, fp64 `[prompts * samples, most]`.
 
     With a seed they depend on it, on the prompt and on the sample's number only, so that a batch changes nothing.
     """
     if seed is None:
-        return torch.rand(len(prompts) * samples, most, dtype=torch.float64)
+        return torch.rand(len(prompts) * len(numbers), most, dtype=torch.float64)
     rows = []
     for prompt in prompts:
-        for number in range(samples):
+        for number in numbers:
             name = hashlib.blake2b(repr((seed, number, list(prompt))).encode(), digest_size=7).digest()
             own = torch.Generator().manual_seed(int.from_bytes(name, "big"))
             rows.append(torch.rand(most, dtype=torch.float64, generator=own))

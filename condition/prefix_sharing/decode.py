@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel
 
+from condition.errors import ControlError
 from condition.prefix_sharing.choose import choose, uniforms
 from condition.prefix_sharing.logprobs import output_head
 from condition.prefix_sharing.memory import Memory, Stored
@@ -26,7 +27,7 @@ class Drawn(NamedTuple):
     """A token that a sample says next."""
 
     sample: int
-    """`prompt * n + number`"""
+    """`prompt * samples + number`"""
     token: int
     logprob: float
     """Of the token under the model's own distribution, at temperature 1 and without limits; natural log."""
@@ -34,7 +35,7 @@ class Drawn(NamedTuple):
 
 @final
 class Decoder:
-    """Writes `sampling.n` samples for each stored prompt, a token a step.
+    """Writes `sampling.n` samples for each stored prompt, or those with some `numbers` of them, a token a step.
 
     `stops[i]` are the tokens that end a sample of prompt i. Whoever calls may `end` samples for reasons of their own.
     """
@@ -47,16 +48,21 @@ class Decoder:
         sampling: Sampling,
         stops: Sequence[Collection[int]],
         processor: LogitsProcessor | None = None,
+        *,
+        numbers: range | None = None,
         most: int | None = None,
     ) -> None:
         self.network, self.sampling, self.stops, self.processor = network, sampling, stops, processor
         self.most = sampling.max_tokens if most is None else most
         """Tokens that a sample may say."""
-        each = sampling.n
-        self._uniforms = uniforms(sampling.seed, prompts, each, self.most) if sampling.temperature > 0 else None
+        numbers = range(sampling.n) if numbers is None else numbers
+        self.samples = each = len(numbers)
+        """Of each prompt."""
+        self._uniforms = uniforms(sampling.seed, prompts, numbers, self.most) if sampling.temperature > 0 else None
         self._memory = Memory(stored, each, self.most)
         self._rows = list(range(len(prompts) * each))  # the sample in each row; a row may be idle
         self._live = set(self._rows)
+        self._drawn = 0
         self._logits = self._head(stored.hidden.repeat_interleave(each, 0))
         self._said: Tensor | None = None  # [rows, padded prompt + said], for the processor alone
         if processor is not None:
@@ -64,6 +70,11 @@ class Decoder:
             pad = next(iter(stops[0]), 0)
             padded = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=network.device)
             self._said = padded.repeat_interleave(each, 0)
+
+    @property
+    def said(self) -> int:
+        """Tokens drawn for each unfinished sample."""
+        return self._drawn
 
     @property
     def done(self) -> bool:
@@ -76,11 +87,17 @@ class Decoder:
 
     @torch.inference_mode()
     def step(self) -> list[Drawn]:
-        """The next token of each unfinished sample; a stop token ends its sample."""
+        """The next token of each unfinished sample; a stop token ends its sample.
+
+        Raises ControlError where the processor lets no token follow.
+        """
         logits = self._logits.float()
         limited = logits
         if self.processor is not None and self._said is not None:
             limited = cast(Tensor, self.processor(self._said, logits.clone()))
+            blocked = (limited == float("-inf")).all(-1).tolist()
+            if any(none and sample in self._live for none, sample in zip(blocked, self._rows, strict=True)):
+                raise ControlError("no token may follow what was said: this limit can't be satisfied here")
         step = self._memory.said
         uniform = torch.zeros(len(self._rows)) if self._uniforms is None else self._uniforms[self._rows, step]
         tokens = choose(limited, self.sampling, uniform.to(logits.device))
@@ -91,9 +108,10 @@ class Decoder:
             if sample in self._live
         ]
         for sample, token, _ in drawn:
-            if token in self.stops[sample // self.sampling.n] or step + 1 == self.most:
+            if token in self.stops[sample // self.samples] or step + 1 == self.most:
                 self._live.discard(sample)
         self._tokens = tokens
+        self._drawn = step + 1
         return drawn
 
     @torch.inference_mode()
@@ -120,14 +138,12 @@ class Decoder:
         left: dict[int, list[int]] = {}
         for row, sample in enumerate(self._rows):
             if sample in self._live:
-                left.setdefault(sample // self.sampling.n, []).append(row)
+                left.setdefault(sample // self.samples, []).append(row)
         most = max(map(len, left.values()))
         rows = [row for own in left.values() for row in (own * most)[:most]]
         if len(rows) == len(self._rows):
             return
-        numbers = {
-            prompt: number for number, prompt in enumerate(dict.fromkeys(s // self.sampling.n for s in self._rows))
-        }
+        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(s // self.samples for s in self._rows))}
         index = torch.tensor(rows, device=self.network.device)
         self._memory.keep(index, torch.tensor([numbers[prompt] for prompt in left], device=self.network.device))
         self._tokens = self._tokens[index]
@@ -138,14 +154,14 @@ class Decoder:
         samples = [self._rows[row] for row in rows]
         self._rows = []
         for sample in samples:
-            prompt = sample // self.sampling.n
+            prompt = sample // self.samples
             self._rows.append(sample if sample not in seen else self._idle(prompt))
             seen.add(sample)
 
     def _idle(self, prompt: int) -> int:
         """The number of a finished sample of a prompt."""
-        first = prompt * self.sampling.n
-        return next(s for s in range(first, first + self.sampling.n) if s not in self._live)
+        first = prompt * self.samples
+        return next(s for s in range(first, first + self.samples) if s not in self._live)
 
     @torch.inference_mode()
     def _head(self, hidden: Tensor) -> Tensor:

@@ -47,6 +47,12 @@ class Stored:
     computed: int
     """Tokens that went through the network."""
 
+    @property
+    def row_bytes(self) -> int:
+        """What a sample stores for each token."""
+        layers, _, heads, size, _ = self.keys.shape
+        return 2 * layers * heads * size * self.keys.element_size()
+
     def only(self, prompts: Tensor) -> Stored:
         """What is left for some of the prompts, by their numbers."""
         return Stored(

@@ -9,7 +9,7 @@ import torch
 from transformers import LogitsProcessor
 
 from condition.errors import Interrupted, ModelError
-from condition.models.generate import cut
+from condition.models.completion import cut
 from condition.models.local import LocalModel
 from condition.types import Message, Sampling
 from tests.conftest import TinyModel

@@ -76,10 +76,10 @@ def test_the_ends_of_the_range() -> None:
 
 
 def test_numbers_depend_on_seed_prompt_and_sample_only() -> None:
-    both = uniforms(3, [[1, 2], [4]], 2, 5)
+    both = uniforms(3, [[1, 2], [4]], range(2), 5)
     assert both.shape == (4, 5)
-    assert torch.equal(both[2:], uniforms(3, [[4]], 2, 5))
-    assert torch.equal(both[2:3, :3], uniforms(3, [[4]], 1, 3))
+    assert torch.equal(both[2:], uniforms(3, [[4]], range(2), 5))
+    assert torch.equal(both[2:3, :3], uniforms(3, [[4]], range(1), 3))
     assert len({tuple(row) for row in both.tolist()}) == 4
-    assert not torch.equal(both, uniforms(4, [[1, 2], [4]], 2, 5))
-    assert not torch.equal(uniforms(None, [[1]], 1, 5), uniforms(None, [[1]], 1, 5))
+    assert not torch.equal(both, uniforms(4, [[1, 2], [4]], range(2), 5))
+    assert not torch.equal(uniforms(None, [[1]], range(1), 5), uniforms(None, [[1]], range(1), 5))
