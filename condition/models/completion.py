@@ -29,6 +29,8 @@ class Asked(NamedTuple):
     ids: tuple[int, ...]
     stops: tuple[int, ...]
     is_text: bool
+    twin: int = 0
+    """How many equal prompts stand before it in the call."""
 
 
 def stop_tokens(renderer: Renderer, messages: Messages) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ completion. Log-probabilities are the model's own, at temperature 1, before any 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tqdm.auto import tqdm
@@ -33,7 +34,7 @@ def generate(
     Raises ModelError before any work for a prompt that leaves no room in the context, and `Interrupted`, which holds
     what was finished, on Ctrl-C.
     """
-    read = [asked(writer, i, messages) for i, messages in enumerate(prompts)]
+    read = _told_apart([asked(writer, i, messages) for i, messages in enumerate(prompts)])
     write = write_shared if shareable(writer.network) else write_plainly
     finished: dict[int, list[Completion]] = {}
     rows = tqdm(total=len(read), desc="generate", unit="prompt", delay=3, leave=False)
@@ -46,6 +47,15 @@ def generate(
         except KeyboardInterrupt:
             raise Interrupted(finished, len(read)) from None
     return [finished[i] for i in range(len(read))]
+
+
+def _told_apart(prompts: list[Asked]) -> list[Asked]:
+    """Equal prompts of a call get samples of their own."""
+    seen: Counter[tuple[int, ...]] = Counter()
+    for i, prompt in enumerate(prompts):
+        prompts[i] = prompt._replace(twin=seen[prompt.ids])
+        seen[prompt.ids] += 1
+    return prompts
 
 
 def _batches(prompts: list[Asked], sampling: Sampling, context: int) -> Iterator[list[Asked]]:

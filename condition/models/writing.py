@@ -94,6 +94,7 @@ class Writing:
             [prompt.stops for prompt in self.batch],
             None if self._control is None else self._control.processor(self.writer.renderer.tokenizer),
             numbers=range(first, self._next),
+            twins=[prompt.twin for prompt in self.batch],
             most=self._most,
         )
 

@@ -55,17 +55,20 @@ def _nucleus(probabilities: Tensor, share: float) -> Tensor:
     return ordered.gather(-1, (taken - 1).clamp_min(0))
 
 
-def uniforms(seed: int | None, prompts: Sequence[Sequence[int]], numbers: range, most: int) -> Tensor:
+def uniforms(
+    seed: int | None, prompts: Sequence[Sequence[int]], numbers: range, most: int, twins: Sequence[int] | None = None
+) -> Tensor:
     """A number in [0, 1) for each token of samples with some `numbers`, fp64 `[prompts * samples, most]`.
 
     With a seed they depend on it, on the prompt and on the sample's number only, so that a batch changes nothing.
+    `twins[i]` tells prompt i from equal ones, which get samples of their own.
     """
     if seed is None:
         return torch.rand(len(prompts) * len(numbers), most, dtype=torch.float64)
     rows = []
-    for prompt in prompts:
+    for prompt, twin in zip(prompts, twins or [0] * len(prompts), strict=True):
         for number in numbers:
-            name = hashlib.blake2b(repr((seed, number, list(prompt))).encode(), digest_size=7).digest()
+            name = hashlib.blake2b(repr((seed, twin, number, list(prompt))).encode(), digest_size=7).digest()
             own = torch.Generator().manual_seed(int.from_bytes(name, "big"))
             rows.append(torch.rand(most, dtype=torch.float64, generator=own))
     return torch.stack(rows)

@@ -37,6 +37,7 @@ class Drawn(NamedTuple):
 class Decoder:
     """Writes `sampling.n` samples for each stored prompt, or those with some `numbers` of them, a token a step.
 
+    `twins` tell equal prompts apart, as in `uniforms`.
     `stops[i]` are the tokens that end a sample of prompt i. Whoever calls may `end` samples for reasons of their own.
     """
 
@@ -50,6 +51,7 @@ class Decoder:
         processor: LogitsProcessor | None = None,
         *,
         numbers: range | None = None,
+        twins: Sequence[int] | None = None,
         most: int | None = None,
     ) -> None:
         self.network, self.sampling, self.stops, self.processor = network, sampling, stops, processor
@@ -58,7 +60,9 @@ class Decoder:
         numbers = range(sampling.n) if numbers is None else numbers
         self.samples = each = len(numbers)
         """Of each prompt."""
-        self._uniforms = uniforms(sampling.seed, prompts, numbers, self.most) if sampling.temperature > 0 else None
+        self._uniforms = (
+            uniforms(sampling.seed, prompts, numbers, self.most, twins) if sampling.temperature > 0 else None
+        )
         self._memory = Memory(stored, each, self.most)
         self._rows = list(range(len(prompts) * each))  # the sample in each row; a row may be idle
         self._live = set(self._rows)
