@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import final
 
+from condition.errors import Interrupted
 from condition.models.completion import Asked, Writer, completion, grouped, spaced
 from condition.prefix_sharing.decode import Decoder, Drawn
 from condition.prefix_sharing.memory import store
@@ -19,10 +20,20 @@ MEMORY_BYTES = 1 << 30
 def write_shared(
     writer: Writer, batch: Sequence[Asked], sampling: Sampling, control: Control | None
 ) -> list[list[Completion]]:
-    """`sampling.n` completions for each prompt of a batch. Ask `probe.shareable(network)` first."""
+    """`sampling.n` completions for each prompt of a batch. Ask `probe.shareable(network)` first.
+
+    On Ctrl-C raises `Interrupted` with those of the prompts that were finished.
+    """
     writing = Writing(writer, batch, sampling, control)
-    while not writing.done:
-        writing.step()
+    try:
+        while not writing.done:
+            writing.step()
+    except KeyboardInterrupt:
+        found = grouped(writing.completions(), len(batch), sampling)
+        ended = {
+            p.place: own for p, own in zip(batch, found, strict=True) if all(c.finish_reason == "stop" for c in own)
+        }
+        raise Interrupted(ended, len(batch)) from None
     return grouped(writing.completions(), len(batch), sampling)
 
 

@@ -67,12 +67,12 @@ class Decoder:
         self._rows = list(range(len(prompts) * each))  # the sample in each row; a row may be idle
         self._live = set(self._rows)
         self._drawn = 0
+        self._pad = next(iter(stops[0]), 0)
         self._logits = self._head(stored.hidden.repeat_interleave(each, 0))
         self._said: Tensor | None = None  # [rows, padded prompt + said], for the processor alone
         if processor is not None:
             longest = max(map(len, prompts))
-            pad = next(iter(stops[0]), 0)
-            padded = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=network.device)
+            padded = torch.tensor([[self._pad] * (longest - len(p)) + list(p) for p in prompts], device=network.device)
             self._said = padded.repeat_interleave(each, 0)
 
     @property
@@ -105,6 +105,9 @@ class Decoder:
         step = self._memory.said
         uniform = torch.zeros(len(self._rows)) if self._uniforms is None else self._uniforms[self._rows, step]
         tokens = choose(limited, self.sampling, uniform.to(logits.device))
+        if self.processor is not None:  # shown what `generate` would show it
+            idle = torch.tensor([sample not in self._live for sample in self._rows], device=tokens.device)
+            tokens = tokens.masked_fill(idle, self._pad)
         chosen = (logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
         drawn = [
             Drawn(sample, token, logprob)
@@ -136,8 +139,11 @@ class Decoder:
         self._logits = self._head(output.last_hidden_state[0])
 
     def _leave(self) -> None:
-        """Take finished samples out. Prompts keep equally many rows, so some finished ones may stay, idle."""
-        if len(self._live) > WORTH_LEAVING * len(self._rows):
+        """Take finished samples out. Prompts keep equally many rows, so some finished ones may stay, idle.
+
+        With a processor all stay: it may know its samples by their row.
+        """
+        if self.processor is not None or len(self._live) > WORTH_LEAVING * len(self._rows):
             return
         left: dict[int, list[int]] = {}
         for row, sample in enumerate(self._rows):
@@ -151,8 +157,6 @@ class Decoder:
         index = torch.tensor(rows, device=self.network.device)
         self._memory.keep(index, torch.tensor([numbers[prompt] for prompt in left], device=self.network.device))
         self._tokens = self._tokens[index]
-        if self._said is not None:
-            self._said = self._said[index]
         # A row that stands twice is written once: the second is idle, under a number that is not live.
         seen: set[int] = set()
         samples = [self._rows[row] for row in rows]
