@@ -17,6 +17,7 @@ from condition.adapters.quiet import no_weight_bars
 from condition.errors import ContractError, ModelError, SettingsError
 from condition.models.arguments import check_options
 from condition.models.canary import listen
+from condition.models.completion import stop_tokens
 from condition.models.contract import (
     FILE,
     Contract,
@@ -29,7 +30,6 @@ from condition.models.contract import (
 )
 from condition.models.device import resolve_device, resolve_dtype
 from condition.models.embedded import NAME, converted, embedded_file
-from condition.models.generate import stop_tokens
 from condition.models.history import History
 from condition.models.hub import explained, meant, on_hub, pinned, tuned_on_hub
 from condition.models.local import LocalModel

@@ -13,8 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.errors import ModelError, PromptError
 from condition.models.arguments import check_options
+from condition.models.completion import Writer
 from condition.models.explain import Explanation, explain
-from condition.models.generate import Writer, generate
+from condition.models.generate import generate
 from condition.models.history import History
 from condition.models.render import Renderer
 from condition.models.save import push, save

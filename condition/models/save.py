@@ -16,6 +16,7 @@ from condition.adapters.lora import lora_of, save_lora
 from condition.adapters.quiet import no_weight_bars
 from condition.errors import ModelError
 from condition.models.canary import sing
+from condition.models.completion import stop_tokens
 from condition.models.contract import (
     FILE,
     Contract,
@@ -24,7 +25,6 @@ from condition.models.contract import (
     versions,
     write_contract,
 )
-from condition.models.generate import stop_tokens
 from condition.models.hub import uploading
 from condition.prompts.saved import prompt_to_json
 from condition.types import Message

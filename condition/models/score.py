@@ -9,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from condition.errors import Interrupted, ModelError
-from condition.models.generate import Writer
+from condition.models.completion import Writer
 from condition.models.render import TURNS
 from condition.prefix_sharing.layout import common_prefix
 from condition.prefix_sharing.logprobs import logprobs

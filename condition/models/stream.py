@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
-from condition.models.generate import Writer, _Prompt, _write, cut, read_prompt, spaced, stop_tokens
+from condition.models.completion import Asked, Writer, asked, cut, spaced
+from condition.models.fallback import write_plainly
 from condition.models.render import TURNS
 from condition.models.seeded import seeded
+from condition.models.writing import Writing
+from condition.prefix_sharing.probe import shareable
 from condition.protocols import Control
 from condition.types import Completion, Messages, Sampling
 
@@ -43,36 +46,54 @@ def stream(
     writer: Writer, messages: Messages, sampling: Sampling, control: Control | None = None
 ) -> Iterator[str | Completion]:
     """Pieces of text, then the whole Completion. Leaving the loop early stops the writing."""
-    prompt = _Prompt(
-        0, read_prompt(writer, messages), stop_tokens(writer.renderer, messages), messages[0].role == "text"
-    )
+    prompt = asked(writer, 0, messages)
+    sampling = sampling.model_copy(update={"n": 1})
+    written = _shared if shareable(writer.network) else _plainly
+    ids: list[int] = []
+    shown = ""
+    for item in written(writer, prompt, sampling, control):
+        if isinstance(item, Completion):
+            if len(item.text) > len(shown):
+                yield item.text[len(shown) :]
+            yield item
+        elif item not in prompt.stops:
+            ids.append(item)
+            safe = _safe(writer, prompt, ids, sampling.stop)
+            if len(safe) > len(shown):
+                yield safe[len(shown) :]
+                shown = safe
+
+
+def _shared(writer: Writer, prompt: Asked, sampling: Sampling, control: Control | None) -> Iterator[int | Completion]:
+    """Tokens as they are drawn, then the Completion. Other threads may write between two of them."""
+    with TURNS:
+        writing = Writing(writer, [prompt], sampling, control)
+    while not writing.done:
+        with TURNS:
+            [drawn] = writing.step()
+        yield drawn.token
+    yield writing.completions()[0]
+
+
+def _plainly(writer: Writer, prompt: Asked, sampling: Sampling, control: Control | None) -> Iterator[int | Completion]:
+    """The same through `generate`, which writes in a thread of its own."""
     tokens = _Tokens()
     thread = threading.Thread(target=_run, args=(writer, prompt, sampling, control, tokens), daemon=True)
     thread.start()
-    ids: list[int] = []
-    shown = ""
     try:
         while True:
             item = tokens.queue.get()
             if isinstance(item, BaseException):
                 raise item
+            yield item
             if isinstance(item, Completion):
-                if len(item.text) > len(shown):
-                    yield item.text[len(shown) :]
-                yield item
                 return
-            if item not in prompt.stops:
-                ids.append(item)
-                safe = _safe(writer, prompt, ids, sampling.stop)
-                if len(safe) > len(shown):
-                    yield safe[len(shown) :]
-                    shown = safe
     finally:
         tokens.closed = True
         thread.join()
 
 
-def _safe(writer: Writer, prompt: _Prompt, ids: list[int], stops: tuple[str, ...]) -> str:
+def _safe(writer: Writer, prompt: Asked, ids: list[int], stops: tuple[str, ...]) -> str:
     """Text that no later token can change: no broken character and no beginning of a stop text at its end."""
     text, _, found = cut(writer.renderer.tokenizer, ids, stops, spaced=spaced(writer, prompt))
     if found:
@@ -82,10 +103,10 @@ def _safe(writer: Writer, prompt: _Prompt, ids: list[int], stops: tuple[str, ...
     return text[: len(text) - held]
 
 
-def _run(writer: Writer, prompt: _Prompt, sampling: Sampling, control: Control | None, tokens: _Tokens) -> None:
+def _run(writer: Writer, prompt: Asked, sampling: Sampling, control: Control | None, tokens: _Tokens) -> None:
     try:
         with TURNS, seeded(sampling.seed):
-            tokens.queue.put(_write(writer, [prompt], sampling, control, tokens)[0][0])
+            tokens.queue.put(write_plainly(writer, [prompt], sampling, control, tokens)[0][0])
     except _Closed:
         pass
     except BaseException as error:  # handed to the reader, who raises it

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -59,6 +59,13 @@ class Plan:
             for g in self.groups
         )
         return Plan(tuple(groups), self.order.to(device))
+
+
+class Steps(Protocol):
+    """What the samples of a decoder attend to."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Query `[heads, rows, size]`, key and value `[shared heads, rows, size]` to `[rows, heads, size]`."""
 
 
 def plan(blocks: Sequence[Block], tokens: int) -> Plan:
@@ -159,7 +166,7 @@ def shared_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    shared: Plan | None = None,
+    shared: Plan | Steps | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     **keywords: Any,
@@ -175,6 +182,10 @@ def shared_attention(
     for name in ("sliding_window", "softcap", "s_aux", "position_bias"):
         if keywords.get(name) is not None:
             raise NotImplementedError(f"attention with {name}")
+    if not isinstance(shared, Plan):  # the step of a decoder
+        number: int = module.layer_idx  # type: ignore[assignment]  # torch types attributes of modules loosely
+        size = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return shared.attend(number, query[0], key[0], value[0], size).unsqueeze(0), None
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     outputs = [_attend(q, k, v, group, scaling, dropout) for group in shared.groups]
     output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)

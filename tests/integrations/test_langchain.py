@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 
 from condition.errors import ContractError, ModelError, PromptError, SettingsError
 from condition.integrations.langchain import ChatCondition
+from condition.models import writing
 from condition.models.contract import Contract
 from condition.models.load import load
 from condition.models.local import LocalModel
@@ -119,16 +120,16 @@ def llm(embedded: LocalModel) -> ChatCondition:
 
 
 @pytest.fixture
-def calls(embedded: LocalModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows of each call of the real network's `generate`."""
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Prompts of each batch that a network reads."""
     seen: list[int] = []
-    write: Callable[..., Any] = embedded.network.generate
+    read = writing.store
 
-    def counted(**options: Any) -> Any:
-        seen.append(len(options["input_ids"]))
-        return write(**options)
+    def counted(network: Any, prompts: Any) -> Any:
+        seen.append(len(prompts))
+        return read(network, prompts)
 
-    monkeypatch.setattr(embedded.network, "generate", counted)
+    monkeypatch.setattr(writing, "store", counted)
     return seen
 
 

@@ -9,7 +9,8 @@ import torch
 from transformers import LogitsProcessor
 
 from condition.errors import Interrupted, ModelError
-from condition.models.generate import cut
+from condition.models import writing
+from condition.models.completion import cut
 from condition.models.local import LocalModel
 from condition.types import Completion, Message, Sampling
 from tests.conftest import TinyModel
@@ -113,6 +114,36 @@ def test_n_samples(tiny_model: TinyModel) -> None:
     assert len({c.token_ids for c in drawn[0]}) > 1
     greedy = model.generate(PROMPTS[:2], Sampling(max_tokens=6, n=3))
     assert all(len({c.token_ids for c in each}) == 1 and len(each) == 3 for each in greedy)
+
+
+def test_a_seed_gives_the_same_samples_whatever_the_batch(tiny_model: TinyModel) -> None:
+    model, sampling = tiny_model(), Sampling(max_tokens=12, temperature=1.0, n=3, seed=5)
+    alone = {prompt: [c.token_ids for c in model.generate(prompt, sampling)[0]] for prompt in PROMPTS}
+    assert {
+        p: [c.token_ids for c in row] for p, row in zip(PROMPTS, model.generate(PROMPTS, sampling), strict=True)
+    } == alone
+    twice = model.generate([PROMPTS[0]] * 2, sampling)
+    assert [c.token_ids for c in twice[0]] == alone[PROMPTS[0]]
+    assert len({c.token_ids for row in twice for c in row}) == 6  # equal prompts get samples of their own
+
+
+def test_samples_are_the_same_in_several_waves(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sampling = tiny_model(), Sampling(max_tokens=12, temperature=1.0, n=5, seed=5, stop=("e",))
+    whole = model.generate(PROMPTS, sampling)
+    monkeypatch.setattr(writing, "MEMORY_BYTES", 1)
+    waves = model.generate(PROMPTS, sampling)
+    assert [[c.token_ids for c in row] for row in waves] == [[c.token_ids for c in row] for row in whole]
+
+
+def test_copies_of_a_greedy_answer_are_paid_for_once(tiny_model: TinyModel) -> None:
+    one, three = (tiny_model().generate("x", Sampling(max_tokens=4, n=n))[0] for n in (1, 3))
+    assert [c.text for c in three] == [one[0].text] * 3
+    spent = [c.usage for c in three if c.usage is not None]
+    assert (spent[0].input_tokens, spent[0].computed_tokens) == (
+        one[0].usage.input_tokens,
+        one[0].usage.computed_tokens,
+    )
+    assert spent[1].total_tokens == spent[1].computed_tokens == 0
 
 
 def test_a_seed_reproduces_and_leaves_the_process_alone(tiny_model: TinyModel) -> None:

@@ -1,0 +1,118 @@
+"""What is written for a prompt: the prompt as read, and tokens as text, cut where they should stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from condition.errors import ModelError
+from condition.models.render import Renderer
+from condition.types import Completion, Messages, Sampling, Usage
+
+
+class Writer(NamedTuple):
+    """What writes: a network with the renderer that reads for it."""
+
+    network: PreTrainedModel
+    renderer: Renderer
+    context: int
+    """Most tokens, prompt and completion together."""
+
+
+class Asked(NamedTuple):
+    """A prompt that is to be answered."""
+
+    place: int
+    """Among the prompts of the call."""
+    ids: tuple[int, ...]
+    stops: tuple[int, ...]
+    is_text: bool
+    twin: int = 0
+    """How many equal prompts stand before it in the call."""
+
+
+def stop_tokens(renderer: Renderer, messages: Messages) -> tuple[int, ...]:
+    """Tokens that end a completion: the turn's own and the end of text."""
+    own = renderer.stop_token(messages)
+    end = renderer.tokenizer.eos_token_id
+    return (own,) if end is None or end == own else (own, end)
+
+
+def read_prompt(writer: Writer, messages: Messages) -> tuple[int, ...]:
+    """A prompt's ids. Raises ModelError where it leaves no room for an answer."""
+    ids = writer.renderer.render(messages).ids
+    if not ids:
+        raise ModelError("the prompt is empty: it has no tokens at all")
+    if len(ids) >= writer.context:
+        raise ModelError(f"the prompt has {len(ids):,} tokens and the model's context {writer.context:,}; shorten it")
+    return ids
+
+
+def asked(writer: Writer, index: int, messages: Messages) -> Asked:
+    """A prompt of a call as read. Raises ModelError, which names it, where it leaves no room for an answer."""
+    try:
+        ids = read_prompt(writer, messages)
+    except ModelError as error:
+        raise ModelError(f"prompt {index}: {error}") from None
+    return Asked(index, ids, stop_tokens(writer.renderer, messages), messages[0].role == "text")
+
+
+def completion(
+    writer: Writer, prompt: Asked, ids: list[int], logprobs: list[float], sampling: Sampling, spent: Usage
+) -> Completion:
+    """What a row says, cut at its stop token or stop text; `spent` is its share of the batch's reading and time."""
+    tokenizer = writer.renderer.tokenizer
+    ended = next((i for i, token in enumerate(ids) if token in prompt.stops), None)
+    own = ids if ended is None else ids[:ended]
+    text, kept, stopped = cut(tokenizer, own, sampling.stop, spaced=spaced(writer, prompt))
+    finish = "stop" if stopped or ended is not None else "length"
+    said = len(own) + (ended is not None and not stopped)  # behind a stop text there is only padding
+    usage = Usage(
+        input_tokens=len(prompt.ids),
+        output_tokens=said,
+        computed_tokens=spent.computed_tokens + said,
+        saved_tokens=max(0, len(prompt.ids) - spent.computed_tokens),
+        seconds=spent.seconds,
+    )
+    return Completion(text, tuple(own[:kept]), sum(logprobs[:kept]), "stop" if finish == "stop" else "length", usage)
+
+
+def cut(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stops: Sequence[str], *, spaced: bool = False
+) -> tuple[str, int, bool]:
+    """Text before the first stop text, how many tokens it takes, and whether one was found.
+
+    `spaced`: the space at the beginning belongs to the template, as behind the plain template's "Assistant:".
+    """
+    space = " " if spaced else ""
+    text = str(tokenizer.decode(list(ids), skip_special_tokens=True)).removeprefix(space)
+    found = [place for stop in stops if (place := text.find(stop)) >= 0]
+    if not found:
+        return text, len(ids), False
+    head = text[: min(found)]
+    # Not by length alone: the first byte of a character decodes to one character too.
+    kept = next(
+        n
+        for n in range(len(ids) + 1)
+        if str(tokenizer.decode(list(ids[:n]), skip_special_tokens=True)).removeprefix(space).startswith(head)
+    )
+    return head, kept, True
+
+
+def spaced(writer: Writer, prompt: Asked) -> bool:
+    """Whether a completion begins with a space that is the template's own."""
+    return writer.renderer.plain and not prompt.is_text
+
+
+def grouped(completions: Sequence[Completion], prompts: int, sampling: Sampling) -> list[list[Completion]]:
+    """Completions by prompt. Greedy samples are all the same: written once, given n times, and paid for once."""
+    each = len(completions) // prompts
+    free = Usage()
+    groups = []
+    for i in range(prompts):
+        own = list(completions[i * each : (i + 1) * each])
+        copies = [c.model_copy(update={"usage": free}) for c in own * (sampling.n // each - 1)]
+        groups.append(own + copies)
+    return groups

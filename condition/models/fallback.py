@@ -1,0 +1,139 @@
+"""Writing through transformers' `generate`, for networks whose prompts can't be shared; the prompt is read n times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.generation.streamers import BaseStreamer
+
+from condition.models.completion import Asked, Writer, completion, grouped, spaced
+from condition.protocols import Control
+from condition.types import Completion, Sampling, Usage
+
+
+@torch.inference_mode()
+def write_plainly(
+    writer: Writer,
+    batch: Sequence[Asked],
+    sampling: Sampling,
+    control: Control | None,
+    streamer: BaseStreamer | None = None,
+) -> list[list[Completion]]:
+    """`sampling.n` completions for each prompt of a batch, each prompt read n times."""
+    network, tokenizer = writer.network, writer.renderer.tokenizer
+    began = time.perf_counter()
+    each = sampling.n if sampling.temperature > 0 else 1
+    rows = [p.ids for p in batch for _ in range(each)]
+    ids, mask = _left_padded(rows, batch[0].stops[0], network.device)
+    recorder = _Recorder(ids.shape[1])
+    processors: list[LogitsProcessor] = [recorder]
+    if control is not None:
+        processors.append(control.processor(tokenizer))
+    stop = _TextStop(tokenizer, ids.shape[1], sampling.stop, spaced=spaced(writer, batch[0]))
+    config = _configuration(sampling, batch[0].stops, min(sampling.max_tokens, writer.context - ids.shape[1]))
+    with _without_defaults(network):
+        output = cast(Any, network).generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=config,
+            logits_processor=LogitsProcessorList(processors),
+            stopping_criteria=StoppingCriteriaList([stop] if sampling.stop else []),
+            streamer=streamer,
+        )
+    logprobs = recorder.finish(output).tolist()
+    seconds = (time.perf_counter() - began) / len(rows)
+    completions = []
+    for row, tokens in enumerate(output[:, ids.shape[1] :].tolist()):
+        prompt = batch[row // each]
+        spent = Usage(computed_tokens=len(prompt.ids), seconds=seconds)
+        completions.append(completion(writer, prompt, tokens, logprobs[row], sampling, spent))
+    return grouped(completions, len(batch), sampling)
+
+
+@contextmanager
+def _without_defaults(network: PreTrainedModel) -> Iterator[None]:
+    """What our own settings leave open transformers takes from the network's: banned words, beams, no cache."""
+    own, network.generation_config = network.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        network.generation_config = own
+
+
+def _left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids and mask `[rows, longest]`, padded on the left."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def _configuration(sampling: Sampling, stops: tuple[int, ...], room: int) -> GenerationConfig:
+    draws = sampling.temperature > 0
+    options: dict[str, Any] = {}
+    if draws:
+        options = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
+        }
+    return GenerationConfig(
+        max_new_tokens=room,
+        do_sample=draws,
+        eos_token_id=list(stops),
+        pad_token_id=stops[0],
+        **options,
+    )
+
+
+class _Recorder(LogitsProcessor):
+    """Keeps the log-probability of each token that was chosen, without keeping any step's logits."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.last: Tensor | None = None
+        self.values: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._take(input_ids)
+        self.last = scores
+        return scores.clone()  # what follows may write into its own copy
+
+    def _take(self, ids: Tensor) -> None:
+        if self.last is not None:
+            chosen = ids[:, self.start + len(self.values), None]
+            scores = self.last.float()
+            self.values.append(scores.gather(1, chosen)[:, 0] - scores.logsumexp(-1))
+
+    def finish(self, ids: Tensor) -> Tensor:
+        """`[rows, tokens]`"""
+        self._take(ids)
+        return torch.stack(self.values, 1)
+
+
+class _TextStop(StoppingCriteria):
+    """True for rows whose decoded text holds a stop text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int, stops: tuple[str, ...], *, spaced: bool) -> None:
+        self.tokenizer, self.start, self.stops = tokenizer, start, stops
+        self.space = " " if spaced else ""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+        decoded = self.tokenizer.batch_decode(input_ids[:, self.start :], skip_special_tokens=True)
+        texts = [text.removeprefix(self.space) for text in decoded]
+        return torch.tensor([any(stop in text for stop in self.stops) for text in texts], device=input_ids.device)

@@ -1,0 +1,119 @@
+"""Writing with prompts that are read and stored once, a token of every sample at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import final
+
+from condition.errors import Interrupted
+from condition.models.completion import Asked, Writer, completion, grouped, spaced
+from condition.prefix_sharing.decode import Decoder, Drawn
+from condition.prefix_sharing.memory import store
+from condition.protocols import Control
+from condition.types import Completion, Sampling, Usage
+
+MEMORY_BYTES = 1 << 30
+"""What the samples of one wave may store beside their prompts; more samples are written in several waves."""
+
+
+def write_shared(
+    writer: Writer, batch: Sequence[Asked], sampling: Sampling, control: Control | None
+) -> list[list[Completion]]:
+    """`sampling.n` completions for each prompt of a batch. Ask `probe.shareable(network)` first.
+
+    On Ctrl-C raises `Interrupted` with those of the prompts that were finished.
+    """
+    writing = Writing(writer, batch, sampling, control)
+    try:
+        while not writing.done:
+            writing.step()
+    except KeyboardInterrupt:
+        found = grouped(writing.completions(), len(batch), sampling)
+        ended = {
+            p.place: own for p, own in zip(batch, found, strict=True) if all(c.finish_reason == "stop" for c in own)
+        }
+        raise Interrupted(ended, len(batch)) from None
+    return grouped(writing.completions(), len(batch), sampling)
+
+
+@final
+class Writing:
+    """A batch of prompts that is being answered. The samples of prompt i are `i * each` and those that follow."""
+
+    def __init__(
+        self, writer: Writer, batch: Sequence[Asked], sampling: Sampling, control: Control | None = None
+    ) -> None:
+        self.writer, self.batch, self.sampling = writer, batch, sampling
+        self.each = sampling.n if sampling.temperature > 0 else 1
+        self.tokens: list[list[int]] = [[] for _ in range(len(batch) * self.each)]
+        self._logprobs: list[list[float]] = [[] for _ in self.tokens]
+        self._began = time.perf_counter()
+        self._control = control
+        self._stored = store(writer.network, [prompt.ids for prompt in batch])
+        self._most = min(sampling.max_tokens, writer.context - max(len(prompt.ids) for prompt in batch))
+        row = self._stored.row_bytes * self._most * len(batch)
+        self._wave = max(1, min(self.each, MEMORY_BYTES // max(1, row)))
+        self._next = 0
+        self._decoder = self._start()
+
+    @property
+    def done(self) -> bool:
+        """Whether every sample is finished."""
+        return self._decoder.done and self._next >= self.each
+
+    def step(self) -> list[Drawn]:
+        """The next token of each unfinished sample of this wave.
+
+        Raises ControlError where a control lets no token follow.
+        """
+        if self._decoder.done:
+            self._decoder = self._start()
+        elif self._decoder.said:
+            self._decoder.read()
+        first = self._next - self._decoder.samples
+        found = []
+        for sample, token, logprob in self._decoder.step():
+            prompt, number = divmod(sample, self._decoder.samples)
+            own = prompt * self.each + first + number
+            self.tokens[own].append(token)
+            self._logprobs[own].append(logprob)
+            if self.sampling.stop and self._stopped(own):
+                self._decoder.end(sample)
+            found.append(Drawn(own, token, logprob))
+        return found
+
+    def completions(self) -> list[Completion]:
+        """What each sample says, `[prompts * each]`."""
+        rows = len(self.tokens)
+        spent = Usage(
+            computed_tokens=round(self._stored.computed / rows), seconds=(time.perf_counter() - self._began) / rows
+        )
+        return [
+            completion(self.writer, self.batch[i // self.each], ids, self._logprobs[i], self.sampling, spent)
+            for i, ids in enumerate(self.tokens)
+        ]
+
+    def _start(self) -> Decoder:
+        """The next wave of samples."""
+        first, self._next = self._next, min(self.each, self._next + self._wave)
+        return Decoder(
+            self.writer.network,
+            self._stored,
+            [prompt.ids for prompt in self.batch],
+            self.sampling,
+            [prompt.stops for prompt in self.batch],
+            None if self._control is None else self._control.processor(self.writer.renderer.tokenizer),
+            numbers=range(first, self._next),
+            twins=[prompt.twin for prompt in self.batch],
+            most=self._most,
+        )
+
+    def _stopped(self, sample: int) -> bool:
+        """Whether the newest token ends a stop text. Each token but a special one holds at least one byte."""
+        longest = max(len(stop.encode()) for stop in self.sampling.stop)
+        tail = self.tokens[sample][-longest - 8 :]
+        text = str(self.writer.renderer.tokenizer.decode(tail, skip_special_tokens=True))
+        if len(tail) == len(self.tokens[sample]) and spaced(self.writer, self.batch[sample // self.each]):
+            text = text.removeprefix(" ")
+        return any(stop in text for stop in self.sampling.stop)

@@ -1,0 +1,142 @@
+"""Samples over stored prompts against `generate` and the plain path."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, PreTrainedModel
+
+from condition.prefix_sharing.decode import Decoder
+from condition.prefix_sharing.memory import store
+from condition.prefix_sharing.probe import shareable
+from condition.types import Sampling
+
+HEADER = [(7 * i) % 90 + 5 for i in range(20)]
+PROMPTS = [[*HEADER, 11, 12, 13], [*HEADER, 14], [*HEADER, 15, 16, 17, 18, 19, 21], HEADER]
+
+
+class Said(NamedTuple):
+    tokens: list[list[int]]
+    logprobs: list[float]
+    rows: list[int]
+    """Rows in each step."""
+
+
+def write(
+    network: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    stops: Collection[int] = (),
+    processor: LogitsProcessor | None = None,
+    ended: Collection[tuple[int, int]] = (),
+) -> Said:
+    """All samples to their end; `ended` are samples to end after so many tokens."""
+    assert shareable(network)
+    decoder = Decoder(network, store(network, prompts), prompts, sampling, [stops] * len(prompts), processor)
+    count = len(prompts) * sampling.n
+    said = Said([[] for _ in range(count)], [0.0] * count, [])
+    while True:
+        said.rows.append(len(decoder._rows))
+        for sample, token, logprob in decoder.step():
+            said.tokens[sample].append(token)
+            said.logprobs[sample] += logprob
+            if (sample, len(said.tokens[sample])) in ended:
+                decoder.end(sample)
+        if decoder.done:
+            return said
+        decoder.read()
+
+
+def plain(network: PreTrainedModel, prompt: Sequence[int], tokens: Sequence[int]) -> float:
+    """Log-probability of tokens behind a prompt, by the network's own forward pass."""
+    with torch.no_grad():
+        table = network(torch.tensor([[*prompt, *tokens]])).logits[0].float().log_softmax(-1)
+    return sum(float(table[len(prompt) - 1 + i, token]) for i, token in enumerate(tokens))
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [PROMPTS, PROMPTS[:1], [[5, 6, 7], [8, 9]], [PROMPTS[0], PROMPTS[0]]],
+    ids=["tree", "one", "apart", "twice"],
+)
+def test_greedy_is_what_generate_writes(tiny: Any, family: str, prompts: list[list[int]]) -> None:
+    network = tiny(family)
+    said = write(network, prompts, Sampling(max_tokens=40), stops={3})
+    for prompt, tokens, logprob in zip(prompts, said.tokens, said.logprobs, strict=True):
+        output = network.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt)),
+            max_new_tokens=40,
+            do_sample=False,
+            eos_token_id=3,
+            pad_token_id=0,
+        )
+        assert output[0, len(prompt) :].tolist() == tokens
+        assert logprob == pytest.approx(plain(network, prompt, tokens), abs=1e-3)
+
+
+def test_samples_leave_when_they_are_finished_and_the_others_go_on_as_before(tiny: Any, family: str) -> None:
+    network = tiny(family)
+    sampling = Sampling(max_tokens=40, temperature=1.0, n=5, seed=4)
+    said = write(network, PROMPTS, sampling, stops=set(range(60)))
+    assert len(set(map(len, said.tokens))) > 3
+    assert said.rows[0] == 20
+    assert said.rows[-1] < 20
+    for sample, (tokens, logprob) in enumerate(zip(said.tokens, said.logprobs, strict=True)):
+        assert logprob == pytest.approx(plain(network, PROMPTS[sample // 5], tokens), abs=1e-3)
+    alone = write(network, PROMPTS[2:3], sampling, stops=set(range(60)))
+    assert alone.tokens == said.tokens[10:15]  # a seed gives the same samples whatever the batch
+
+
+def test_the_caller_may_end_a_sample(tiny: Any) -> None:
+    network = tiny("llama")
+    ended = {(0, 3), (1, 3), (2, 1), (3, 40)}
+    whole = write(network, PROMPTS, Sampling(max_tokens=40))
+    cut = write(network, PROMPTS, Sampling(max_tokens=40), ended=ended)
+    assert list(map(len, cut.tokens)) == [3, 3, 1, 40]
+    assert all(short == long[: len(short)] for short, long in zip(cut.tokens, whole.tokens, strict=True))
+
+
+def test_shares_of_samples_are_the_models_probabilities(tiny: Any) -> None:
+    """Chi-squared over the first token, 0.999 quantile for as many degrees of freedom as there are tokens."""
+    network = tiny("llama", vocab_size=24)
+    prompt = [3, 5, 8, 13]
+    said = write(network, [prompt], Sampling(max_tokens=1, temperature=1.0, n=4000))
+    with torch.no_grad():
+        expected = 4000 * network(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+    counts = Counter(tokens[0] for tokens in said.tokens)
+    found = torch.tensor([counts[token] for token in range(24)])
+    assert float(((found - expected) ** 2 / expected).sum()) < 49.7
+
+
+class Seen(LogitsProcessor):
+    """Forbids odd tokens, and keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.seen.append(input_ids)
+        scores[:, 1::2] = float("-inf")
+        return scores
+
+
+def test_a_processor_sees_what_generate_would_show_it(tiny: Any) -> None:
+    network, seen = tiny("llama"), Seen()
+    said = write(network, PROMPTS, Sampling(max_tokens=6), processor=seen)
+    assert all(token % 2 == 0 for tokens in said.tokens for token in tokens)
+    for prompt, tokens, row in zip(PROMPTS, said.tokens, seen.seen[-1].tolist(), strict=True):
+        assert row[-len(prompt) - 5 :] == [*prompt, *tokens[:5]]
+    for prompt, tokens, logprob in zip(PROMPTS, said.tokens, said.logprobs, strict=True):
+        assert logprob == pytest.approx(plain(network, prompt, tokens), abs=1e-3)  # without the limit
+
+
+def test_a_prompt_without_tokens(tiny: Any) -> None:
+    for prompts in ([], [[1], []]):
+        with pytest.raises(ValueError, match="without tokens"):
+            store(tiny("llama"), prompts)
