@@ -32,6 +32,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from condition.errors import PromptError, SettingsError
 from condition.integrations.batch import Batch, complete, together
+from condition.models.contract import memory_fingerprint
 from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.models.remote import to_langchain_messages
@@ -300,7 +301,7 @@ def _sampling(given: Mapping[str, Any]) -> Sampling:
 
 def _fingerprint(model: LocalModel) -> str:
     contract = None if model.contract is None else model.contract.model_dump(mode="json")
-    parts = [contract, model.source.model_dump(), str(model.quantization), str(model.network.dtype)]
+    parts = [contract, model.source.model_dump(), str(model.quantization), memory_fingerprint(model.network)]
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -43,6 +44,8 @@ TRAINING = "run.json"
 """Marks a training folder, as `condition.training.checkpoints` writes it: a higher floor, which can't be asked."""
 VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")
 
+log = logging.getLogger("condition")
+
 
 def load(
     name_or_path: str | Path | None = None,
@@ -75,12 +78,18 @@ def load(
     path = _here(name_or_path)
     if path is not None and path.is_file() and path.suffix != ".gguf":
         raise ModelError(f"{path} is a file, not a model: give a folder, a hub id or a .gguf file")
+    if path is not None and revision is not None:
+        raise SettingsError(f"revision={revision!r} is of a hub model, and {path} is on this machine: leave it out")
     if path is None and name_or_path is not None and str(name_or_path) != NAME and Path(name_or_path).suffix != ".gguf":
         path = tuned_on_hub(str(name_or_path), revision)
     if path is not None and (path / FILE).is_file():
         return _saved(path, quantization, dtype, place, trust_remote_code, base)
     if path is not None and (path / "adapter_config.json").is_file():
         return _plain_adapter(path, quantization, dtype, place, trust_remote_code, base)
+    if base is not None:
+        raise SettingsError(
+            f"base= goes with the folder of a tuned model, and {name_or_path} is a base itself: leave it out"
+        )
     source, folder = _find(name_or_path, revision)
     network, tokenizer = _read(source, folder, quantization, dtype, place, trust_remote_code)
     source = pinned(source) if source.kind == "hub" else source
@@ -279,6 +288,7 @@ def _plain_adapter(
     base: str | Path | LocalModel | None,
 ) -> LocalModel:
     """A PEFT folder without a contract: loaded, but nothing about it can be checked."""
+    log.warning("%s has no contract (%s): base, template and numbers were not checked", folder, FILE)
     with _readable(str(folder)):
         saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     name = base if base is not None else saved.get("base_model_name_or_path")

@@ -11,6 +11,7 @@ from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from condition.adapters.lora import lora_of
 from condition.errors import ModelError, PromptError
 from condition.models.arguments import check_options
 from condition.models.completion import Writer
@@ -64,7 +65,8 @@ class LocalModel:
     @property
     def name(self) -> str:
         """The base's name, and the adapter's kind where there is one."""
-        kind = self.contract.adapter_kind if self.contract else None
+        adapter = lora_of(self.network)
+        kind = self.contract.adapter_kind if self.contract else adapter and adapter.kind
         return f"{self.source.name} + {kind}" if kind else self.source.name
 
     def __repr__(self) -> str:

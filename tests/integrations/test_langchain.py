@@ -19,6 +19,7 @@ from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
+from condition.adapters.lora import LoRA
 from condition.errors import ContractError, ModelError, PromptError, SettingsError
 from condition.integrations.langchain import ChatCondition
 from condition.models import writing
@@ -27,6 +28,7 @@ from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.types import Message, Sampling
+from tests.conftest import TinyModel
 from tests.training.test_sft import fit
 
 QUESTIONS: list[Any] = ["Hello", "Name a colour.", "What is the capital of France? Answer in one word."]
@@ -282,6 +284,14 @@ class TestBatch:
 
     def test_nothing_in_nothing_out(self, llm: ChatCondition) -> None:
         assert llm.batch([]) == []
+
+    def test_a_plain_adapter_and_its_base_are_two_in_a_cache(self, tiny_model: TinyModel) -> None:
+        base = tiny_model()
+        tuned = LocalModel(LoRA(rank=2).attach(base.network), base.tokenizer, source=base.source)
+        other = LocalModel(LoRA(rank=2).attach(base.network), base.tokenizer, source=base.source)
+        assert tuned.name == f"{base.name} + lora"
+        keys = [ChatCondition(model)._identifying_params["fingerprint"] for model in (base, tuned, other)]
+        assert len(set(keys)) == 3
 
     def test_a_cache_is_asked_first(self, embedded: LocalModel, calls: list[int]) -> None:
         llm = ChatCondition(embedded, max_tokens=2, cache=InMemoryCache())

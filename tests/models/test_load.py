@@ -413,3 +413,19 @@ def test_a_folder_without_a_tokenizer(tiny: Any, tiny_folder: Path, tmp_path: Pa
             load(folder)
         said = str(caught.value)
         assert said == f"{folder} holds no tokenizer files (tokenizer.json …): copy them beside the weights"
+
+
+def test_options_that_say_nothing_here_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"base= goes with the folder of a tuned model"):
+        load(tiny_folder, base=tmp_path)
+    with pytest.raises(SettingsError, match=r"revision='v9' is of a hub model"):
+        load(tiny_folder, revision="v9")
+
+
+def test_an_adapter_without_a_contract_says_so(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(load(tiny_folder), max_steps=1).save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / "condition.json").unlink()
+    assert load(tmp_path / "saved").prompt is None
+    assert "has no contract (condition.json): base, template and numbers were not checked" in caplog.text

@@ -1,0 +1,43 @@
+"""Networks that can't share prompts: transformers' `generate` gives what the decoder gives, and says so once."""
+
+from __future__ import annotations
+
+import pytest
+
+from condition.errors import SharingWarning
+from condition.models.local import LocalModel
+from condition.types import Completion, Sampling
+from tests.conftest import TinyModel
+
+PROMPTS = ["When was the bridge first built?", "Blue.", "Who wrote the letter to the mayor?"]
+
+
+@pytest.fixture
+def apart(tiny_model: TinyModel) -> LocalModel:
+    """A network with hooks that the probe does not accept: its attention is not the one that can be exchanged."""
+    model = tiny_model()
+    model.network.set_attn_implementation("eager")
+    return model
+
+
+def test_greedy_answers_are_the_same_on_both_paths(tiny_model: TinyModel, apart: LocalModel) -> None:
+    sampling = Sampling(max_tokens=12, stop=("e",))
+    expected = tiny_model().generate(PROMPTS, sampling)
+    with pytest.warns(SharingWarning, match="its attention is 'eager'"):
+        found = apart.generate(PROMPTS, sampling)
+    for [one], [other] in zip(found, expected, strict=True):
+        assert (one.token_ids, one.text, one.finish_reason) == (other.token_ids, other.text, other.finish_reason)
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+        assert one.usage is not None
+        assert one.usage.saved_tokens == 0
+
+
+@pytest.mark.filterwarnings("ignore::condition.errors.SharingWarning")
+def test_samples_are_drawn_from_a_seed_and_streamed(apart: LocalModel) -> None:
+    sampling = Sampling(max_tokens=8, temperature=1.0, n=3, seed=2)
+    first, again = (apart.generate(PROMPTS[:2], sampling) for _ in range(2))
+    assert [[c.token_ids for c in row] for row in first] == [[c.token_ids for c in row] for row in again]
+    assert len({c.token_ids for c in first[0]}) > 1
+    *pieces, last = apart.stream(PROMPTS[0], Sampling(max_tokens=8))
+    assert isinstance(last, Completion)
+    assert "".join(map(str, pieces)) == last.text == apart.generate(PROMPTS[:1], Sampling(max_tokens=8))[0][0].text
