@@ -33,11 +33,11 @@ class Stored:
     header_keys: Tensor
     """`[layers, shared heads, size, header]`"""
     header_values: Tensor
-    """`[layers, shared heads, header, size]`"""
+    """`[layers, shared heads, header, value size]`"""
     keys: Tensor
     """`[layers, prompts, shared heads, size, longest rest]`"""
     values: Tensor
-    """`[layers, prompts, shared heads, longest rest, size]`"""
+    """`[layers, prompts, shared heads, longest rest, value size]`"""
     bias: Tensor
     """`[prompts, 1, 1, longest rest]`: 0 where a rest has a token, minus infinity behind it."""
     lengths: Tensor
@@ -51,7 +51,7 @@ class Stored:
     def row_bytes(self) -> int:
         """What a sample stores for each token."""
         layers, _, heads, size, _ = self.keys.shape
-        return 2 * layers * heads * size * self.keys.element_size()
+        return layers * heads * (size + self.values.shape[-1]) * self.keys.element_size()
 
     def only(self, prompts: Tensor) -> Stored:
         """What is left for some of the prompts, by their numbers."""
@@ -120,7 +120,7 @@ class Memory:
         """Tokens that every sample has said."""
         room = min(most, FIRST_ROOM)
         self._keys = stored.keys.new_empty(layers, prompts * samples, heads, size, room)
-        self._values = stored.keys.new_empty(layers, prompts * samples, heads, room, size)
+        self._values = stored.values.new_empty(layers, prompts * samples, heads, room, stored.values.shape[-1])
 
     @property
     def positions(self) -> Tensor:
@@ -144,7 +144,7 @@ class Memory:
         self._values = torch.cat([self._values, blank], -2)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """Query `[heads, rows, size]`, key and value `[shared heads, rows, size]` to `[rows, heads, size]`."""
+        """Query `[heads, rows, size]`, key and value `[shared heads, rows, size]` to `[rows, heads, value size]`."""
         stored, heads, said = self.stored, key.shape[0], self.said + 1
         rows, size = query.shape[1:]
         prompts, samples, groups = len(stored.lengths), self.samples, query.shape[0] // heads
@@ -168,11 +168,11 @@ class Memory:
         output = torch.matmul(weights[..., header + rest :], values[..., :said, :])
         if header:
             told = weights[..., :header].transpose(0, 1).reshape(heads, rows * groups, header)
-            output += torch.matmul(told, stored.header_values[layer]).view(heads, rows, groups, size).transpose(0, 1)
+            output += torch.matmul(told, stored.header_values[layer]).view(heads, rows, groups, -1).transpose(0, 1)
         if rest:
             told = _by_prompt(weights[..., header : header + rest], prompts, samples)
             output += _by_row(torch.matmul(told, stored.values[layer]), samples, groups)
-        return output.view(rows, heads * groups, size)
+        return output.view(rows, heads * groups, -1)
 
 
 def _by_prompt(x: Tensor, prompts: int, samples: int) -> Tensor:

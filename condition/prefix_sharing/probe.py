@@ -6,12 +6,16 @@ import warnings
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from condition.errors import SharingWarning
 from condition.prefix_sharing.attention import NAME
+from condition.prefix_sharing.decode import Decoder
 from condition.prefix_sharing.layout import pack
 from condition.prefix_sharing.logprobs import packed_logprobs, plain_logprobs
+from condition.prefix_sharing.memory import store
+from condition.types import Sampling
 
 _VERDICTS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.1}
@@ -78,17 +82,33 @@ def _stated(config: PreTrainedConfig) -> str | None:
 
 @torch.no_grad()
 def _compare(network: PreTrainedModel) -> str | None:
-    """Three sequences with a common start, two of them with a longer one, against the plain path."""
+    """Three sequences with a common start, two of them with a longer one, and two answers, against the plain path."""
     size = network.config.get_text_config().vocab_size
     numbers = torch.Generator().manual_seed(0)
     drawn = torch.randint(0, size, (54,), generator=numbers).tolist()
     header, question, ends = drawn[:24], drawn[24:36], (drawn[36:39], drawn[39:45], drawn[45:])
     sequences = [header + question + ends[0], header + question + ends[1], header + ends[2]]
     starts = [36, 36, 24]
-    shared = packed_logprobs(network, pack(sequences, starts, minimum_saving=1))
-    plain = torch.cat(plain_logprobs(network, sequences, starts))
+    written, logprobs = _written(network, [header + question, header])
+    shared = torch.cat([packed_logprobs(network, pack(sequences, starts, minimum_saving=1)), logprobs])
+    starts = [*starts, 36, 24]
+    plain = torch.cat(plain_logprobs(network, sequences + written, starts))
     worst = float((shared - plain).abs().max())
     allowed = TOLERANCE.get(next(network.parameters()).dtype, 0.25)
     if not worst <= allowed:
         return f"its numbers differ from the plain path by {worst:.1e}, more than {allowed:.0e}"
     return None
+
+
+def _written(network: PreTrainedModel, prompts: list[list[int]]) -> tuple[list[list[int]], Tensor]:
+    """Prompts with three tokens that the decoder wrote behind each, and the log-probabilities of these `[6]`."""
+    decoder = Decoder(network, store(network, prompts), prompts, Sampling(max_tokens=3), [()] * len(prompts))
+    drawn = decoder.step()
+    while not decoder.done:
+        decoder.read()
+        drawn += decoder.step()
+    tokens = [[d.token for d in drawn if d.sample == i] for i in range(len(prompts))]
+    values = [d.logprob for i in range(len(prompts)) for d in drawn if d.sample == i]
+    return [prompt + own for prompt, own in zip(prompts, tokens, strict=True)], torch.tensor(
+        values, device=network.device
+    )
