@@ -65,7 +65,6 @@ def run(options: argparse.Namespace) -> None:
     settings = cd.Settings(
         epochs=options.epochs,
         learning_rate=1e-3,
-        batch_size=16,  # two of the shipped passages with all their questions, so that each is read once
         packing=True,
         output=str(output / own),
         save_every=max(1, min(10, len(train) // 20)),
