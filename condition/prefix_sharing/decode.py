@@ -68,7 +68,7 @@ class Decoder:
         self._live = set(self._rows)
         self._drawn = 0
         self._pad = next(iter(stops[0]), 0)
-        self._logits = self._head(stored.hidden.repeat_interleave(each, 0))
+        self._logits = self._head(stored.hidden).repeat_interleave(each, 0)
         self._said: Tensor | None = None  # [rows, padded prompt + said], for the processor alone
         if processor is not None:
             longest = max(map(len, prompts))
