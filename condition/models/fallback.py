@@ -21,6 +21,7 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 from condition.models.completion import Asked, Writer, completion, grouped, spaced
+from condition.prefix_sharing.head import gather_logprobs
 from condition.protocols import Control
 from condition.types import Completion, Sampling, Usage
 
@@ -116,9 +117,7 @@ class _Recorder(LogitsProcessor):
 
     def _take(self, ids: Tensor) -> None:
         if self.last is not None:
-            chosen = ids[:, self.start + len(self.values), None]
-            scores = self.last.float()
-            self.values.append(scores.gather(1, chosen)[:, 0] - scores.logsumexp(-1))
+            self.values.append(gather_logprobs(self.last, ids[:, self.start + len(self.values)]))
 
     def finish(self, ids: Tensor) -> Tensor:
         """`[rows, tokens]`"""

@@ -15,6 +15,7 @@ from transformers import LogitsProcessor, PreTrainedModel
 
 from condition.errors import ControlError
 from condition.prefix_sharing.choose import choose, uniforms
+from condition.prefix_sharing.head import gather_logprobs
 from condition.prefix_sharing.logprobs import output_head
 from condition.prefix_sharing.memory import Memory, Stored
 from condition.types import Sampling
@@ -108,7 +109,7 @@ class Decoder:
         if self.processor is not None:  # shown what `generate` would show it
             idle = torch.tensor([sample not in self._live for sample in self._rows], device=tokens.device)
             tokens = tokens.masked_fill(idle, self._pad)
-        chosen = (logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
+        chosen = gather_logprobs(logits, tokens).tolist()
         drawn = [
             Drawn(sample, token, logprob)
             for sample, token, logprob in zip(self._rows, tokens.tolist(), chosen, strict=True)
