@@ -23,9 +23,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from condition.adapters.projections import Projections, frozen
-
-SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-"""Names of siblings that read one input in a Llama-like network."""
+from condition.adapters.siblings import is_plain, siblings
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -56,34 +54,22 @@ def _forwards(network: PreTrainedModel, dtype: torch.dtype) -> Iterator[tuple[nn
 
 
 def _groups(network: PreTrainedModel) -> Iterator[list[LoraLinear]]:
-    """LoRA layers to compute, those that read one input together."""
-    grouped: set[nn.Module] = set()
-    for parent in [] if network.config.is_encoder_decoder else network.modules():  # cross attention reads two inputs
-        for names in SAME_INPUT:
-            siblings = [getattr(parent, name, None) for name in names]
-            layers = [layer for layer in siblings if isinstance(layer, LoraLinear) and _is_plain(layer)]
-            if len(layers) > 1 and len({tuple(layer.active_adapters) for layer in layers}) == 1:
-                grouped.update(layers)
-                yield layers
-    for module in network.modules():
-        if isinstance(module, LoraLinear) and module not in grouped and _is_plain(module):
-            yield [module]
+    """LoRA layers to compute, those that read one input by the same adapter together."""
+    for group in siblings(network, _can_be_fused):
+        layers = [layer for layer in group if isinstance(layer, LoraLinear)]
+        if len({tuple(layer.active_adapters) for layer in layers}) == 1:
+            yield layers
+        else:
+            yield from ([layer] for layer in layers)
 
 
-def _is_plain(layer: LoraLinear) -> bool:
-    """One adapter without dropout, bias or variant, over a frozen linear layer."""
-    base, names = layer.base_layer, layer.active_adapters
-    if type(base) is not nn.Linear or base.weight.requires_grad or len(names) != 1 or names[0] not in layer.lora_A:
+def _can_be_fused(layer: nn.Linear | LoraLinear) -> bool:
+    """A plain LoRA without dropout over a frozen linear layer."""
+    if not isinstance(layer, LoraLinear) or not is_plain(layer):
         return False
-    name, dropout = names[0], layer.lora_dropout[names[0]]
-    parts = [layer, base, layer.lora_A[name], layer.lora_B[name]]
-    return (
-        not layer.merged
-        and name not in layer.lora_variant
-        and parts[3].bias is None
-        and (isinstance(dropout, nn.Identity) or getattr(dropout, "p", None) == 0)
-        and not any("forward" in part.__dict__ or part._forward_hooks for part in parts)
-    )
+    base, dropout = layer.base_layer, layer.lora_dropout[layer.active_adapters[0]]
+    still = isinstance(dropout, nn.Identity) or getattr(dropout, "p", None) == 0
+    return type(base) is nn.Linear and not base.weight.requires_grad and still
 
 
 @final

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import final
 
+from condition.adapters.packed import PackedProducts
 from condition.errors import Interrupted
 from condition.models.completion import Asked, Writer, completion, grouped, spaced
 from condition.prefix_sharing.decode import Decoder, Drawn
@@ -50,7 +51,9 @@ class Writing:
         self._logprobs: list[list[float]] = [[] for _ in self.tokens]
         self._began = time.perf_counter()
         self._control = control
-        self._stored = store(writer.network, [prompt.ids for prompt in batch])
+        self._packed = PackedProducts(writer.network)
+        with self._packed:
+            self._stored = store(writer.network, [prompt.ids for prompt in batch])
         self._most = min(sampling.max_tokens, writer.context - max(len(prompt.ids) for prompt in batch))
         row = self._stored.row_bytes * self._most * len(batch)
         self._wave = max(1, min(self.each, MEMORY_BYTES // max(1, row)))
@@ -67,10 +70,11 @@ class Writing:
 
         Raises ControlError where a control lets no token follow.
         """
-        if self._decoder.done:
-            self._decoder = self._start()
-        elif self._decoder.said:
-            self._decoder.read()
+        with self._packed:
+            if self._decoder.done:
+                self._decoder = self._start()
+            elif self._decoder.said:
+                self._decoder.read()
         first = self._next - self._decoder.samples
         found = []
         for sample, token, logprob in self._decoder.step():

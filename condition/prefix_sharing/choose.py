@@ -33,8 +33,9 @@ def choose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
     total = torch.cumsum(probabilities, -1, dtype=torch.float64)
     # The first place whose sum exceeds the number: a token without probability is never such a place.
     place = torch.searchsorted(total, uniform.to(total)[:, None] * total[:, -1:], right=True)
-    last = (probabilities > 0).int().cumsum(-1).argmax(-1, keepdim=True)  # where rounding went past the end
-    return torch.minimum(place, last)[:, 0]
+    if bool((place == total.shape[-1]).any()):  # rounding went past the end
+        place = torch.minimum(place, (probabilities > 0).int().cumsum(-1).argmax(-1, keepdim=True))
+    return place[:, 0]
 
 
 def _kept(probabilities: Tensor, least: Tensor) -> Tensor:

@@ -35,11 +35,11 @@ class Stored:
     header_values: Tensor
     """`[layers, shared heads, header, value size]`"""
     keys: Tensor
-    """`[layers, prompts, shared heads, size, longest rest]`"""
+    """`[layers, shared heads, prompts, size, longest rest]`"""
     values: Tensor
-    """`[layers, prompts, shared heads, longest rest, value size]`"""
+    """`[layers, shared heads, prompts, longest rest, value size]`"""
     bias: Tensor
-    """`[prompts, 1, 1, longest rest]`: 0 where a rest has a token, minus infinity behind it."""
+    """`[prompts, 1, longest rest]`: 0 where a rest has a token, minus infinity behind it."""
     lengths: Tensor
     """`[prompts]`: tokens in each prompt."""
     hidden: Tensor
@@ -50,7 +50,7 @@ class Stored:
     @property
     def row_bytes(self) -> int:
         """What a sample stores for each token."""
-        layers, _, heads, size, _ = self.keys.shape
+        layers, heads, _, size, _ = self.keys.shape
         return layers * heads * (size + self.values.shape[-1]) * self.keys.element_size()
 
     def only(self, prompts: Tensor) -> Stored:
@@ -58,8 +58,8 @@ class Stored:
         return Stored(
             self.header_keys,
             self.header_values,
-            self.keys[:, prompts],
-            self.values[:, prompts],
+            self.keys[:, :, prompts],
+            self.values[:, :, prompts],
             self.bias[prompts],
             self.lengths[prompts],
             self.hidden[prompts],
@@ -95,12 +95,12 @@ def store(network: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Stored:
     held = torch.tensor(
         [[True] * len(rest) + [False] * (longest - len(rest)) for rest in rests], device=device, dtype=torch.bool
     )
-    held = held.view(len(prompts), 1, 1, longest)
+    held = held.view(len(prompts), 1, longest)
     return Stored(
         header_keys=torch.stack([layer.keys[0][:, header].transpose(1, 2) for layer in layers]).contiguous(),
         header_values=torch.stack([layer.values[0][:, header] for layer in layers]).contiguous(),
-        keys=torch.stack([layer.keys[0][:, places].permute(1, 0, 3, 2) for layer in layers]).contiguous(),
-        values=torch.stack([layer.values[0][:, places].transpose(0, 1) for layer in layers]).contiguous(),
+        keys=torch.stack([layer.keys[0][:, places].transpose(2, 3) for layer in layers]).contiguous(),
+        values=torch.stack([layer.values[0][:, places] for layer in layers]).contiguous(),
         bias=torch.zeros(held.shape, device=device).masked_fill_(~held, float("-inf")),
         lengths=torch.tensor([len(prompt) for prompt in prompts], device=device),
         hidden=output.last_hidden_state[0][[places[-1] for places in laid.places]],
@@ -114,13 +114,13 @@ class Memory:
 
     def __init__(self, stored: Stored, samples: int, most: int) -> None:
         """`samples` for each prompt, with room for `most` tokens each."""
-        layers, prompts, heads, size, _ = stored.keys.shape
+        layers, heads, prompts, size, _ = stored.keys.shape
         self.stored, self.samples, self.most = stored, samples, most
         self.said = 0
         """Tokens that every sample has said."""
         room = min(most, FIRST_ROOM)
-        self._keys = stored.keys.new_empty(layers, prompts * samples, heads, size, room)
-        self._values = stored.values.new_empty(layers, prompts * samples, heads, room, stored.values.shape[-1])
+        self._keys = stored.keys.new_empty(layers, heads, prompts * samples, room, size)
+        self._values = stored.values.new_empty(layers, heads, prompts * samples, room, stored.values.shape[-1])
 
     @property
     def positions(self) -> Tensor:
@@ -131,59 +131,47 @@ class Memory:
         """Go on with some samples, `[prompts * samples]` by their numbers, of some prompts."""
         self.stored = self.stored.only(prompts)
         self.samples = len(rows) // len(prompts)
-        self._keys, self._values = self._keys[:, rows], self._values[:, rows]
+        self._keys, self._values = self._keys[:, :, rows], self._values[:, :, rows]
 
     def make_room(self) -> None:
         """Called before each step."""
-        room = self._keys.shape[-1]
+        room = self._keys.shape[-2]
         if self.said < room:
             return
         more = min(self.most, 2 * room) - room
-        self._keys = torch.cat([self._keys, self._keys.new_empty(*self._keys.shape[:-1], more)], -1)
-        blank = self._values.new_empty(*self._values.shape[:-2], more, self._values.shape[-1])
-        self._values = torch.cat([self._values, blank], -2)
+        self._keys, self._values = (
+            torch.cat([kept, kept.new_empty(*kept.shape[:-2], more, kept.shape[-1])], -2)
+            for kept in (self._keys, self._values)
+        )
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Query `[heads, rows, size]`, key and value `[shared heads, rows, size]` to `[rows, heads, value size]`."""
-        stored, heads, said = self.stored, key.shape[0], self.said + 1
-        rows, size = query.shape[1:]
-        prompts, samples, groups = len(stored.lengths), self.samples, query.shape[0] // heads
+        stored, said = self.stored, self.said + 1
+        heads, rows, size = key.shape
+        prompts, groups = len(stored.lengths), query.shape[0] // heads
         header, rest = stored.header_keys.shape[-1], stored.keys.shape[-1]
         keys, values = self._keys[layer], self._values[layer]
-        keys[..., said - 1] = key.transpose(0, 1)
-        values[..., said - 1, :] = value.transpose(0, 1)
-        q = (query * scaling).view(heads, groups, rows, size).permute(2, 0, 1, 3)  # [rows, shared heads, groups, size]
-        own = keys[..., :said]
-        scores = torch.empty(rows, heads, groups, header + rest + said, device=q.device)
-        every = q.transpose(0, 1).reshape(heads, rows * groups, size)
+        keys[:, :, said - 1], values[:, :, said - 1] = key, value
+        own_keys, own_values = keys[:, :, :said], values[:, :, :said]
+        # One query after the other, [shared heads, rows * groups, ...], lets every part be seen without being copied.
+        q = (query * scaling).view(heads, groups, rows, size).transpose(1, 2).reshape(heads, rows * groups, size)
+        wide = torch.promote_types(q.dtype, torch.float32)
+        scores = q.new_empty(heads, rows * groups, header + rest + said, dtype=wide)
+        by_prompt, by_row = (heads, prompts, -1), (heads, rows, groups)
         if header:
-            found = torch.matmul(every, stored.header_keys[layer])
-            scores[..., :header] = found.view(heads, rows, groups, header).transpose(0, 1)
+            scores[..., :header] = torch.matmul(q, stored.header_keys[layer])
         if rest:
-            mine = _by_prompt(q, prompts, samples)
-            found = torch.matmul(mine, stored.keys[layer]) + stored.bias
-            scores[..., header : header + rest] = _by_row(found, samples, groups)
-        scores[..., header + rest :] = torch.matmul(q, own)
+            found = torch.matmul(q.view(*by_prompt, size), stored.keys[layer]) + stored.bias
+            scores[..., header : header + rest] = found.view(heads, -1, rest)
+        found = torch.matmul(q.view(*by_row, size), own_keys.transpose(-1, -2))
+        scores[..., header + rest :] = found.view(heads, -1, said)
         weights = torch.softmax(scores, -1).to(value.dtype)
-        output = torch.matmul(weights[..., header + rest :], values[..., :said, :])
+        output = torch.matmul(weights.view(*by_row, -1)[..., header + rest :], own_values).view(
+            heads, rows * groups, -1
+        )
         if header:
-            told = weights[..., :header].transpose(0, 1).reshape(heads, rows * groups, header)
-            output += torch.matmul(told, stored.header_values[layer]).view(heads, rows, groups, -1).transpose(0, 1)
+            output += torch.matmul(weights[..., :header], stored.header_values[layer])
         if rest:
-            told = _by_prompt(weights[..., header : header + rest], prompts, samples)
-            output += _by_row(torch.matmul(told, stored.values[layer]), samples, groups)
-        return output.view(rows, heads * groups, -1)
-
-
-def _by_prompt(x: Tensor, prompts: int, samples: int) -> Tensor:
-    """`[prompts * samples, heads, groups, width]` to `[prompts, heads, samples * groups, width]`."""
-    _, heads, groups, width = x.shape
-    x = x.reshape(prompts, samples, heads, groups, width).transpose(1, 2)
-    return x.reshape(prompts, heads, samples * groups, width)
-
-
-def _by_row(x: Tensor, samples: int, groups: int) -> Tensor:
-    """The way back."""
-    prompts, heads, _, width = x.shape
-    x = x.view(prompts, heads, samples, groups, width).transpose(1, 2)
-    return x.reshape(prompts * samples, heads, groups, width)
+            mine = weights.view(*by_prompt, weights.shape[-1])[..., header : header + rest]
+            output += torch.matmul(mine, stored.values[layer]).view(output.shape)
+        return output.view(*by_row, -1).transpose(0, 1).reshape(rows, heads * groups, -1)

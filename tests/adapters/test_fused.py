@@ -63,7 +63,7 @@ def packs() -> bool:
     """Whether bfloat16 weights can be packed here; asked without the warning that says they can't."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return projections.can_pack()
+        return projections.can_pack(torch.bfloat16)
 
 
 def same(found: tuple[Tensor, dict[str, Tensor]], expected: tuple[Tensor, dict[str, Tensor]], within: float) -> None:
@@ -95,7 +95,7 @@ def test_float32_is_exact(network: dict[str, Any], adapter: dict[str, Any]) -> N
 def test_bfloat16_is_close(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if packed and not packs():
         pytest.skip("this processor has no packed bfloat16 products")
-    monkeypatch.setattr(projections, "can_pack", lambda: packed)
+    monkeypatch.setattr(projections, "can_pack", lambda _: packed)
     model = adapted(llama(mlp_bias=True))
     expected = step(model)
     with fused(model, torch.bfloat16), torch.autocast("cpu", torch.bfloat16):
@@ -206,7 +206,7 @@ def test_without_the_private_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once
         assert isinstance(weight, Plain)
-        assert not can_pack()
+        assert not can_pack(torch.bfloat16)
 
 
 def test_layers_that_are_merged_or_watched_keep_their_own_path() -> None:

@@ -1,0 +1,123 @@
+"""Writing on the CPU with weights laid out once: torch lays a weight out anew at each product of a few rows.
+
+Inside `PackedProducts` linear layers, plain or with a LoRA, multiply by copies in oneDNN's own layout, those that read
+one input in one product. The numbers are those of the layers themselves, but for rounding. Copies are kept for the next
+time, shared by all adapters on a base, and made again when a weight has changed.
+
+    with torch.inference_mode(), PackedProducts(network):
+        network(input_ids)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast, final
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from condition.adapters.copies import Copies
+from condition.adapters.projections import can_pack, packed_linear
+from condition.adapters.siblings import is_plain, siblings
+
+COPIES = Copies(1 << 30)
+"""A network whose weights take more than a gigabyte keeps torch's own layout."""
+
+Forward = Callable[[Tensor], Tensor]
+
+
+@final
+class PackedProducts:
+    """Inside `with`, products without gradients use packed weights: on a CPU, where the copies have room.
+
+    Looks at the weights once, when it is made, and may be entered again and again.
+    """
+
+    def __init__(self, network: PreTrainedModel) -> None:
+        self._forwards = list(_forwards(network))
+
+    def __enter__(self) -> None:
+        for layer, forward in self._forwards:
+            layer.__dict__["forward"] = forward
+
+    def __exit__(self, *_: object) -> None:
+        for layer, _forward in self._forwards:
+            layer.__dict__.pop("forward", None)
+
+
+def _forwards(network: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
+    groups = [] if network.device.type != "cpu" else list(siblings(network, _can_be_packed))
+    copies = COPIES.of([tuple(_linear(layer).weight for layer in group) for group in groups])
+    for group, copy in zip(groups, copies, strict=False):  # none where they have no room
+        product = _Product(group, copy)
+        yield from ((layer, product.forward_of(index)) for index, layer in enumerate(group))
+
+
+def _can_be_packed(layer: nn.Module) -> bool:
+    if isinstance(layer, LoraLinear) and not is_plain(layer):
+        return False
+    linear = _linear(layer)
+    usual = type(linear) is nn.Linear and linear.weight.dtype in (torch.float32, torch.bfloat16)
+    return usual and not linear._forward_hooks and "forward" not in linear.__dict__ and can_pack(linear.weight.dtype)
+
+
+def _linear(layer: nn.Module) -> nn.Linear:
+    return cast(nn.Linear, layer.base_layer if isinstance(layer, LoraLinear) else layer)
+
+
+@final
+class _Product:
+    """Layers that read one input: the first one called computes all, the others find their output waiting."""
+
+    def __init__(self, layers: Sequence[nn.Module], weight: Tensor) -> None:
+        self._layers, self._weight = layers, weight
+        linears = [_linear(layer) for layer in layers]
+        self._sizes = [linear.out_features for linear in linears]
+        biased = any(linear.bias is not None for linear in linears)
+        biases = [x.weight.new_zeros(x.out_features) if x.bias is None else x.bias.detach() for x in linears]
+        self._bias = torch.cat(biases) if biased else None
+        self._update = _update(layers)
+        self._input: Tensor | None = None
+        self._outputs: dict[int, Tensor] = {}
+
+    def forward_of(self, index: int) -> Forward:
+        own = self._layers[index].forward
+
+        def forward(x: Tensor) -> Tensor:
+            if torch.is_grad_enabled():
+                return cast(Tensor, own(x))
+            if self._input is not x or index not in self._outputs:
+                self._input, self._outputs = x, dict(enumerate(self._compute(x)))
+            output = self._outputs.pop(index)
+            if not self._outputs:
+                self._input = None
+            return output
+
+        return forward
+
+    def _compute(self, x: Tensor) -> tuple[Tensor, ...]:
+        y = packed_linear(x, self._weight, self._bias)
+        if self._update is not None:
+            a, b = self._update
+            wide = y.to(a.dtype)  # as PEFT: the update is added in the type of its factors
+            down = functional.linear(x.to(a.dtype), a)
+            y = torch.addmm(wide.flatten(0, -2), down.flatten(0, -2), b).view(wide.shape).to(y.dtype)
+        parts: tuple[Tensor, ...] = y.split(self._sizes, -1)
+        return parts
+
+
+def _update(layers: Sequence[nn.Module]) -> tuple[Tensor, Tensor] | None:
+    """All low-rank updates as two factors: stacked `A`s [ranks, in] and scaled `B`s as blocks of [ranks, out]."""
+    stacked, blocks = [], []
+    for layer in layers:
+        if isinstance(layer, LoraLinear) and not layer.disable_adapters:
+            name = layer.active_adapters[0]
+            a, b = (cast(nn.Linear, part[name]).weight.detach() for part in (layer.lora_A, layer.lora_B))
+            stacked.append(a)
+            blocks.append((b * layer.scaling[name]).t())
+        else:
+            blocks.append(torch.zeros(0, _linear(layer).out_features))
+    return (torch.cat(stacked), torch.block_diag(*blocks)) if stacked else None

@@ -1,0 +1,46 @@
+"""Linear layers that read one input: what they multiply by can share one product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from peft.tuners.lora import Linear as LoraLinear
+from torch import nn
+from transformers import PreTrainedModel
+
+SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Names of siblings that read one input in a Llama-like network."""
+
+
+def siblings(
+    network: PreTrainedModel, suits: Callable[[nn.Linear | LoraLinear], bool]
+) -> Iterator[list[nn.Linear | LoraLinear]]:
+    """Linear and LoRA layers that suit, those that read one input together, each layer once."""
+    grouped: set[nn.Module] = set()
+    for parent in [] if network.config.is_encoder_decoder else network.modules():  # cross attention reads two inputs
+        for names in SAME_INPUT:
+            found = [getattr(parent, name, None) for name in names]
+            layers = [layer for layer in found if isinstance(layer, nn.Linear | LoraLinear) and suits(layer)]
+            if len(layers) > 1:
+                grouped.update(layers)
+                yield layers
+    inside = {module.base_layer for module in network.modules() if isinstance(module, LoraLinear)}
+    factors = {part for module in network.modules() if isinstance(module, LoraLinear) for part in _factors(module)}
+    for module in network.modules():
+        taken = module in grouped or module in inside or module in factors
+        if not taken and isinstance(module, nn.Linear | LoraLinear) and suits(module):
+            yield [module]
+
+
+def is_plain(layer: LoraLinear) -> bool:
+    """Whether a layer is `W x + b + s B A x`: one adapter without bias, variant or hooks, not merged."""
+    names = layer.active_adapters
+    if len(names) != 1 or names[0] not in layer.lora_A or layer.merged or names[0] in layer.lora_variant:
+        return False
+    parts = [layer, layer.base_layer, layer.lora_A[names[0]], layer.lora_B[names[0]]]
+    return parts[3].bias is None and not any("forward" in part.__dict__ or part._forward_hooks for part in parts)
+
+
+def _factors(layer: LoraLinear) -> Iterator[nn.Module]:
+    yield from layer.lora_A.values()
+    yield from layer.lora_B.values()
