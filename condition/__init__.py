@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from condition.errors import PromptError as PromptError
     from condition.errors import SettingsError as SettingsError
     from condition.errors import SharingWarning as SharingWarning
+    from condition.errors import UnfinishedError as UnfinishedError
     from condition.evaluation import metrics as metrics
     from condition.evaluation import tasks as tasks
     from condition.evaluation.evaluate import evaluate as evaluate
@@ -64,6 +65,7 @@ _HOMES = {
         "PromptError",
         "SettingsError",
         "SharingWarning",
+        "UnfinishedError",
     ),
     "condition.evaluation.evaluate": ("evaluate",),
     "condition.integrations.langchain": ("ChatCondition",),

@@ -8,6 +8,7 @@
     ├── ControlError     a limit on what may come next can't be satisfied
     ├── BudgetError      a budget of calls, tokens or seconds is spent
     └── ModelError       a model can't be found, loaded, trained or asked
+        └── UnfinishedError  some prompts were not answered; carries those that were
 
 `Interrupted` is a `KeyboardInterrupt` that carries what was finished before Ctrl-C.
 Each message says what happened, where, and what to do next.
@@ -48,6 +49,17 @@ class BudgetError(ConditionError):
 
 class ModelError(ConditionError):
     """A model can't be found, loaded, trained or asked."""
+
+
+class UnfinishedError(ModelError):
+    """Some prompts were not answered. `finished` maps the index of each other prompt to its result, `failed` to why."""
+
+    def __init__(
+        self, message: str, finished: dict[int, Any] | None = None, failed: dict[int, Exception] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.finished = finished or {}
+        self.failed = failed or {}
 
 
 class Interrupted(KeyboardInterrupt):

@@ -1,28 +1,31 @@
 """LangChain's models as ours: `as_model` takes whatever writes.
 
-    judge = as_model(ChatOpenAI(model="gpt-4.1-mini"))
+    judge = as_model(ChatOpenAI(model="gpt-4.1-mini", max_retries=0))
     judge.generate("Is the sky blue?")[0][0].text
+    farm = as_model([ChatOpenAI(model="qa", base_url=url) for url in urls], concurrency=64)    # several servers
 
 So a model elsewhere can judge, draft or be measured wherever one of this machine can.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast, final
 
 from langchain_core.language_models import BaseLanguageModel
-from langchain_core.messages import (
-    BaseMessage,
-)
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
+from tqdm.auto import tqdm
 
-from condition.errors import ConditionError, ControlError, ModelError
+from condition.errors import ConditionError, ControlError, Interrupted, ModelError, SettingsError, UnfinishedError
+from condition.models.arguments import check_options
+from condition.models.calls import Answered, Call, Endpoint, outcomes
 from condition.models.load import load
 from condition.models.local import LocalModel, Said, conversations
+from condition.models.retry import advice, said
 from condition.prompts.template import to_langchain_message
 from condition.protocols import Control, Model
 from condition.types import Completion, Messages, Sampling, Usage
@@ -31,16 +34,20 @@ _TOO_LONG = {"length", "max_tokens", "max_output_tokens", "model_length"}
 """How services say that a completion was cut off, in small letters."""
 
 
-def as_model(x: object, /) -> Model:
+def as_model(x: object, /, *, retries: int = 4, concurrency: int = 16) -> Model:
     """A Model from one of ours (as it is), what `load` takes, or a LangChain chat model or LLM, bound or not.
 
-    A `ChatCondition` gives the model that it holds; its sampling stays behind. Raises ModelError for anything else.
+    Several LangChain models, in a list, are endpoints of one model: the rows are spread over them. `retries` and
+    `concurrency` are for LangChain's, see LangChainModel. A `ChatCondition` gives the model that it holds; its sampling
+    stays behind. Raises ModelError for anything else, and SettingsError for numbers that make no sense.
     """
+    if isinstance(x, list | tuple):
+        return LangChainModel(*x, retries=retries, concurrency=concurrency)
     if isinstance(x, BaseLanguageModel):  # before Model: LangChain's have a `generate` and a `name` of their own
         own = getattr(x, "model", None)
-        return own if isinstance(own, LocalModel) else LangChainModel(x)
-    if isinstance(x, RunnableBindingBase) and isinstance(_innermost(x), BaseLanguageModel):
-        return LangChainModel(x)
+        return own if isinstance(own, LocalModel) else LangChainModel(x, retries=retries, concurrency=concurrency)
+    if _is_langchain(x):
+        return LangChainModel(cast("Runnable[Any, Any]", x), retries=retries, concurrency=concurrency)
     if x is None or isinstance(x, str | Path):
         return load(x)
     if isinstance(x, Model) and not isinstance(x, type):
@@ -52,57 +59,110 @@ def as_model(x: object, /) -> Model:
 
 @final
 class LangChainModel:
-    """A LangChain chat model or LLM that writes for us.
+    """A LangChain chat model or LLM that writes for us, at one endpoint or several that serve the same.
 
     Of the sampling only what was set is passed on, by the names of its fields: `Sampling(temperature=0.0)` sends a
     temperature, `Sampling()` leaves it as the LangChain model was made. `n` asks n times. Text prompts go as one human
     message.
+
+    Each endpoint gets at most `concurrency` calls at once, or fewer where the LangChain model has a `max_concurrency`.
+    A call that meets a timeout, a lost connection, or status 408, 409, 429 or 5xx is made up to `retries` times more,
+    behind a wait that doubles and that respects Retry-After. The client's own retries come inside these: give
+    `ChatOpenAI(max_retries=0)` to have one kind only.
     """
 
-    def __init__(self, runnable: Runnable[Any, Any]) -> None:
-        self.runnable = runnable
+    def __init__(self, *runnables: Runnable[Any, Any], retries: int = 4, concurrency: int = 16) -> None:
+        _check_number("retries", retries, least=0)
+        _check_number("concurrency", concurrency, least=1)
+        if not runnables:
+            raise ModelError("no endpoint: give at least one LangChain chat model")
+        for runnable in runnables:
+            if not _is_langchain(runnable):
+                raise ModelError(f"{type(runnable).__name__} is no LangChain chat model: several endpoints need to be")
+        self.runnables = runnables
+        self.retries = retries
+        self.concurrency = concurrency
 
     @property
     def name(self) -> str:
-        """What LangChain's traces call it."""
-        inner = _innermost(self.runnable)
-        told = inner._get_ls_params() if isinstance(inner, BaseLanguageModel) else {}
-        return str(told.get("ls_model_name") or type(inner).__name__)
+        """What LangChain's traces call it; every name once where endpoints differ."""
+        return " | ".join(dict.fromkeys(map(_name, self.runnables)))
 
     def __repr__(self) -> str:
         return f"LangChainModel({self.name!r})"
 
     def generate(
-        self, prompts: Sequence[Said] | Said, sampling: Sampling = Sampling(), *, control: Control | None = None
+        self,
+        prompts: Sequence[Said] | Said,
+        sampling: Sampling = Sampling(),
+        *,
+        control: Control | None = None,
+        finished: Mapping[int, list[Completion]] | None = None,
     ) -> list[list[Completion]]:
-        """`sampling.n` completions for each prompt, in one `batch` of the LangChain model, or with a seed in n.
+        """`sampling.n` completions for each prompt, in the order given; with a seed, sample i has seed + i.
 
-        Raises ControlError for a control, which needs a local model, and ModelError where the model fails.
+        A prompt that fails leaves the others alone. At the end UnfinishedError holds what was finished; on Ctrl-C
+        Interrupted does. Give it back as `finished` to ask for the rest only: `generate(prompts, finished=e.finished)`.
+        Raises ControlError for a control, which needs a local model, and other errors of ours as they are.
         """
+        check_options(sampling, Sampling, "sampling", {"max_tokens": sampling}, {"max_tokens": 64})
         if control is not None:
             raise ControlError(f"{self.name} runs elsewhere and can't be controlled token by token; use a local model")
         asked = [_input(messages) for messages in conversations(prompts)]
-        began = time.perf_counter()
-        if sampling.seed is None:
-            written = self._write([prompt for prompt in asked for _ in range(sampling.n)], sampling)
-        else:  # one seed would give one answer n times: sample i has seed + i
-            seeds = (sampling.model_copy(update={"seed": sampling.seed + i}) for i in range(sampling.n))
-            calls = [self._write(asked, seeded) for seeded in seeds]
-            written = [answer for answers in zip(*calls, strict=True) for answer in answers]
-        seconds = (time.perf_counter() - began) / max(1, len(written))
-        completions = [_completion(message, sampling.stop, seconds) for message in written]
-        return [completions[i : i + sampling.n] for i in range(0, len(completions), sampling.n)]
+        found = dict(finished or {})
+        if any(not 0 <= row < len(asked) or len(answers) != sampling.n for row, answers in found.items()):
+            raise ModelError(f"`finished` is of other work: not {sampling.n} completions each for {len(asked)} prompts")
+        self._answer(asked, sampling, found)
+        return [found[row] for row in range(len(asked))]
 
-    def _write(self, asked: list[Any], sampling: Sampling) -> list[Any]:
-        options: dict[str, Any] = sampling.model_dump(include=sampling.model_fields_set - {"n", "stop"})
-        if sampling.stop:
-            options["stop"] = list(sampling.stop)
+    def _answer(self, asked: list[Any], sampling: Sampling, finished: dict[int, list[Completion]]) -> None:
+        """Put the missing rows into `finished`."""
+        endpoints = [self._endpoint(runnable, sampling) for runnable in self.runnables]
+        places = [(row, i) for row in range(len(asked)) if row not in finished for i in range(sampling.n)]
+        if sampling.seed is not None and any(endpoint.together > 1 for endpoint in endpoints):
+            places.sort(key=lambda place: place[1])  # only equal seeds can be asked together
+        seeds = [{} if sampling.seed is None else {"seed": sampling.seed + i} for i in range(sampling.n)]
+        calls = [Call(asked[row], seeds[i]) for row, i in places]
+        answers: dict[int, dict[int, Completion]] = {}
+        failed: dict[int, Exception] = {}
+        rows = tqdm(total=len(asked), initial=len(finished), desc="generate", unit="prompt", delay=3, leave=False)
         try:
-            return self.runnable.batch(asked, **options)
-        except ConditionError:
-            raise
-        except Exception as error:  # each service has errors of its own
-            raise ModelError(f"{self.name} did not answer: {type(error).__name__}: {error}") from error
+            with rows, closing(outcomes(endpoints, calls, self.retries)) as coming:
+                for place, outcome in coming:
+                    row, sample = places[place]
+                    if isinstance(outcome, ConditionError):
+                        raise outcome
+                    if isinstance(outcome, Exception):
+                        failed.setdefault(row, outcome)
+                        continue
+                    samples = answers.setdefault(row, {})
+                    samples[sample] = _completion(outcome, sampling.stop)
+                    if len(samples) == sampling.n:
+                        finished[row] = [samples[i] for i in range(sampling.n)]
+                        rows.update()
+        except KeyboardInterrupt:
+            raise Interrupted(finished, len(asked)) from None
+        if failed:
+            raise self._unfinished(finished, dict(sorted(failed.items())), len(asked)) from next(iter(failed.values()))
+
+    def _endpoint(self, runnable: Runnable[Any, Any], sampling: Sampling) -> Endpoint:
+        at_once = min([self.concurrency, *_limits(runnable)])
+        bound = runnable.bind(**_settings(runnable, sampling))
+        if type(_innermost(runnable)).batch is Runnable.batch:
+            return Endpoint(bound, _name(runnable), at_once)
+        return Endpoint(bound, _name(runnable), 1, together=at_once)  # it makes batches of its own
+
+    def _unfinished(
+        self, finished: dict[int, list[Completion]], failed: dict[int, Exception], total: int
+    ) -> UnfinishedError:
+        row, error = next(iter(failed.items()))
+        what = f"{self.name} did not answer: {said(error)}; {advice(error)}"
+        if total > 1:
+            what += (
+                f". {len(failed)} of {total} prompts are unanswered, the first at index {row}; the {len(finished)} "
+                "finished ones are in `.finished`, by index: generate(prompts, finished=error.finished) asks the rest"
+            )
+        return UnfinishedError(what, finished, failed)
 
 
 def to_langchain_messages(messages: Messages) -> list[BaseMessage]:
@@ -124,7 +184,53 @@ def _input(messages: Messages) -> str | list[BaseMessage]:
     return to_langchain_messages(messages)
 
 
-def _completion(written: BaseMessage | str, stops: tuple[str, ...], seconds: float) -> Completion:
+def _is_langchain(x: object) -> bool:
+    return isinstance(x, Runnable) and isinstance(_innermost(x), BaseLanguageModel)
+
+
+def _name(runnable: Runnable[Any, Any]) -> str:
+    inner = _innermost(runnable)
+    told = inner._get_ls_params() if isinstance(inner, BaseLanguageModel) else {}
+    return str(told.get("ls_model_name") or type(inner).__name__)
+
+
+def _limits(runnable: Runnable[Any, Any]) -> list[int]:
+    """What `.with_config(max_concurrency=...)` allows."""
+    limits: list[int] = []
+    while isinstance(runnable, RunnableBindingBase):
+        if limit := runnable.config.get("max_concurrency"):
+            limits.append(limit)
+        runnable = runnable.bound
+    return limits
+
+
+def _check_number(name: str, number: object, least: int) -> None:
+    if not isinstance(number, int) or number < least:
+        raise SettingsError(f"{name}={number!r:.80}: give a whole number of at least {least}")
+
+
+def _settings(runnable: Runnable[Any, Any], sampling: Sampling) -> dict[str, Any]:
+    """What was set of the sampling, but the seed, which each sample has its own of."""
+    settings: dict[str, Any] = sampling.model_dump(include=sampling.model_fields_set - {"n", "stop", "seed"})
+    if sampling.stop:
+        settings["stop"] = list(sampling.stop)
+    # OpenAI's protocol knows no top_k and no min_p; its client passes on in `extra_body` what servers know beyond it.
+    beyond = settings.keys() & {"top_k", "min_p"}
+    if beyond and hasattr(_innermost(runnable), "extra_body"):
+        settings["extra_body"] = {**_extra_body(runnable), **{name: settings.pop(name) for name in sorted(beyond)}}
+    return settings
+
+
+def _extra_body(runnable: Runnable[Any, Any]) -> Mapping[str, Any]:
+    while isinstance(runnable, RunnableBindingBase):
+        if found := runnable.kwargs.get("extra_body"):
+            return cast("Mapping[str, Any]", found)
+        runnable = runnable.bound
+    return getattr(runnable, "extra_body", None) or {}
+
+
+def _completion(answered: Answered, stops: tuple[str, ...]) -> Completion:
+    written: BaseMessage | str = answered.written
     text = written if isinstance(written, str) else str(written.text)
     ended = min((place for stop in stops if (place := text.find(stop)) >= 0), default=None)  # some models ignore stops
     metadata = {} if isinstance(written, str) else written.response_metadata
@@ -132,7 +238,8 @@ def _completion(written: BaseMessage | str, stops: tuple[str, ...], seconds: flo
         (str(metadata[key]) for key in ("finish_reason", "stop_reason", "done_reason") if metadata.get(key)), ""
     )
     cut_off = ended is None and reason.lower() in _TOO_LONG
-    return Completion(text[:ended], finish_reason="length" if cut_off else "stop", usage=_usage(written, seconds))
+    usage = _usage(written, answered.seconds)
+    return Completion(text[:ended], finish_reason="length" if cut_off else "stop", usage=usage)
 
 
 def _usage(written: BaseMessage | str, seconds: float) -> Usage | None:

@@ -16,6 +16,9 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
     "LocalModel": lambda tiny_model: tiny_model("llama"),
     "LocalModel with a prompt": lambda tiny_model: tiny_model("gpt2").with_prompt("Say {x}"),
     "a LangChain chat model": lambda tiny_model: condition.as_model(FakeListChatModel(responses=["a", "b", "c"])),
+    "several LangChain chat models": lambda tiny_model: condition.as_model(
+        [FakeListChatModel(responses=["a", "b", "c"]), FakeListChatModel(responses=["a", "b", "c"])]
+    ),
     "a LangChain LLM": lambda tiny_model: condition.as_model(FakeListLLM(responses=["a", "b", "c"])),
 }
 PROMPTS: list[Messages] = [

@@ -11,11 +11,12 @@ from langchain_core.language_models import BaseChatModel, FakeListLLM, GenericFa
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda
+from langchain_openai import ChatOpenAI
 
-from condition.errors import ControlError, ModelError, SettingsError
+from condition.errors import ControlError, ModelError, SettingsError, UnfinishedError
 from condition.integrations.langchain import ChatCondition
 from condition.models.local import LocalModel
-from condition.models.remote import LangChainModel, as_model, to_langchain_messages
+from condition.models.remote import LangChainModel, _settings, as_model, to_langchain_messages
 from condition.prompts.template import from_langchain_messages
 from condition.protocols import Control, Model
 from condition.types import Completion, Message, Messages, Sampling, Usage
@@ -36,6 +37,8 @@ class Echo(BaseChatModel):
     ) -> ChatResult:
         if kwargs.get("seed") == 13:
             raise ConnectionError("the line is dead")
+        if messages[-1].text == "please fail":
+            raise ValueError("so I do")
         said = "|".join(f"{m.type}:{m.text}" for m in messages) + f" {stop} {sorted(kwargs.items())}"
         message = AIMessage(
             said,
@@ -66,6 +69,7 @@ class NoControl:
 
 
 HELLO = (Message("user", "hello"),)
+PLEASE_FAIL = (Message("user", "please fail"),)
 
 
 def test_ours_stay_as_they_are() -> None:
@@ -144,8 +148,75 @@ def test_samples_of_one_prompt_have_seeds_of_their_own() -> None:
 
 
 def test_its_errors_are_model_errors() -> None:
-    with pytest.raises(ModelError, match="echo-1 did not answer: ConnectionError: the line is dead"):
-        as_model(Echo()).generate([HELLO], Sampling(seed=13))
+    with pytest.raises(ModelError, match="echo-1 did not answer: ConnectionError: the line is dead; check the address"):
+        as_model(Echo(), retries=0).generate([HELLO], Sampling(seed=13))
+
+
+def test_what_was_answered_is_kept_and_only_the_rest_is_asked() -> None:
+    model = as_model(Echo(), retries=0)
+    assert isinstance(model, LangChainModel)
+    with pytest.raises(UnfinishedError, match="1 of 2 prompts are unanswered, the first at index 1") as caught:
+        model.generate([HELLO, PLEASE_FAIL], Sampling(n=2))
+    assert [[c.text for c in row] for row in caught.value.finished.values()] == [["human:hello None []"] * 2]
+    assert isinstance(caught.value.failed[1], ValueError)
+    kept = {0: [Completion("a"), Completion("b")]}
+    first, second = model.generate([PLEASE_FAIL, HELLO], Sampling(n=2), finished=kept)
+    assert first == kept[0]
+    assert [c.text for c in second] == ["human:hello None []"] * 2
+
+
+@pytest.mark.parametrize("finished", [{0: []}, {1: [Completion("a")]}, {-1: [Completion("a")]}])
+def test_what_was_finished_of_other_work_is_refused(finished: dict[int, list[Completion]]) -> None:
+    with pytest.raises(ModelError, match="of other work: not 1 completions each for 1 prompts"):
+        LangChainModel(Echo()).generate([HELLO], finished=finished)
+
+
+def test_wrong_arguments_are_refused_at_the_door() -> None:
+    with pytest.raises(SettingsError, match="retries=-1"):
+        as_model(Echo(), retries=-1)
+    with pytest.raises(SettingsError, match="concurrency=0"):
+        as_model(Echo(), concurrency=0)
+    with pytest.raises(SettingsError, match=r"give cd.Sampling\(max_tokens=5\)"):
+        as_model(Echo()).generate([HELLO], 5)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="at least one"):
+        as_model([])
+    with pytest.raises(ModelError, match="Parrot is no LangChain chat model"):
+        as_model([Echo(), Parrot()])
+
+
+def test_several_endpoints_answer_in_order() -> None:
+    model = as_model([Echo(), Echo(), Echo()])
+    assert model.name == "echo-1"
+    prompts = [(Message("user", str(i)),) for i in range(40)]
+    assert [c.text.split()[0] for (c,) in model.generate(prompts)] == [f"human:{i}" for i in range(40)]
+    assert as_model([Echo(), Echo(model_name="echo-2")]).name == "echo-1 | echo-2"
+
+
+def test_a_model_that_makes_batches_gets_batches() -> None:
+    sizes: list[int] = []
+
+    class Batches(Echo):
+        def batch(self, inputs: list[Any], *args: Any, **kwargs: Any) -> list[Any]:
+            sizes.append(len(inputs))
+            return super().batch(inputs, *args, **kwargs)
+
+    rows = as_model(Batches(), concurrency=4).generate([HELLO] * 3, Sampling(n=2, seed=5))
+    assert ["('seed', 5)" in first.text and "('seed', 6)" in second.text for first, second in rows] == [True] * 3
+    assert sizes == [3, 3]
+
+
+def test_a_limit_of_the_langchain_model_holds() -> None:
+    limited = as_model(Echo().with_config(max_concurrency=2).bind(top_p=0.5), concurrency=9)
+    assert isinstance(limited, LangChainModel)
+    assert limited._endpoint(limited.runnables[0], Sampling()).at_once == 2
+
+
+def test_what_openai_does_not_know_goes_beside_its_protocol() -> None:
+    llm = ChatOpenAI(model="m", base_url="http://127.0.0.1:9/v1", api_key="none", extra_body={"a": 1})  # type: ignore[arg-type]
+    sampling = Sampling(top_k=5, min_p=0.1, top_p=0.5)
+    assert _settings(llm, sampling) == {"top_p": 0.5, "extra_body": {"a": 1, "min_p": 0.1, "top_k": 5}}
+    assert _settings(llm.bind(extra_body={"b": 2}), sampling)["extra_body"] == {"b": 2, "min_p": 0.1, "top_k": 5}
+    assert _settings(Echo(), sampling) == {"top_p": 0.5, "top_k": 5, "min_p": 0.1}
 
 
 @pytest.mark.parametrize("thing", [3, Echo, RunnableLambda(str)], ids=["number", "class", "runnable"])
