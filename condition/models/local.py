@@ -18,10 +18,12 @@ from condition.models.completion import Writer
 from condition.models.explain import Explanation, explain
 from condition.models.generate import generate
 from condition.models.history import History
+from condition.models.remember import Remembered, recall, remember
 from condition.models.render import Renderer
 from condition.models.save import push, save
 from condition.models.score import score
 from condition.models.stream import stream
+from condition.prefix_sharing.layout import common_prefix
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
 from condition.protocols import Control, Prompt
@@ -98,6 +100,23 @@ class LocalModel:
     def score(self, prompts: Sequence[Said] | Said, continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
         """How likely each continuation is behind its prompt; prompts and common headers are computed once."""
         return score(self._writer, conversations(prompts), continuations)
+
+    def remember(self, messages: Said | Prompt) -> Remembered:
+        """Keep what prompts begin with, so that later calls do not read it again; a Prompt up to its first variable.
+
+        Raises ModelError for a beginning without tokens, and where the network can't share prefixes.
+        """
+        if isinstance(messages, Prompt):
+            one, other = (self.render(fill(messages, dict.fromkeys(messages.variables, v))).ids for v in ("a", "0"))
+            return remember(self.network, one[: common_prefix(one, other)])
+        return remember(self.network, self.render(messages).ids)
+
+    def recall(self, file: str | Path) -> Remembered:
+        """Take up what `remember(...).save(file)` has written, also in another process.
+
+        Raises ContractError where another network kept it, and ModelError where the file can't be read.
+        """
+        return recall(self.network, file)
 
     def render(self, messages: Said, target: str | None = None) -> Rendered:
         """Ids, role spans and labels, as training and serving both use them."""

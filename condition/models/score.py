@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from condition.errors import Interrupted, ModelError
 from condition.models.completion import Writer
+from condition.models.remember import kept
 from condition.models.render import TURNS
 from condition.prefix_sharing.layout import common_prefix
 from condition.prefix_sharing.logprobs import logprobs
@@ -55,8 +56,9 @@ def score(writer: Writer, prompts: Sequence[Messages], continuations: Sequence[S
 
 
 def _measure(writer: Writer, pack: list[_Line], found: dict[tuple[int, int], Score]) -> None:
-    shared = shareable(writer.network)
-    values = logprobs(writer.network, [line.ids for line in pack], [line.start for line in pack], shared=shared)
+    shared, sequences = shareable(writer.network), [line.ids for line in pack]
+    past = kept(writer.network, sequences) if shared else None
+    values = logprobs(writer.network, sequences, [line.start for line in pack], shared=shared, kept=past)
     for line, value in zip(pack, values, strict=True):
         found[line.prompt, line.choice] = Score(float(value.double().sum()), len(value), line.chars)
 

@@ -9,6 +9,7 @@ from typing import final
 from condition.adapters.packed import PackedProducts
 from condition.errors import Interrupted
 from condition.models.completion import Asked, Writer, completion, grouped, spaced
+from condition.models.remember import kept
 from condition.prefix_sharing.decode import Decoder, Drawn
 from condition.prefix_sharing.memory import store
 from condition.protocols import Control
@@ -53,7 +54,8 @@ class Writing:
         self._control = control
         self._packed = PackedProducts(writer.network)
         with self._packed:
-            self._stored = store(writer.network, [prompt.ids for prompt in batch])
+            ids = [prompt.ids for prompt in batch]
+            self._stored = store(writer.network, ids, kept(writer.network, ids))
         self._most = min(sampling.max_tokens, writer.context - max(len(prompt.ids) for prompt in batch))
         row = self._stored.row_bytes * self._most * len(batch)
         self._wave = max(1, min(self.each, MEMORY_BYTES // max(1, row)))

@@ -46,6 +46,8 @@ class Plan:
     groups: tuple[Group, ...]
     order: Tensor
     """`[tokens]`: where each token's output lies in the concatenated outputs of the groups."""
+    past: tuple[Tensor, Tensor] | None = None
+    """Keys and values `[layers, shared heads, past, size]` of tokens before the row, which every token sees."""
 
     def to(self, device: torch.device) -> Plan:
         groups = (
@@ -58,7 +60,7 @@ class Plan:
             )
             for g in self.groups
         )
-        return Plan(tuple(groups), self.order.to(device))
+        return Plan(tuple(groups), self.order.to(device), self.past)
 
 
 class Steps(Protocol):
@@ -68,8 +70,10 @@ class Steps(Protocol):
         """Query `[heads, rows, size]`, key and value `[shared heads, rows, size]` to `[rows, heads, size]`."""
 
 
-def plan(blocks: Sequence[Block], tokens: int) -> Plan:
+def plan(blocks: Sequence[Block], tokens: int, past: tuple[Tensor, Tensor] | None = None) -> Plan:
     """Sort blocks into groups of like kind and size. Done once a batch, used by every layer."""
+    if past is not None:
+        blocks = [_behind(block, past[0].shape[2]) for block in blocks]
     plain = [b for b in blocks if b.mask is None]
     masked = sorted((b for b in blocks if b.mask is not None), key=lambda b: len(b.keys))
     order = torch.zeros(tokens, dtype=torch.long)
@@ -81,7 +85,14 @@ def plan(blocks: Sequence[Block], tokens: int) -> Plan:
             order[block.queries] = torch.arange(len(block.queries)) + offset + i * longest
         groups.append(_group(members, tokens))
         offset += len(members) * longest
-    return Plan(tuple(groups), order)
+    return Plan(tuple(groups), order, past)
+
+
+def _behind(block: Block, past: int) -> Block:
+    """The block where `past` keys, which all its queries see, lie before those of the row."""
+    own = torch.ones(len(block.queries), len(block.keys), dtype=torch.bool).tril() if block.mask is None else block.mask
+    mask = torch.cat([torch.ones(len(own), past, dtype=torch.bool), own], 1)
+    return Block(block.queries, [*range(past), *(place + past for place in block.keys)], mask)
 
 
 def _alike(blocks: list[Block]) -> list[list[Block]]:
@@ -182,10 +193,12 @@ def shared_attention(
     for name in ("sliding_window", "softcap", "s_aux", "position_bias"):
         if keywords.get(name) is not None:
             raise NotImplementedError(f"attention with {name}")
+    number: int = getattr(module, "layer_idx", 0)
     if not isinstance(shared, Plan):  # the step of a decoder
-        number: int = module.layer_idx  # type: ignore[assignment]  # torch types attributes of modules loosely
         size = query.shape[-1] ** -0.5 if scaling is None else scaling
         return shared.attend(number, query[0], key[0], value[0], size).unsqueeze(0), None
+    if shared.past is not None:
+        key, value = (torch.cat([old[number, None], x], 2) for old, x in zip(shared.past, (key, value), strict=True))
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     outputs = [_attend(q, k, v, group, scaling, dropout) for group in shared.groups]
     output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)

@@ -13,41 +13,49 @@ from transformers import PreTrainedModel
 
 from condition.prefix_sharing.attention import plan
 from condition.prefix_sharing.head import gather_logprobs, head_logprobs
-from condition.prefix_sharing.layout import Packed, pack
+from condition.prefix_sharing.layout import Packed, common_prefix, pack
+from condition.prefix_sharing.past import Past
 
 
 def logprobs(
-    network: PreTrainedModel, sequences: Sequence[Sequence[int]], starts: Sequence[int], *, shared: bool = True
+    network: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    *,
+    shared: bool = True,
+    kept: Past | None = None,
 ) -> list[Tensor]:
     """Log-probability of each token from `starts[i]` on, natural log: one fp32 tensor `[scored]` a sequence.
 
-    `shared=False` takes the plain path. Ask `probe.shareable(network)` first; gradients flow on both paths.
+    `shared=False` takes the plain path. Ask `probe.shareable(network)` first; gradients flow on both paths, but not
+    behind a beginning that is `kept`.
     """
     if not shared:
         return plain_logprobs(network, sequences, starts)
-    packed = pack(sequences, starts)
-    values = packed_logprobs(network, packed)
+    known = min(min(starts) - 1, *(common_prefix(kept.ids, s) for s in sequences)) if kept else 0
+    packed = pack([s[known:] for s in sequences], [start - known for start in starts])
+    values = packed_logprobs(network, packed, kept.first(known) if kept and known else None)
     return list(values.split([len(s) - start for s, start in zip(sequences, starts, strict=True)]))
 
 
-def packed_logprobs(network: PreTrainedModel, packed: Packed) -> Tensor:
-    """Log-probabilities `[scored]` of a packed batch, fp32."""
+def packed_logprobs(network: PreTrainedModel, packed: Packed, past: Past | None = None) -> Tensor:
+    """Log-probabilities `[scored]` of a packed batch, fp32, behind what is `past`."""
     device = network.device
-    hidden = packed_hidden(network, packed)[packed.predictors.to(device)]
+    hidden = packed_hidden(network, packed, past)[packed.predictors.to(device)]
     return head_logprobs(output_head(network), hidden, packed.targets.to(device))
 
 
-def packed_hidden(network: PreTrainedModel, packed: Packed) -> Tensor:
+def packed_hidden(network: PreTrainedModel, packed: Packed, past: Past | None = None) -> Tensor:
     """Last hidden states `[tokens, width]` of a packed batch."""
-    device = network.device
+    device, before = network.device, len(past.ids) if past else 0
     # A 4-D mask goes through transformers untouched, so that no dense mask is built for the whole row.
     untouched = torch.zeros(1, 1, 1, 1, device=device)
     output = network.base_model(
         input_ids=packed.ids.to(device),
-        position_ids=packed.positions.to(device),
+        position_ids=packed.positions.to(device) + before,
         attention_mask=untouched,
         use_cache=False,
-        shared=plan(packed.blocks, packed.ids.shape[1]).to(device),
+        shared=plan(packed.blocks, packed.ids.shape[1], (past.keys, past.values) if past else None).to(device),
     )
     hidden: Tensor = output.last_hidden_state[0]
     return hidden

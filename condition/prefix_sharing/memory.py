@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast, final
+from typing import final
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from condition.prefix_sharing.attention import plan
 from condition.prefix_sharing.layout import common_prefix, lay
+from condition.prefix_sharing.past import Past, read, read_long
 
 FIRST_ROOM = 32
 """Tokens that a sample has room for at first; doubled as often as it takes."""
@@ -68,43 +68,41 @@ class Stored:
 
 
 @torch.inference_mode()
-def store(network: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Stored:
+def store(network: PreTrainedModel, prompts: Sequence[Sequence[int]], kept: Past | None = None) -> Stored:
     """Read prompts `[prompts][tokens]`, each common beginning once. Ask `probe.shareable(network)` first.
 
-    Raises ValueError for a prompt without tokens.
+    Of `kept` is taken what all prompts begin with. Raises ValueError for a prompt without tokens.
     """
     if not prompts or not all(prompts):
         raise ValueError("a prompt without tokens has nothing to go on from")
     device = network.device
-    laid = lay(prompts)
-    cache = DynamicCache(config=network.config)
-    output = cast(Any, network.base_model)(
-        input_ids=torch.tensor([laid.row], device=device),
-        position_ids=torch.tensor([laid.positions], device=device),
-        attention_mask=torch.zeros(1, 1, 1, 1, device=device),
-        past_key_values=cache,
-        use_cache=True,
-        shared=plan(laid.blocks, len(laid.row)).to(device),
-    )
-    layers = cast("list[Any]", cache.layers)
     shared = min(common_prefix(prompts[0], prompt) for prompt in prompts)
-    rests = [places[shared:] for places in laid.places]
+    before = min(shared, *(len(prompt) - 1 for prompt in prompts))  # a prompt's last token is always read
+    known = common_prefix(kept.ids, prompts[0][:before]) if kept else 0
+    past = read_long(network, kept.first(known) if kept and known else None, prompts[0][:before])
+    laid = lay([prompt[len(past.ids) if past else 0 :] for prompt in prompts])
+    row = read(network, past, laid)
+    done = len(past.ids) if past else 0
+    rests = [places[shared - done :] for places in laid.places]
     longest = max(map(len, rests))
-    header = torch.tensor(laid.places[0][:shared], device=device, dtype=torch.long)
+    header = torch.tensor(laid.places[0][: shared - done], device=device, dtype=torch.long)
     places = torch.tensor([rest + [0] * (longest - len(rest)) for rest in rests], device=device, dtype=torch.long)
     held = torch.tensor(
         [[True] * len(rest) + [False] * (longest - len(rest)) for rest in rests], device=device, dtype=torch.bool
     )
     held = held.view(len(prompts), 1, longest)
+    keys, values = row.keys[:, :, header], row.values[:, :, header]
+    if past:
+        keys, values = torch.cat([past.keys, keys], 2), torch.cat([past.values, values], 2)
     return Stored(
-        header_keys=torch.stack([layer.keys[0][:, header].transpose(1, 2) for layer in layers]).contiguous(),
-        header_values=torch.stack([layer.values[0][:, header] for layer in layers]).contiguous(),
-        keys=torch.stack([layer.keys[0][:, places].transpose(2, 3) for layer in layers]).contiguous(),
-        values=torch.stack([layer.values[0][:, places] for layer in layers]).contiguous(),
+        header_keys=keys.transpose(2, 3).contiguous(),
+        header_values=values.contiguous(),
+        keys=row.keys[:, :, places].transpose(3, 4).contiguous(),
+        values=row.values[:, :, places],
         bias=torch.zeros(held.shape, device=device).masked_fill_(~held, float("-inf")),
         lengths=torch.tensor([len(prompt) for prompt in prompts], device=device),
-        hidden=output.last_hidden_state[0][[places[-1] for places in laid.places]],
-        computed=len(laid.row),
+        hidden=row.hidden[[places[-1] for places in laid.places]],
+        computed=len(laid.row) + done - known,
     )
 
 

@@ -15,6 +15,7 @@ from condition.prefix_sharing.decode import Decoder
 from condition.prefix_sharing.layout import pack
 from condition.prefix_sharing.logprobs import packed_logprobs, plain_logprobs
 from condition.prefix_sharing.memory import store
+from condition.prefix_sharing.past import remember
 from condition.types import Sampling
 
 _VERDICTS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
@@ -102,7 +103,8 @@ def _compare(network: PreTrainedModel) -> str | None:
 
 def _written(network: PreTrainedModel, prompts: list[list[int]]) -> tuple[list[list[int]], Tensor]:
     """Prompts with three tokens that the decoder wrote behind each, and the log-probabilities of these `[6]`."""
-    decoder = Decoder(network, store(network, prompts), prompts, Sampling(max_tokens=3), [()] * len(prompts))
+    stored = store(network, prompts, remember(network, prompts[0][:20]))
+    decoder = Decoder(network, stored, prompts, Sampling(max_tokens=3), [()] * len(prompts))
     drawn = decoder.step()
     while not decoder.done:
         decoder.read()

@@ -34,6 +34,7 @@ def child(side: str, dtype: str, samples: int) -> None:
     import torch
 
     import condition as cd
+    from condition.adapters.packed import PackedProducts
     from condition.prefix_sharing.decode import Decoder
     from condition.prefix_sharing.memory import store
     from condition.prefix_sharing.probe import shareable
@@ -45,11 +46,12 @@ def child(side: str, dtype: str, samples: int) -> None:
 
     def ours() -> int:
         assert shareable(network)
-        decoder = Decoder(network, store(network, [ids]), [ids], sampling, [()])
-        drawn = len(decoder.step())
-        while not decoder.done:
-            decoder.read()
-            drawn += len(decoder.step())
+        with PackedProducts(network):
+            decoder = Decoder(network, store(network, [ids]), [ids], sampling, [()])
+            drawn = len(decoder.step())
+            while not decoder.done:
+                decoder.read()
+                drawn += len(decoder.step())
         return drawn
 
     def theirs() -> int:
