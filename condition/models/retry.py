@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
@@ -64,7 +64,7 @@ def said(error: BaseException) -> str:
     """An error in one line, with what caused it."""
     lines: list[str] = []
     for part in _causes(error):
-        text = " ".join(str(part).split())
+        text = " ".join(f"{part} {_detail(part)}".split())
         if not any(text and text in line for line in lines):
             lines.append(f"{type(part).__name__}: {text}" if text else type(part).__name__)
     return " <- ".join(lines)
@@ -94,6 +94,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while part is not None:
         yield part
         part = part.__cause__
+
+
+def _detail(error: BaseException) -> str:
+    """What FastAPI's servers say, which OpenAI's client leaves out of its message."""
+    body = getattr(error, "body", None)
+    return str(body.get("detail", "")) if isinstance(body, Mapping) else ""
 
 
 def _of_the_line(error: BaseException) -> bool:

@@ -143,7 +143,7 @@ def test_an_endpoint_that_dies_in_the_middle_loses_nothing() -> None:
 def test_every_endpoint_works() -> None:
     desks = [Desk(seconds=0.01) for _ in range(3)]
     assert ask(60, *desks) == {i: i for i in range(60)}
-    assert all(desk.most == 4 for desk in desks)
+    assert all(0 < desk.most <= 4 for desk in desks)
 
 
 def test_a_wait_of_hours_is_not_waited() -> None:

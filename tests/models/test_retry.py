@@ -111,6 +111,9 @@ def test_said_has_the_cause() -> None:
     error.__cause__ = httpx.ConnectError("[Errno 111] Connection\n refused")
     assert said(error) == "APIConnectionError: Connection error. <- ConnectError: [Errno 111] Connection refused"
     assert said(TimeoutError()) == "TimeoutError"
+    response = httpx.Response(400, request=REQUEST)
+    pinned = openai.BadRequestError("Error code: 400", response=response, body={"detail": "the server is pinned"})
+    assert said(pinned) == "BadRequestError: Error code: 400 the server is pinned"
 
 
 @pytest.mark.parametrize(
