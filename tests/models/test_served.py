@@ -23,7 +23,7 @@ from urllib.request import urlopen
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAI
 from safetensors import safe_open
 
 from condition.adapters.lora import LoRA
@@ -66,6 +66,8 @@ class Loopback:
         self.server.server_close()
 
     def _answer(self, body: dict[str, Any]) -> tuple[int, dict[str, str], dict[str, Any]]:
+        if "prompt" in body:
+            return self._complete(body)
         text = body["messages"][-1]["content"]
         with self.lock:
             self.bodies.append(body)
@@ -82,6 +84,16 @@ class Loopback:
         usage = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
         return 200, {}, {"id": "1", "object": "chat.completion", "created": 0, "model": "loop", "choices": [choice],
                          "usage": usage}  # fmt: skip
+
+    def _complete(self, body: dict[str, Any]) -> tuple[int, dict[str, str], dict[str, Any]]:
+        """The endpoint for plain text: several prompts in one request."""
+        self.bodies.append(body)
+        choices = [
+            {"index": i, "text": f"{prompt} ...", "finish_reason": "length", "logprobs": None}
+            for i, prompt in enumerate(body["prompt"])
+        ]
+        return 200, {}, {"id": "1", "object": "text_completion", "created": 0, "model": "loop", "choices": choices,
+                         "usage": {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}}  # fmt: skip
 
     def _handler(loopback) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
@@ -269,6 +281,17 @@ def test_the_clients_own_retries_come_inside(loopback: Any, short_waits: None) -
     with pytest.raises(ModelError):
         remote(server.llm(max_retries=1), retries=1).generate("Hello")
     assert len(server.bodies) == 4
+
+
+def test_text_prompts_go_as_they_are_to_the_endpoint_for_text(loopback: Any) -> None:
+    server = loopback()
+    model = as_model(OpenAI(model="loop", base_url=server.url, api_key="none", max_retries=0), concurrency=2)
+    found = model.generate(
+        [(Message("text", "once "), Message("text", row)) for row in rows(3)], Sampling(n=2, top_k=4)
+    )
+    assert texts(found) == [[f"once row {i} ..."] * 2 for i in range(3)]
+    assert [body["prompt"] for body in server.bodies] == [[f"once row {i}"] * 2 for i in range(3)]
+    assert server.bodies[0]["top_k"] == 4
 
 
 # `transformers serve`: a real server that anybody has, with the embedded model.
