@@ -68,10 +68,10 @@ def outcomes(endpoints: Sequence[Endpoint], calls: Sequence[Call], retries: int)
         for line in work.lines
         for _ in range(min(line.endpoint.at_once, len(calls)))
     ]
-    for thread in threads:
-        thread.start()
     working = len(threads)
     try:
+        for thread in threads:
+            thread.start()
         while working:
             outcome = work.done.get()
             if outcome is None:

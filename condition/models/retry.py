@@ -56,7 +56,7 @@ def wait_seconds(error: BaseException, tries: int) -> float:
     the service asks for.
     """
     chance = _JITTER.uniform(0.5, 1.0)
-    wait = min(MOST_SECONDS, FIRST_SECONDS * 2**tries) * chance
+    wait = min(MOST_SECONDS, FIRST_SECONDS * 2.0**tries) * chance
     return max(wait, (_told_seconds(error) or 0.0) + FIRST_SECONDS * chance)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, FakeListLLM, GenericFakeChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -203,6 +203,19 @@ def test_a_model_that_makes_batches_gets_batches() -> None:
     rows = as_model(Batches(), concurrency=4).generate([HELLO] * 3, Sampling(n=2, seed=5))
     assert ["('seed', 5)" in first.text and "('seed', 6)" in second.text for first, second in rows] == [True] * 3
     assert sizes == [3, 3]
+
+
+def test_callbacks_of_a_chain_around_it_hear_of_every_call() -> None:
+    class Heard(BaseCallbackHandler):
+        calls = 0
+
+        def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+            self.calls += 1
+
+    heard, model = Heard(), as_model(Echo())
+    chain = RunnableLambda(lambda _: model.generate([HELLO] * 3)[0][0].text)
+    assert chain.invoke("x", {"callbacks": [heard]}) == "human:hello None []"
+    assert heard.calls == 3
 
 
 def test_a_limit_of_the_langchain_model_holds() -> None:
