@@ -192,6 +192,8 @@ class Completion(Value):
     """Sum over `token_ids`, natural log, under the model's own distribution at temperature 1."""
     finish_reason: Literal["stop", "length", "control"] = "stop"
     usage: Usage | None = None
+    logprobs: tuple[float, ...] = ()
+    """Of each of `token_ids`, where they are known."""
 
     def __init__(
         self,
@@ -200,8 +202,16 @@ class Completion(Value):
         logprob: float | None = None,
         finish_reason: Literal["stop", "length", "control"] = "stop",
         usage: Usage | None = None,
+        logprobs: tuple[float, ...] = (),
     ) -> None:
-        super().__init__(text=text, token_ids=token_ids, logprob=logprob, finish_reason=finish_reason, usage=usage)
+        super().__init__(
+            text=text,
+            token_ids=token_ids,
+            logprob=logprob,
+            finish_reason=finish_reason,
+            usage=usage,
+            logprobs=logprobs,
+        )
 
 
 class Score(Value):

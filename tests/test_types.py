@@ -37,7 +37,7 @@ VALUES = [
     Ranking({"question": "q"}, ("best", "worst")),
     Sampling(max_tokens=4, temperature=0.5, top_p=0.9, top_k=3, min_p=0.1, n=2, stop=("\n",), seed=1),
     Usage(input_tokens=1, output_tokens=2, computed_tokens=3, saved_tokens=4, seconds=0.5),
-    Completion("hi", (1, 2), -0.5, "length", Usage(input_tokens=1)),
+    Completion("hi", (1, 2), -0.5, "length", Usage(input_tokens=1), (-0.2, -0.3)),
     Score(-1.5, 2, 5),
     Answer("a", "because", 0.5, (Completion("a"),), Usage(input_tokens=1), 7),
     Verdict(False, ("spam",), "it sells"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -67,7 +67,7 @@ def completion(
     ended = next((i for i, token in enumerate(ids) if token in prompt.stops), None)
     own = ids if ended is None else ids[:ended]
     text, kept, stopped = cut(tokenizer, own, sampling.stop, spaced=spaced(writer, prompt))
-    finish = "stop" if stopped or ended is not None else "length"
+    finish: Literal["stop", "length"] = "stop" if stopped or ended is not None else "length"
     said = len(own) + (ended is not None and not stopped)  # behind a stop text there is only padding
     usage = Usage(
         input_tokens=len(prompt.ids),
@@ -76,7 +76,8 @@ def completion(
         saved_tokens=max(0, len(prompt.ids) - spent.computed_tokens),
         seconds=spent.seconds,
     )
-    return Completion(text, tuple(own[:kept]), sum(logprobs[:kept]), "stop" if finish == "stop" else "length", usage)
+    each = tuple(logprobs[:kept])
+    return Completion(text, tuple(own[:kept]), sum(each), finish, usage, each)
 
 
 def cut(

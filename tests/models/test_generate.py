@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -92,6 +93,8 @@ def test_the_logprob_is_the_models_own_at_temperature_one(tiny_model: TinyModel,
     model = tiny_model("llama")
     for prompt, [completion] in zip(PROMPTS, model.generate(PROMPTS, sampling), strict=True):
         assert completion.logprob == pytest.approx(recomputed(model, prompt, completion.token_ids), abs=1e-4)
+        firsts = [recomputed(model, prompt, completion.token_ids[:n]) for n in range(1, len(completion.token_ids) + 1)]
+        assert list(accumulate(completion.logprobs)) == pytest.approx(firsts, abs=1e-4)
 
 
 def test_the_stop_token_counts_into_usage_but_is_not_said(tiny_model: TinyModel) -> None:
