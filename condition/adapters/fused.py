@@ -1,8 +1,8 @@
 """LoRA training steps on the CPU with fewer passes over memory: the numbers of PEFT's own layers, sooner.
 
 Inside `fused` three kinds of modules have another forward, each with its backward by hand, and their own after it:
-LoRA layers over a plain linear layer, root-mean-square norms (Zhang & Sennrich 2019, arXiv 1910.07467) and gated MLPs
-(SwiGLU, Shazeer 2020, arXiv 2002.05202). They are known by their structure; every other module is left alone.
+LoRA layers over a plain linear layer, root-mean-square norms and gated MLPs (SwiGLU, Shazeer 2020, arXiv 2002.05202).
+They are known by their structure; every other module is left alone.
 
     network.add_adapter(peft.LoraConfig(target_modules="all-linear"))
     with fused(network, torch.bfloat16):
@@ -12,7 +12,7 @@ LoRA layers over a plain linear layer, root-mean-square norms (Zhang & Sennrich 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast, final
 
@@ -22,10 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from condition.adapters.norms import Forward, agrees, is_rms_norm, trained
 from condition.adapters.projections import Projections, frozen
 from condition.adapters.siblings import is_plain, siblings
-
-Forward = Callable[[Tensor], Tensor]
 
 
 @contextmanager
@@ -47,8 +46,8 @@ def _forwards(network: PreTrainedModel, dtype: torch.dtype) -> Iterator[tuple[nn
         shared = _SharedInput(layers, dtype)
         yield from ((layer, shared.forward_of(index)) for index, layer in enumerate(layers))
     for module in network.modules():
-        if "forward" not in module.__dict__ and _is_rms_norm(module):
-            yield module, _norm_forward(module, dtype)
+        if is_rms_norm(module) and not module.weight.requires_grad:
+            yield module, trained(module, dtype)
         elif "forward" not in module.__dict__ and _is_gated_mlp(module):
             yield module, _mlp_forward(module)
 
@@ -106,29 +105,6 @@ class _SharedInput:
         return y
 
 
-class _RMSNorm(torch.autograd.Function):
-    """`y = w x / rms(x)`, in float32 inside."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
-        """x [..., width] -> y [..., width] in `dtype`."""
-        wide = x.float()
-        square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
-        inverse = square.div_(x.shape[-1]).add_(epsilon).rsqrt_()
-        ctx.save_for_backward(x, inverse, weight)
-        y: Tensor = (wide * inverse).mul_(weight)
-        return y.to(dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        """`dx = (w dy - x (w dy · x) / (width rms²)) / rms`."""
-        x, inverse, weight = ctx.saved_tensors
-        grad, wide = grads[0] * weight, x.float()
-        along = torch.linalg.vecdot(grad, wide).unsqueeze(-1)
-        share = inverse.pow(3).mul_(along).div_(-x.shape[-1])
-        return grad.mul_(inverse).addcmul_(wide, share).to(x.dtype), None, None, None
-
-
 class _SwiGLU(torch.autograd.Function):
     """`silu(gate) * up`, which is not kept: only gate and up are."""
 
@@ -146,31 +122,12 @@ class _SwiGLU(torch.autograd.Function):
         return slope, functional.silu(gate).mul_(grads[0])
 
 
-def _is_rms_norm(module: nn.Module) -> bool:
-    """Known by its class's name and parts, and by a trial: others add one to the weight or take a gate."""
-    weight, epsilon = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
-    if not type(module).__name__.endswith("RMSNorm") or not isinstance(weight, nn.Parameter) or epsilon is None:
-        return False
-    trial = torch.linspace(-1, 1, 2 * weight.numel()).view(1, 2, -1)
-    return not weight.requires_grad and _agrees(module, _norm_forward(module, torch.float32), trial)
-
-
-def _norm_forward(module: Any, dtype: torch.dtype) -> Forward:
-    def forward(hidden_states: Tensor) -> Tensor:
-        y: Tensor = _RMSNorm.apply(  # type: ignore[no-untyped-call]
-            hidden_states, module.weight, module.variance_epsilon, dtype
-        )
-        return y
-
-    return forward
-
-
 def _is_gated_mlp(module: Any) -> bool:
     parts = all(isinstance(getattr(module, f"{name}_proj", None), LoraLinear) for name in ("gate", "up", "down"))
     if not parts or not type(getattr(module, "act_fn", None)).__name__.startswith("SiLU"):
         return False
     trial = torch.linspace(-1, 1, 2 * module.gate_proj.in_features).view(1, 2, -1)
-    return _agrees(module, _mlp_forward(module), trial.to(module.gate_proj.weight.dtype))
+    return agrees(module, _mlp_forward(module), trial.to(module.gate_proj.weight.dtype))
 
 
 def _mlp_forward(module: Any) -> Forward:
@@ -180,12 +137,3 @@ def _mlp_forward(module: Any) -> Forward:
         return y
 
     return forward
-
-
-def _agrees(module: nn.Module, forward: Forward, trial: Tensor) -> bool:
-    """Whether a forward gives what the module itself gives for `trial` [1, 2, width]."""
-    try:
-        with torch.no_grad():
-            return bool(torch.allclose(module.forward(trial), forward(trial), rtol=1e-3, atol=1e-5))
-    except (TypeError, RuntimeError):  # it takes more than one tensor, or another dtype
-        return False

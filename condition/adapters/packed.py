@@ -1,8 +1,8 @@
 """Writing on the CPU with weights laid out once: torch lays a weight out anew at each product of a few rows.
 
 Inside `PackedProducts` linear layers, plain or with a LoRA, multiply by copies in oneDNN's own layout, those that read
-one input in one product. The numbers are those of the layers themselves, but for rounding. Copies are kept for the next
-time, shared by all adapters on a base, and made again when a weight has changed.
+one input in one product, and a norm is one call. The numbers are those of the layers themselves, but for rounding.
+Copies are kept for the next time, shared by all adapters on a base, and made again when a weight has changed.
 
     with torch.inference_mode(), PackedProducts(network):
         network(input_ids)
@@ -10,7 +10,7 @@ time, shared by all adapters on a base, and made again when a weight has changed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast, final
 
 import torch
@@ -20,13 +20,12 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from condition.adapters.copies import Copies
+from condition.adapters.norms import Forward, is_rms_norm, written
 from condition.adapters.projections import can_pack, packed_linear
 from condition.adapters.siblings import is_plain, siblings
 
 COPIES = Copies(1 << 30)
 """A network whose weights take more than a gigabyte keeps torch's own layout."""
-
-Forward = Callable[[Tensor], Tensor]
 
 
 @final
@@ -49,7 +48,11 @@ class PackedProducts:
 
 
 def _forwards(network: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
-    groups = [] if network.device.type != "cpu" else list(siblings(network, _can_be_packed))
+    if network.device.type != "cpu":
+        return
+    if network.dtype == torch.float32:
+        yield from ((module, written(module)) for module in network.modules() if is_rms_norm(module))
+    groups = list(siblings(network, _can_be_packed))
     copies = COPIES.of([tuple(_linear(layer).weight for layer in group) for group in groups])
     for group, copy in zip(groups, copies, strict=False):  # none where they have no room
         product = _Product(group, copy)

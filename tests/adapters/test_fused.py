@@ -12,10 +12,10 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from condition.adapters import fused as fused_module
 from condition.adapters import projections
 from condition.adapters.attach import trainable
 from condition.adapters.fused import fused
+from condition.adapters.norms import is_rms_norm
 from condition.adapters.projections import Packed, Plain, can_pack
 
 IDS = torch.randint(3, 90, (2, 24), generator=torch.Generator().manual_seed(3))
@@ -156,7 +156,7 @@ def test_a_norm_that_computes_something_else_is_left_alone() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return (1 + self.weight) * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.variance_epsilon)
 
-    assert not fused_module._is_rms_norm(ShiftedRMSNorm())
+    assert not is_rms_norm(ShiftedRMSNorm())
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
