@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 from typing import Any, Literal, TypeVar, cast, final
 
-from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import BaseMessage
 from langchain_core.prompts import ChatMessagePromptTemplate, ChatPromptTemplate, PromptTemplate
 from langchain_core.prompts.base import BasePromptTemplate
 from langchain_core.prompts.message import BaseMessagePromptTemplate
@@ -22,6 +22,13 @@ from langchain_core.prompts.string import get_template_variables
 from pydantic import BaseModel, ValidationError
 
 from condition.errors import PromptError
+from condition.prompts.messages import (
+    ROLES,
+    from_langchain_messages,
+    message_from_langchain,
+    role_of,
+    to_langchain_message,
+)
 from condition.protocols import Prompt
 from condition.types import Message, Messages, Role
 
@@ -29,7 +36,6 @@ TemplateFormat = Literal["f-string", "jinja2"]
 Parse = Callable[[str], Any]
 T = TypeVar("T")
 
-_ROLES: dict[str, Role] = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "generic": "user"}
 _LANGCHAIN = {"user": "human", "assistant": "ai"}
 
 
@@ -191,21 +197,18 @@ def as_prompt(x: object, /) -> Prompt:
     )
 
 
-def from_langchain_messages(messages: Sequence[BaseMessage]) -> Messages:
-    """LangChain messages as ours. Raises PromptError for content that is not text."""
-    return tuple(Message(_role(m), _text(m)) for m in messages)
-
-
 def _from_chat_template(template: ChatPromptTemplate) -> Prompt:
     parts: list[tuple[str, str] | Message] = []
     formats: set[str] = set()
     for part in template.messages:
         inner = getattr(part, "prompt", None)
         if isinstance(part, BaseMessagePromptTemplate) and isinstance(inner, PromptTemplate):
-            parts.append((_role(part.format_messages(**dict.fromkeys(inner.input_variables, "x"))[0]), inner.template))
+            parts.append(
+                (role_of(part.format_messages(**dict.fromkeys(inner.input_variables, "x"))[0]), inner.template)
+            )
             formats.add(inner.template_format)
         elif isinstance(part, BaseMessage):
-            parts.append(Message(_role(part), _text(part)))
+            parts.append(message_from_langchain(part))
         else:
             return LangChainPrompt(template)
     if template.partial_variables or len(formats) > 1:
@@ -213,28 +216,11 @@ def _from_chat_template(template: ChatPromptTemplate) -> Prompt:
     return ChatPrompt(parts, template_format=_format(formats.pop() if formats else "f-string"))
 
 
-def _role(message: BaseMessage) -> Role:
-    name = getattr(message, "role", message.type)
-    role = _ROLES.get(name, name)
-    if role not in ("user", "assistant", "system", "tool", "text"):
-        raise PromptError(f"a LangChain message of type {message.type!r} by {name!r} has no role here")
-    return cast(Role, role)
-
-
-def _text(message: BaseMessage) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    kinds = [part if isinstance(part, str) else part.get("text") for part in message.content]
-    if any(not isinstance(kind, str) for kind in kinds):
-        raise PromptError("this model reads text only; a message holds an image, audio or other content")
-    return "".join(cast("list[str]", kinds))
-
-
 def _part(message: object) -> tuple[Role, str] | Message:
     if isinstance(message, Message):
         return message
     if isinstance(message, tuple | list) and len(message) == 2 and all(isinstance(p, str) for p in message):
-        role: Any = _ROLES.get(message[0], message[0])
+        role: Any = ROLES.get(message[0], message[0])
         if role in ("system", "user", "assistant", "tool", "text"):
             return role, message[1]
         raise PromptError(f"unknown role {message[0]!r}: use system, user, assistant, tool or text")
@@ -248,16 +234,6 @@ def _templated(part: tuple[Role, str], template_format: TemplateFormat) -> Any:
             lambda: ChatMessagePromptTemplate.from_template(template, template_format=template_format, role=role)
         )
     return _LANGCHAIN.get(role, role), template
-
-
-def to_langchain_message(message: Message) -> BaseMessage:
-    """Ours as LangChain's, which `from_langchain_messages` reads back the same."""
-    if message.role == "tool":
-        return ToolMessage(message.content, tool_call_id="")
-    if message.role == "text":
-        return ChatMessage(content=message.content, role="text")
-    kinds: dict[str, type[BaseMessage]] = {"system": SystemMessage, "assistant": AIMessage, "user": HumanMessage}
-    return kinds[message.role](message.content)
 
 
 def _variables(template: str, template_format: TemplateFormat) -> list[str]:
