@@ -10,6 +10,7 @@ Copies are kept for the next time, shared by all adapters on a base, and made ag
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import cast, final
 
@@ -36,15 +37,25 @@ class PackedProducts:
     """
 
     def __init__(self, network: PreTrainedModel) -> None:
-        self._forwards = list(_forwards(network))
+        self._thread = 0
+        self._forwards = [(layer, self._mine(layer.forward, forward)) for layer, forward in _forwards(network)]
 
     def __enter__(self) -> None:
+        self._thread = threading.get_ident()
         for layer, forward in self._forwards:
             layer.__dict__["forward"] = forward
 
     def __exit__(self, *_: object) -> None:
         for layer, _forward in self._forwards:
             layer.__dict__.pop("forward", None)
+
+    def _mine(self, own: Forward, other: Forward) -> Forward:
+        """The layer's own forward for gradients, and for other threads, which did not ask for another."""
+
+        def forward(x: Tensor) -> Tensor:
+            return own(x) if torch.is_grad_enabled() or threading.get_ident() != self._thread else other(x)
+
+        return forward
 
 
 def _forwards(network: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
@@ -87,11 +98,7 @@ class _Product:
         self._outputs: dict[int, Tensor] = {}
 
     def forward_of(self, index: int) -> Forward:
-        own = self._layers[index].forward
-
         def forward(x: Tensor) -> Tensor:
-            if torch.is_grad_enabled():
-                return cast(Tensor, own(x))
             if self._input is not x or index not in self._outputs:
                 self._input, self._outputs = x, dict(enumerate(self._compute(x)))
             output = self._outputs.pop(index)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import peft
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from condition.adapters import packed
+from condition.adapters import packed, projections
 from condition.adapters.copies import Copies
 from condition.adapters.lora import LoRA
 from condition.adapters.packed import PackedProducts
@@ -123,6 +125,18 @@ def test_with_gradients_the_layers_work_themselves(network: PreTrainedModel) -> 
     with PackedProducts(network):
         network(IDS, labels=IDS).loss.backward()
     assert network.model.layers[0].mlp.up_proj.weight.grad is not None
+
+
+def test_other_threads_find_the_layers_as_they_are(network: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    products: list[int] = []
+    monkeypatch.setattr(packed, "packed_linear", lambda *given: products.append(threading.get_ident()) or real(*given))
+    real = projections.packed_linear
+    with PackedProducts(network):
+        logits(network)
+        with ThreadPoolExecutor(1) as pool:
+            there = pool.submit(logits, network).result()
+    assert set(products) == {threading.get_ident()}
+    torch.testing.assert_close(there, logits(network), rtol=0, atol=0)
 
 
 def test_what_has_no_room_keeps_its_own_layout(network: PreTrainedModel, copies: Copies) -> None:
