@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -10,6 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from condition.errors import ModelError
 from condition.models.render import Renderer
 from condition.types import Completion, Messages, Sampling, Usage
+
+Wanted = Callable[[int], bool]
+"""Says between two tokens whether the prompt at a place of the call still has somebody who waits for its answer."""
 
 
 class Writer(NamedTuple):

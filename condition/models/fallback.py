@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
-from condition.models.completion import Asked, Writer, completion, grouped, spaced
+from condition.models.completion import Asked, Wanted, Writer, completion, grouped, spaced
 from condition.prefix_sharing.head import gather_logprobs
 from condition.protocols import Control
 from condition.types import Completion, Sampling, Usage
@@ -33,6 +33,8 @@ def write_plainly(
     sampling: Sampling,
     control: Control | None,
     streamer: BaseStreamer | None = None,
+    *,
+    wanted: Wanted | None = None,
 ) -> list[list[Completion]]:
     """`sampling.n` completions for each prompt of a batch, each prompt read n times."""
     network, tokenizer = writer.network, writer.renderer.tokenizer
@@ -44,7 +46,11 @@ def write_plainly(
     processors: list[LogitsProcessor] = [recorder]
     if control is not None:
         processors.append(control.processor(tokenizer))
-    stop = _TextStop(tokenizer, ids.shape[1], sampling.stop, spaced=spaced(writer, batch[0]))
+    ends: list[StoppingCriteria] = []
+    if sampling.stop:
+        ends.append(_TextStop(tokenizer, ids.shape[1], sampling.stop, spaced=spaced(writer, batch[0])))
+    if wanted is not None:
+        ends.append(_Left([p.place for p in batch for _ in range(each)], wanted))
     config = _configuration(sampling, batch[0].stops, min(sampling.max_tokens, writer.context - ids.shape[1]))
     with _without_defaults(network):
         output = cast(Any, network).generate(
@@ -52,7 +58,7 @@ def write_plainly(
             attention_mask=mask,
             generation_config=config,
             logits_processor=LogitsProcessorList(processors),
-            stopping_criteria=StoppingCriteriaList([stop] if sampling.stop else []),
+            stopping_criteria=StoppingCriteriaList(ends),
             streamer=streamer,
         )
     logprobs = recorder.finish(output).tolist()
@@ -136,3 +142,13 @@ class _TextStop(StoppingCriteria):
         decoded = self.tokenizer.batch_decode(input_ids[:, self.start :], skip_special_tokens=True)
         texts = [text.removeprefix(self.space) for text in decoded]
         return torch.tensor([any(stop in text for stop in self.stops) for text in texts], device=input_ids.device)
+
+
+class _Left(StoppingCriteria):
+    """True for rows whose answer nobody waits for any more."""
+
+    def __init__(self, places: Sequence[int], wanted: Wanted) -> None:
+        self.places, self.wanted = places, wanted
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+        return torch.tensor([not self.wanted(place) for place in self.places], device=input_ids.device)

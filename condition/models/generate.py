@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from tqdm.auto import tqdm
 
 from condition.errors import Interrupted
-from condition.models.completion import Asked, Writer, asked
+from condition.models.completion import Asked, Wanted, Writer, asked
 from condition.models.fallback import write_plainly
 from condition.models.render import TURNS
 from condition.models.seeded import seeded
@@ -27,9 +27,14 @@ BATCH_ROWS = 32
 
 
 def generate(
-    writer: Writer, prompts: Sequence[Messages], sampling: Sampling, control: Control | None = None
+    writer: Writer,
+    prompts: Sequence[Messages],
+    sampling: Sampling,
+    control: Control | None = None,
+    *,
+    wanted: Wanted | None = None,
 ) -> list[list[Completion]]:
-    """`sampling.n` completions for each prompt, in the order given.
+    """`sampling.n` completions for each prompt, in the order given; a prompt that is no longer `wanted` ends early.
 
     Raises ModelError before any work for a prompt that leaves no room in the context, and `Interrupted`, which holds
     what was finished, on Ctrl-C: whole batches, and of the one at work what had come to its stop.
@@ -41,8 +46,8 @@ def generate(
     with rows, TURNS, seeded(sampling.seed):
         try:
             for batch in _batches(read, sampling, writer.context):
-                for prompt, completions in zip(batch, write(writer, batch, sampling, control), strict=True):
-                    finished[prompt.place] = completions
+                written = write(writer, batch, sampling, control, wanted=wanted)
+                finished |= {prompt.place: own for prompt, own in zip(batch, written, strict=True)}
                 rows.update(len(batch))
         except KeyboardInterrupt as stop:
             inside = stop.finished if isinstance(stop, Interrupted) else {}

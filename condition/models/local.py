@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from condition.adapters.lora import lora_of
 from condition.errors import ModelError, PromptError
 from condition.models.arguments import check_options
-from condition.models.completion import Writer
+from condition.models.completion import Wanted, Writer
 from condition.models.explain import Explanation, explain
 from condition.models.generate import generate
 from condition.models.history import History
@@ -80,15 +80,22 @@ class LocalModel:
         return int(getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or 1 << 20)
 
     def generate(
-        self, prompts: Sequence[Said] | Said, sampling: Sampling = Sampling(), *, control: Control | None = None
+        self,
+        prompts: Sequence[Said] | Said,
+        sampling: Sampling = Sampling(),
+        *,
+        control: Control | None = None,
+        wanted: Wanted | None = None,
     ) -> list[list[Completion]]:
         """`sampling.n` completions for each prompt, in one go.
+
+        `wanted(i)` is asked between tokens; where it says no, nobody waits for prompt i any more and it ends early.
 
         Raises ModelError for what is no prompt or does not fit the context, and `Interrupted` on Ctrl-C, which holds
         what was finished.
         """
         _check_sampling(sampling)
-        return generate(self._writer, conversations(prompts), sampling, control)
+        return generate(self._writer, conversations(prompts), sampling, control, wanted=wanted)
 
     def stream(
         self, prompt: Said, sampling: Sampling = Sampling(), *, control: Control | None = None

@@ -26,7 +26,7 @@ from condition.models.calls import Answered, Call, Endpoint, outcomes
 from condition.models.load import load
 from condition.models.local import LocalModel, Said, conversations
 from condition.models.retry import advice, said
-from condition.prompts.template import to_langchain_message
+from condition.prompts.messages import to_langchain_message
 from condition.protocols import Control, Model
 from condition.types import Completion, Messages, Sampling, Usage
 

@@ -8,7 +8,7 @@ from typing import final
 
 from condition.adapters.packed import PackedProducts
 from condition.errors import Interrupted
-from condition.models.completion import Asked, Writer, completion, grouped, spaced
+from condition.models.completion import Asked, Wanted, Writer, completion, grouped, spaced
 from condition.models.remember import kept
 from condition.prefix_sharing.decode import Decoder, Drawn
 from condition.prefix_sharing.memory import store
@@ -20,13 +20,18 @@ MEMORY_BYTES = 1 << 30
 
 
 def write_shared(
-    writer: Writer, batch: Sequence[Asked], sampling: Sampling, control: Control | None
+    writer: Writer,
+    batch: Sequence[Asked],
+    sampling: Sampling,
+    control: Control | None,
+    *,
+    wanted: Wanted | None = None,
 ) -> list[list[Completion]]:
     """`sampling.n` completions for each prompt of a batch. Ask `probe.shareable(network)` first.
 
     On Ctrl-C raises `Interrupted` with those of the prompts that were finished.
     """
-    writing = Writing(writer, batch, sampling, control)
+    writing = Writing(writer, batch, sampling, control, wanted)
     try:
         while not writing.done:
             writing.step()
@@ -44,9 +49,14 @@ class Writing:
     """A batch of prompts that is being answered. The samples of prompt i are `i * each` and those that follow."""
 
     def __init__(
-        self, writer: Writer, batch: Sequence[Asked], sampling: Sampling, control: Control | None = None
+        self,
+        writer: Writer,
+        batch: Sequence[Asked],
+        sampling: Sampling,
+        control: Control | None = None,
+        wanted: Wanted | None = None,
     ) -> None:
-        self.writer, self.batch, self.sampling = writer, batch, sampling
+        self.writer, self.batch, self.sampling, self.wanted = writer, batch, sampling, wanted
         self.each = sampling.n if sampling.temperature > 0 else 1
         self.tokens: list[list[int]] = [[] for _ in range(len(batch) * self.each)]
         self._logprobs: list[list[float]] = [[] for _ in self.tokens]
@@ -84,7 +94,8 @@ class Writing:
             own = prompt * self.each + first + number
             self.tokens[own].append(token)
             self._logprobs[own].append(logprob)
-            if self.sampling.stop and self._stopped(own):
+            left = self.wanted is not None and not self.wanted(self.batch[prompt].place)
+            if left or (self.sampling.stop and self._stopped(own)):
                 self._decoder.end(sample)
             found.append(Drawn(own, token, logprob))
         return found

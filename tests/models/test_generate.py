@@ -357,3 +357,18 @@ def test_text_prompts_and_turns_in_one_call(tiny_model: TinyModel) -> None:
     together = model.generate(prompts, Sampling(max_tokens=5))
     alone = [model.generate([p], Sampling(max_tokens=5))[0] for p in prompts]
     assert [c.token_ids for [c] in together] == [c.token_ids for [c] in alone]
+
+
+def test_a_prompt_that_nobody_wants_any_more_ends_early(tiny_model: TinyModel, family: str, monkeypatch: Any) -> None:
+    for shared in (True, False):
+        monkeypatch.setattr("condition.models.generate.shareable", lambda _, shared=shared: shared)
+        model, prompts, asked = tiny_model(family), PROMPTS[:2], []
+
+        def wanted(place: int, asked: list[int] = asked) -> bool:
+            asked.append(place)
+            return place == 0 or asked.count(1) < 3
+
+        kept, left = model.generate(prompts, Sampling(max_tokens=12), wanted=wanted)
+        whole = model.generate(prompts, Sampling(max_tokens=12))
+        assert kept[0].token_ids == whole[0][0].token_ids
+        assert left[0].token_ids == whole[1][0].token_ids[:3]
