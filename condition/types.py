@@ -236,6 +236,8 @@ class Answer(Value):
     usage: Usage = Usage()
     parsed: Any = None
     """What the prompt's `parse` made of the text, where it has one."""
+    error: str | None = None
+    """Why there is no answer, or only what was found until then: unparsable, refused, over budget."""
 
     def __init__(
         self,
@@ -245,9 +247,16 @@ class Answer(Value):
         candidates: tuple[Completion, ...] = (),
         usage: Usage = Usage(),
         parsed: Any = None,
+        error: str | None = None,
     ) -> None:
         super().__init__(
-            text=text, reasoning=reasoning, score=score, candidates=tuple(candidates), usage=usage, parsed=parsed
+            text=text,
+            reasoning=reasoning,
+            score=score,
+            candidates=tuple(candidates),
+            usage=usage,
+            parsed=parsed,
+            error=error,
         )
 
     def __str__(self) -> str:
