@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from condition.adapters.lora import LoRA as LoRA
+    from condition.control.grammar import Choice as Choice
+    from condition.control.grammar import Grammar as Grammar
+    from condition.control.grammar import JSONSchema as JSONSchema
+    from condition.control.grammar import Regex as Regex
     from condition.data.read import read as read
     from condition.errors import BudgetError as BudgetError
     from condition.errors import ConditionError as ConditionError
@@ -53,6 +57,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "condition.adapters.lora": ("LoRA",),
+    "condition.control.grammar": ("Choice", "Grammar", "JSONSchema", "Regex"),
     "condition.data.read": ("read",),
     "condition.errors": (
         "BudgetError",
