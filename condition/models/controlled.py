@@ -1,0 +1,63 @@
+"""A model that always writes under a control, wherever a model can stand: in a chain, in an evaluation.
+
+from condition import Choice, Controlled, evaluate, load, tasks
+
+evaluate(Controlled(load(), Choice(["yes", "no"])), task)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+from condition.errors import ControlError
+from condition.models.remote import as_model
+from condition.protocols import Control, Model, Prompt
+from condition.types import Completion, Messages, Sampling
+
+
+@final
+class Controlled:
+    """A model and the control that it always writes under. Raises ControlError for what is no control."""
+
+    def __init__(self, model: Any, control: Control) -> None:
+        if isinstance(control, type) or not isinstance(control, Control):
+            raise ControlError(
+                f"Controlled takes a model and a control, such as Choice(['yes', 'no']), not {control!r:.80}"
+            )
+        self.model: Model = as_model(model)
+        self.control = control
+
+    @property
+    def name(self) -> str:
+        """The model's name and the control's kind."""
+        return f"{self.model.name} within {type(self.control).__name__}"
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """The model's own prompt, where it has one."""
+        return getattr(self.model, "prompt", None)
+
+    def __repr__(self) -> str:
+        return f"Controlled({self.model!r}, {self.control!r})"
+
+    def generate(
+        self, prompts: Sequence[Messages], /, sampling: Sampling = Sampling(), *, control: Control | None = None
+    ) -> list[list[Completion]]:
+        """What the model says under the control, and under that of this call where there is one.
+
+        Raises ControlError where the two can't be joined.
+        """
+        return self.model.generate(prompts, sampling, control=self._with(control))
+
+    def _with(self, other: Control | None) -> Control:
+        if other is None or other == self.control:
+            return self.control
+        try:
+            both: Control = self.control & other  # type: ignore[operator]  # ours have it, and say what they can't join
+        except TypeError as error:
+            raise ControlError(
+                f"{type(self.control).__name__} of the model and {type(other).__name__} of the call can't be joined: "
+                "call the model itself, or use controls of condition.control"
+            ) from error
+        return both
