@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from condition.adapters.lora import LoRA as LoRA
+    from condition.control.codes import ControlCodes as ControlCodes
     from condition.control.grammar import Choice as Choice
     from condition.control.grammar import Grammar as Grammar
     from condition.control.grammar import JSONSchema as JSONSchema
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from condition.evaluation import tasks as tasks
     from condition.evaluation.evaluate import evaluate as evaluate
     from condition.integrations.langchain import ChatCondition as ChatCondition
+    from condition.models.controlled import Controlled as Controlled
     from condition.models.explain import explain as explain
     from condition.models.load import load as load
     from condition.models.local import LocalModel as LocalModel
@@ -57,6 +59,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "condition.adapters.lora": ("LoRA",),
+    "condition.control.codes": ("ControlCodes",),
     "condition.control.grammar": ("Choice", "Grammar", "JSONSchema", "Regex"),
     "condition.data.read": ("read",),
     "condition.errors": (
@@ -74,6 +77,7 @@ _HOMES = {
     ),
     "condition.evaluation.evaluate": ("evaluate",),
     "condition.integrations.langchain": ("ChatCondition",),
+    "condition.models.controlled": ("Controlled",),
     "condition.models.explain": ("explain",),
     "condition.models.load": ("load",),
     "condition.models.local": ("LocalModel",),
