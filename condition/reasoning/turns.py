@@ -1,4 +1,4 @@
-"""Going on with a conversation, whether it is chat turns or plain text that no template touches.
+"""Prompts of steps, and going on with a conversation, be it chat turns or plain text that no template touches.
 
 asked = add(messages, "Let's think step by step.")
 asked = reply(asked, "2 + 2 = 4.", "Therefore, the answer is")
@@ -6,6 +6,11 @@ asked = reply(asked, "2 + 2 = 4.", "Therefore, the answer is")
 
 from __future__ import annotations
 
+from typing import Any
+
+from condition.errors import PromptError
+from condition.prompts.template import as_prompt
+from condition.protocols import Prompt
 from condition.types import Message, Messages
 
 
@@ -22,3 +27,11 @@ def reply(messages: Messages, said: str, then: str) -> Messages:
         return (*messages, Message("assistant", said), Message("user", then))
     *before, last = messages
     return (*before, Message("text", f"{last.content}{said}\n{then}"))
+
+
+def prompt_with(x: Any, *needed: str) -> Prompt:
+    """A prompt with the variables that a step fills. Raises PromptError where it lacks one."""
+    prompt = as_prompt(x)
+    if missing := set(needed) - prompt.variables:
+        raise PromptError(f"the prompt has no {{{sorted(missing)[0]}}}, which this step fills: {prompt!r:.120}")
+    return prompt

@@ -1,0 +1,101 @@
+"""Verifiers: what tells how good an answer to a question is.
+
+    right = ProgramVerifier(lambda question, answer: eval_expression(answer) == 24)
+    liked = JudgeVerifier(model)
+    liked("What is the capital of France?", ["Paris", "Lyon"])       # [10.0, 2.0], one call of the model
+
+A verifier is any function of a question and candidates that gives a number for each, higher for better; see
+`condition.protocols.Verifier`. One that also has `steps` is asked for all problems at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+from condition.errors import ConditionError, ModelError
+from condition.models.remote import as_model
+from condition.prompts.fill import fill
+from condition.prompts.template import as_prompt
+from condition.protocols import Verifier
+from condition.reasoning.answers import Parse, number, parsed
+from condition.reasoning.cot import READING
+from condition.reasoning.steps import Program, ask, run, together
+from condition.types import Sampling
+
+JUDGE = (
+    "Question: {question}\n\nAnswer: {answer}\n\n"
+    "How good is this answer, from 1 (wrong) to 10 (right and complete)? Give the number only."
+)
+
+
+@final
+class ProgramVerifier:
+    """A function of the question and one answer that gives True, False or a number. One that raises gives 0."""
+
+    def __init__(self, check: Callable[[str, str], bool | float]) -> None:
+        self.check = check
+
+    def __call__(self, question: str, candidates: Sequence[str], /) -> list[float]:
+        """A number for each candidate."""
+        return [self._checked(question, candidate) for candidate in candidates]
+
+    def _checked(self, question: str, candidate: str) -> float:
+        try:
+            return float(self.check(question, candidate))
+        except Exception:  # what a program can't make sense of is no right answer
+            return 0.0
+
+
+@final
+class JudgeVerifier:
+    """A model that gives marks. `prompt` has the variables question and answer; `parse` finds the mark in its reply.
+
+    A reply without a mark gives 0, which is worse than any of the default prompt's marks.
+    """
+
+    def __init__(self, model: Any, prompt: Any = JUDGE, *, parse: Parse = number, sampling: Sampling = READING) -> None:
+        self.model = as_model(model)
+        self.prompt = as_prompt(prompt)
+        self.parse = parse
+        self.sampling = sampling
+
+    def __call__(self, question: str, candidates: Sequence[str], /) -> list[float]:
+        """Marks, in one call. Raises ModelError where the model can't be asked."""
+        ((marks, _),) = run([self.steps(question, candidates)])
+        if isinstance(marks, ConditionError):
+            raise marks
+        return marks
+
+    def steps(self, question: str, candidates: Sequence[str], /) -> Program[list[float]]:
+        """The same as steps, which many problems take together. Raises ModelError where no candidate got a mark."""
+        marks = yield from together(self._mark(question, candidate) for candidate in candidates)
+        errors = [mark for mark in marks if isinstance(mark, ConditionError)]
+        if errors and len(errors) == len(marks):
+            raise errors[0]
+        return [0.0 if isinstance(mark, ConditionError) else mark for mark in marks]
+
+    def _mark(self, question: str, answer: str) -> Program[float]:
+        asked = fill(self.prompt, {"question": question, "answer": answer})
+        ((said, *_),) = yield from ask(self.model, [asked], self.sampling, fixed=True)
+        return float(parsed(self.parse, said.text))
+
+
+def verified(verifier: Verifier, question: str, candidates: Sequence[str]) -> Program[list[float]]:
+    """What a verifier says to each candidate. Raises ModelError where it fails or gives no number for each."""
+    steps = getattr(verifier, "steps", None)
+    if steps is not None:
+        scores = yield from steps(question, candidates)
+    else:
+        try:
+            scores = list(verifier(question, candidates))
+        except ConditionError:
+            raise
+        except Exception as error:  # a verifier is the user's code
+            raise ModelError(f"the verifier failed: {type(error).__name__}: {error}") from error
+    if len(scores) != len(candidates) or not all(isinstance(s, int | float) and not math.isnan(s) for s in scores):
+        raise ModelError(
+            f"the verifier gave {scores!r:.80} for {len(candidates)} candidates: it needs a number for each"
+        )
+    return [float(score) for score in scores]

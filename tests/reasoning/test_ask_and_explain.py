@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from condition.errors import ModelError, PromptError, SettingsError
+from condition.reasoning.ask_and_explain import AskAndExplain, named
+from condition.reasoning.budget import Budget
+
+if TYPE_CHECKING:
+    from tests.reasoning.conftest import Oracle
+
+
+def rule(text: str) -> str:
+    if "Suppose that the answer is" in text:
+        return "Gills need air in water." if '"yes"' in text else "Fish live in water."
+    if "Which explanation" in text:
+        assert "yes: Gills need air in water.\nno: Fish live in water." in text
+        return "Yes, the first."
+    return "Gills." if "Why?" in text else "The answer is yes."
+
+
+def test_it_answers_and_then_explains(oracle: type[Oracle]) -> None:
+    model = oracle(rule)
+    answers = AskAndExplain(model).batch(["Can a fish drown?"] * 3)
+    assert [(a.text, a.reasoning) for a in answers] == [("yes", "Gills.")] * 3
+    assert (model.calls, len(model.prompts)) == (2, 6)
+    assert model.asked[1][0][:1] == model.asked[0][0]  # the explanation goes on from the answer
+
+
+def test_it_weighs_the_explanations_of_all_choices(oracle: type[Oracle]) -> None:
+    model = oracle(rule)
+    answers = AskAndExplain(model, choices=["yes", "no"]).batch(["Can a fish drown?"] * 3)
+    assert {a.text for a in answers} == {"yes"}
+    assert (model.calls, len(model.prompts)) == (2, 3 * (2 + 1))
+    assert [c.text for c in answers[0].candidates][:2] == ["Gills need air in water.", "Fish live in water."]
+
+
+def test_a_choice_is_named_once() -> None:
+    assert named("NO", ["no", "no way"]) == "no"
+    assert named("I say: (B).", ["a", "b"]) == "b"
+    for text in ("nothing", "a or b"):
+        with pytest.raises(ModelError, match="of the choices"):
+            named(text, ["a", "b"])
+
+
+def test_what_goes_wrong_is_said(oracle: type[Oracle]) -> None:
+    model = oracle(lambda text: "Both are good." if "Which" in text else "so")
+    answer = AskAndExplain(model, choices=["yes", "no"]).invoke("x")
+    assert (answer.text, answer.reasoning) == ("", "yes: so\nno: so")
+    assert "names none of the choices yes, no" in str(answer.error)
+    cut = AskAndExplain(oracle(rule), budget=Budget(calls=1)).invoke("x")
+    assert (cut.text, cut.reasoning) == ("yes", None)
+    assert "1 of 1 calls" in str(cut.error)
+    with pytest.raises(SettingsError, match="two or more"):
+        AskAndExplain(model, choices="yes")
+    with pytest.raises(PromptError, match=r"no \{answer\}"):
+        AskAndExplain(model, explain="{question}")

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from condition.errors import ModelError
+from condition.protocols import Verifier
+from condition.reasoning.steps import run
+from condition.reasoning.verify import JudgeVerifier, ProgramVerifier, verified
+
+if TYPE_CHECKING:
+    from tests.reasoning.conftest import Oracle
+
+
+def marks(text: str) -> str:
+    answer = text.split("Answer: ")[1].split("\n")[0]
+    return {"Paris": "10", "Lyon": "I give it 2 of... 2"}.get(answer, "a good one")
+
+
+def test_a_judge_marks_all_candidates_in_one_call(oracle: type[Oracle]) -> None:
+    model = oracle(marks)
+    judge = JudgeVerifier(model)
+    assert isinstance(judge, Verifier)
+    assert judge("What is the capital of France?", ["Lyon", "Paris", "Nice"]) == [2, 10, 0]
+    assert (model.calls, len(model.prompts)) == (1, 3)
+    with pytest.raises(ModelError, match="no number"):
+        judge("What is the capital of France?", ["Nice"])
+
+
+def test_a_program_checks() -> None:
+    check = ProgramVerifier(lambda question, answer: int(answer) % 2 == 0)
+    assert isinstance(check, Verifier)
+    assert check("An even number?", ["3", "4", "x"]) == [0, 1, 0]
+
+
+@pytest.mark.parametrize("wrong", [[1.0], [1.0, float("nan")], ["good", "bad"]])
+def test_a_number_for_each_candidate(wrong: list[float]) -> None:
+    ((error, _),) = run([verified(lambda q, c: wrong, "q", ["a", "b"])])
+    assert isinstance(error, ModelError)
+    assert "it needs a number for each" in str(error)
+
+
+def test_a_verifier_that_breaks() -> None:
+    ((error, _),) = run([verified(lambda q, c: [1 / 0], "q", ["a"])])
+    assert "the verifier failed: ZeroDivisionError" in str(error)
