@@ -1,4 +1,4 @@
-"""Settings of the wrong type, refused at the door with the call that was meant."""
+"""Arguments of the wrong type, refused at the door with the call that was meant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from condition.errors import SettingsError
+from condition.control.codes import ControlCodes
+from condition.errors import ControlError, SettingsError
+from condition.protocols import Control
 from condition.types import Options
 
 
@@ -20,6 +22,16 @@ def check_options(given: object, kind: type[Options], name: str, *meant: Mapping
     shown = given if isinstance(given, Mapping) else next((m for m in meant if _is_possible(kind, m)), {})
     call = f"cd.{kind.__name__}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
     raise SettingsError(f"{name}={given!r:.80} is no {kind.__name__}: give {call}")
+
+
+def check_control(given: object) -> None:
+    """Raises ControlError where `control=` is something else. None is no control and fits."""
+    if given is None or (isinstance(given, Control) and not isinstance(given, type)):
+        return
+    advice = 'such as cd.Choice(["yes", "no"]) or cd.JSONSchema(schema)'
+    if isinstance(given, ControlCodes):
+        advice += "; ControlCodes belong into the prompt: cd.ControlCodes(...)(prompt)"
+    raise ControlError(f"control={given!r:.80} is no control: give one, {advice}")
 
 
 def _is_possible(kind: type[Options], settings: Mapping[str, Any]) -> bool:

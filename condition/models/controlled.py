@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, final
 
 from condition.errors import ControlError
+from condition.models.arguments import check_control
 from condition.models.remote import as_model
 from condition.protocols import Control, Model, Prompt
 from condition.types import Completion, Messages, Sampling
@@ -21,10 +22,9 @@ class Controlled:
     """A model and the control that it always writes under. Raises ControlError for what is no control."""
 
     def __init__(self, model: Any, control: Control) -> None:
-        if isinstance(control, type) or not isinstance(control, Control):
-            raise ControlError(
-                f"Controlled takes a model and a control, such as Choice(['yes', 'no']), not {control!r:.80}"
-            )
+        if control is None:
+            raise ControlError("Controlled needs a control; without one, use the model itself")
+        check_control(control)
         self.model: Model = as_model(model)
         self.control = control
 

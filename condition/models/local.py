@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.adapters.lora import lora_of
 from condition.errors import ModelError, PromptError
-from condition.models.arguments import check_options
+from condition.models.arguments import check_control, check_options
 from condition.models.completion import Wanted, Writer
 from condition.models.explain import Explanation, explain
 from condition.models.generate import generate
@@ -95,6 +95,7 @@ class LocalModel:
         what was finished.
         """
         _check_sampling(sampling)
+        check_control(control)
         return generate(self._writer, conversations(prompts), sampling, control, wanted=wanted)
 
     def stream(
@@ -102,6 +103,7 @@ class LocalModel:
     ) -> Iterator[str | Completion]:
         """Pieces of one completion as they are written, then the whole Completion."""
         _check_sampling(sampling)
+        check_control(control)
         return stream(self._writer, _conversation(prompt), sampling, control)
 
     def score(self, prompts: Sequence[Said] | Said, continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
@@ -133,16 +135,24 @@ class LocalModel:
         """Every token of an example with its role and whether it is trained, beside the prompt that serving sends."""
         return explain(self, example, self._own_prompt())
 
-    def invoke(self, inputs: Mapping[str, Any] | str, sampling: Sampling = Sampling()) -> Answer:
+    def invoke(
+        self, inputs: Mapping[str, Any] | str, sampling: Sampling = Sampling(), *, control: Control | None = None
+    ) -> Answer:
         """The answer to one set of the prompt's inputs."""
-        return self.batch([inputs], sampling)[0]
+        return self.batch([inputs], sampling, control=control)[0]
 
-    def batch(self, inputs: Sequence[Mapping[str, Any] | str], sampling: Sampling = Sampling()) -> list[Answer]:
+    def batch(
+        self,
+        inputs: Sequence[Mapping[str, Any] | str],
+        sampling: Sampling = Sampling(),
+        *,
+        control: Control | None = None,
+    ) -> list[Answer]:
         """Answers to many, in one call of the network."""
         prompt = self._own_prompt()
         messages = [fill(prompt, _by_name(prompt, given)) for given in inputs]
         parse = getattr(prompt, "parse", None)
-        return [_answer(completions, parse) for completions in self.generate(messages, sampling)]
+        return [_answer(completions, parse) for completions in self.generate(messages, sampling, control=control)]
 
     def with_prompt(self, prompt: Prompt | str) -> LocalModel:
         """The same model behind another prompt."""

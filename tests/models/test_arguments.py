@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from condition.errors import SettingsError
-from condition.models.arguments import check_options
+from condition.control.codes import ControlCodes
+from condition.control.grammar import Choice
+from condition.errors import ControlError, SettingsError
+from condition.models.arguments import check_control, check_options
 from condition.types import Sampling
 
 
@@ -28,3 +30,13 @@ def test_settings_pass() -> None:
     check_options(Sampling(), Sampling, "sampling")
     with pytest.raises(SettingsError, match=r"give cd\.Sampling\(\)"):
         check_options(3, Sampling, "sampling")
+
+
+def test_controls_pass_and_others_do_not() -> None:
+    check_control(None)
+    check_control(Choice(["yes"]))
+    for given in ("yes", Choice, ["yes"]):
+        with pytest.raises(ControlError, match="is no control: give one, such as"):
+            check_control(given)
+    with pytest.raises(ControlError, match="belong into the prompt"):
+        check_control(ControlCodes("news"))

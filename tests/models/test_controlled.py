@@ -66,9 +66,11 @@ def test_it_is_measured_like_any_model(tiny_model: TinyModel) -> None:
 
 
 def test_what_is_no_control_is_refused(tiny_model: TinyModel) -> None:
-    for other in ("yes", Choice, None):
-        with pytest.raises(ControlError, match="takes a model and a control"):
+    for other in ("yes", Choice):
+        with pytest.raises(ControlError, match="is no control"):
             Controlled(tiny_model(), other)  # type: ignore[arg-type]
+    with pytest.raises(ControlError, match="use the model itself"):
+        Controlled(tiny_model(), None)  # type: ignore[arg-type]
 
 
 def test_a_model_elsewhere_says_that_it_cannot() -> None:

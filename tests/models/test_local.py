@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from condition.errors import ModelError, PromptError, SettingsError
+from condition.control.grammar import Choice
+from condition.errors import ControlError, ModelError, PromptError, SettingsError
 from condition.models.local import LocalModel
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.types import Example, Message, Sampling
@@ -37,6 +38,15 @@ def test_samples_add_up_their_usage(tiny_model: TinyModel) -> None:
     assert len(answer.candidates) == 3
     assert answer.text == answer.candidates[0].text
     assert answer.usage.output_tokens == sum(c.usage.output_tokens for c in answer.candidates if c.usage)
+
+
+def test_answers_under_a_control(tiny_model: TinyModel) -> None:
+    model = tiny_model().with_prompt(PROMPT)
+    assert [a.text for a in model.batch(INPUTS, control=Choice(["blue"]))] == ["blue"] * 3
+    assert model.invoke(INPUTS[0], control=Choice(["green"])).text == "green"
+    for call in (model.generate, model.stream):
+        with pytest.raises(ControlError, match="is no control"):
+            call("Is it blue?", control="blue")  # type: ignore[operator]
 
 
 def test_a_parser_of_the_prompt_is_used(tiny_model: TinyModel) -> None:
