@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from condition.types import Answer, Completion, Example, Messages, Sampling, Score, Verdict
@@ -22,6 +22,19 @@ class Control(Protocol):
     """A limit on what may come next."""
 
     def processor(self, tokenizer: PreTrainedTokenizerBase, /) -> LogitsProcessor: ...
+
+
+@runtime_checkable
+class RowProcessor(Protocol):
+    """A LogitsProcessor that keeps track of its rows by itself, as those of our own controls do.
+
+    `begin` says what ends each row, whether a space that is not its own stands before it, and the most tokens.
+    `keep` says which rows go on, so that finished ones need not be computed; one that stands twice goes on once.
+    """
+
+    def begin(self, stops: Sequence[Collection[int]], spaced: Sequence[bool], most: int) -> None: ...
+
+    def keep(self, rows: Sequence[int]) -> None: ...
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from condition.protocols import (
     Model,
     Moderator,
     Prompt,
+    RowProcessor,
     Scorer,
     Selector,
     Trainer,
@@ -66,6 +67,14 @@ class Nothing:
         return model
 
 
+class Rows:
+    def begin(self, stops: Sequence[Collection[int]], spaced: Sequence[bool], most: int) -> None:
+        pass
+
+    def keep(self, rows: Sequence[int]) -> None:
+        pass
+
+
 class Echo:
     def invoke(self, inputs: Mapping[str, Any], /) -> Answer:
         return Answer(str(inputs))
@@ -97,6 +106,7 @@ prompt: Prompt = Greeting()
 selector: Selector = First([])
 adapter: Adapter = Nothing()
 control: Control = Nothing()
+rows: RowProcessor = Rows()
 trainer: Trainer[str, Example] = Nothing()
 chain: Chain = Echo()
 metric: Metric = length
@@ -111,6 +121,7 @@ FITTING = [
     (Selector, selector),
     (Adapter, adapter),
     (Control, control),
+    (RowProcessor, rows),
     (Trainer, trainer),
     (Chain, chain),
     (Chain, RunnableLambda(lambda inputs: Answer(str(inputs)))),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.errors import ModelError
 from condition.models.render import Renderer
+from condition.protocols import Control, RowProcessor
 from condition.types import Completion, Messages, Sampling, Usage
 
 Wanted = Callable[[int], bool]
@@ -62,16 +63,41 @@ def asked(writer: Writer, index: int, messages: Messages) -> Asked:
     return Asked(index, ids, stop_tokens(writer.renderer, messages), messages[0].role == "text")
 
 
+def processor(
+    control: Control | None, writer: Writer, batch: Sequence[Asked], each: int, most: int
+) -> LogitsProcessor | None:
+    """What limits `each` samples of every prompt, in this order, to `most` tokens at the most."""
+    if control is None:
+        return None
+    made = control.processor(writer.renderer.tokenizer)
+    if isinstance(made, RowProcessor):
+        rows = [prompt for prompt in batch for _ in range(each)]
+        made.begin([prompt.stops for prompt in rows], [spaced(writer, prompt) for prompt in rows], most)
+    return made
+
+
 def completion(
-    writer: Writer, prompt: Asked, ids: list[int], logprobs: list[float], sampling: Sampling, spent: Usage
+    writer: Writer,
+    prompt: Asked,
+    ids: list[int],
+    logprobs: list[float],
+    sampling: Sampling,
+    spent: Usage,
+    *,
+    blocked: bool = False,
 ) -> Completion:
-    """What a row says, cut at its stop token or stop text; `spent` is its share of the batch's reading and time."""
+    """What a row says, cut at its stop token or stop text; `spent` is its share of the batch's reading and time.
+
+    `blocked`: a control let nothing follow.
+    """
     tokenizer = writer.renderer.tokenizer
     ended = next((i for i, token in enumerate(ids) if token in prompt.stops), None)
     own = ids if ended is None else ids[:ended]
     text, kept, stopped = cut(tokenizer, own, sampling.stop, spaced=spaced(writer, prompt))
-    finish: Literal["stop", "length"] = "stop" if stopped or ended is not None else "length"
-    said = len(own) + (ended is not None and not stopped)  # behind a stop text there is only padding
+    finish: Literal["stop", "length", "control"] = "stop" if stopped or ended is not None else "length"
+    if blocked and not stopped:
+        finish = "control"
+    said = len(own) + (ended is not None and finish == "stop" and not stopped)  # behind a stop text is only padding
     usage = Usage(
         input_tokens=len(prompt.ids),
         output_tokens=said,

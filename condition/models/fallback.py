@@ -20,7 +20,8 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
-from condition.models.completion import Asked, Wanted, Writer, completion, grouped, spaced
+from condition.errors import ControlError
+from condition.models.completion import Asked, Wanted, Writer, completion, grouped, processor, spaced
 from condition.prefix_sharing.head import gather_logprobs
 from condition.protocols import Control
 from condition.types import Completion, Sampling, Usage
@@ -44,14 +45,16 @@ def write_plainly(
     ids, mask = _left_padded(rows, batch[0].stops[0], network.device)
     recorder = _Recorder(ids.shape[1])
     processors: list[LogitsProcessor] = [recorder]
-    if control is not None:
-        processors.append(control.processor(tokenizer))
+    dead_ends = _DeadEnds(ids.shape[1], batch[0].stops)
+    most = min(sampling.max_tokens, writer.context - ids.shape[1])
+    if (limits := processor(control, writer, batch, each, most)) is not None:
+        processors += [limits, dead_ends]
     ends: list[StoppingCriteria] = []
     if sampling.stop:
         ends.append(_TextStop(tokenizer, ids.shape[1], sampling.stop, spaced=spaced(writer, batch[0])))
     if wanted is not None:
         ends.append(_Left([p.place for p in batch for _ in range(each)], wanted))
-    config = _configuration(sampling, batch[0].stops, min(sampling.max_tokens, writer.context - ids.shape[1]))
+    config = _configuration(sampling, batch[0].stops, most)
     with _without_defaults(network):
         output = cast(Any, network).generate(
             input_ids=ids,
@@ -67,7 +70,8 @@ def write_plainly(
     for row, tokens in enumerate(output[:, ids.shape[1] :].tolist()):
         prompt = batch[row // each]
         spent = Usage(computed_tokens=len(prompt.ids), seconds=seconds)
-        completions.append(completion(writer, prompt, tokens, logprobs[row], sampling, spent))
+        blocked = row in dead_ends.rows
+        completions.append(completion(writer, prompt, tokens, logprobs[row], sampling, spent, blocked=blocked))
     return grouped(completions, len(batch), sampling)
 
 
@@ -129,6 +133,25 @@ class _Recorder(LogitsProcessor):
         """`[rows, tokens]`"""
         self._take(ids)
         return torch.stack(self.values, 1)
+
+
+class _DeadEnds(LogitsProcessor):
+    """Ends rows that may say nothing more, and keeps which they are. Raises ControlError where none may come first."""
+
+    def __init__(self, start: int, stops: tuple[int, ...]) -> None:
+        self.start, self.stops = start, stops
+        self.rows: set[int] = set()
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        blocked = (scores == float("-inf")).all(-1)
+        stops = torch.tensor(self.stops, device=input_ids.device)
+        ended = torch.isin(input_ids[:, self.start :], stops).any(-1)
+        found = (blocked & ~ended).nonzero()[:, 0].tolist()
+        if found and input_ids.shape[1] == self.start:
+            raise ControlError("no token may come first: the control can't be satisfied behind this prompt; loosen it")
+        self.rows.update(found)
+        scores[blocked, self.stops[0]] = 0.0
+        return scores
 
 
 class _TextStop(StoppingCriteria):

@@ -70,8 +70,8 @@ def _shared(writer: Writer, prompt: Asked, sampling: Sampling, control: Control 
         writing = Writing(writer, [prompt], sampling, control)
     while not writing.done:
         with TURNS:
-            [drawn] = writing.step()
-        yield drawn.token
+            drawn = writing.step()  # none where a control lets nothing follow
+        yield from (token for _, token, _ in drawn)
     yield writing.completions()[0]
 
 

@@ -8,7 +8,7 @@ from typing import final
 
 from condition.adapters.packed import PackedProducts
 from condition.errors import Interrupted
-from condition.models.completion import Asked, Wanted, Writer, completion, grouped, spaced
+from condition.models.completion import Asked, Wanted, Writer, completion, grouped, processor, spaced
 from condition.models.remember import kept
 from condition.prefix_sharing.decode import Decoder, Drawn
 from condition.prefix_sharing.memory import store
@@ -38,7 +38,7 @@ def write_shared(
     except KeyboardInterrupt:
         found = grouped(writing.completions(), len(batch), sampling)
         ended = {
-            p.place: own for p, own in zip(batch, found, strict=True) if all(c.finish_reason == "stop" for c in own)
+            p.place: own for p, own in zip(batch, found, strict=True) if all(c.finish_reason != "length" for c in own)
         }
         raise Interrupted(ended, len(batch)) from None
     return grouped(writing.completions(), len(batch), sampling)
@@ -60,6 +60,7 @@ class Writing:
         self.each = sampling.n if sampling.temperature > 0 else 1
         self.tokens: list[list[int]] = [[] for _ in range(len(batch) * self.each)]
         self._logprobs: list[list[float]] = [[] for _ in self.tokens]
+        self._blocked: set[int] = set()
         self._began = time.perf_counter()
         self._control = control
         self._packed = PackedProducts(writer.network)
@@ -80,7 +81,7 @@ class Writing:
     def step(self) -> list[Drawn]:
         """The next token of each unfinished sample of this wave.
 
-        Raises ControlError where a control lets no token follow.
+        Raises ControlError where a control lets no token begin; later on, that ends the sample.
         """
         with self._packed:
             if self._decoder.done:
@@ -98,6 +99,9 @@ class Writing:
             if left or (self.sampling.stop and self._stopped(own)):
                 self._decoder.end(sample)
             found.append(Drawn(own, token, logprob))
+        for sample in self._decoder.blocked:
+            prompt, number = divmod(sample, self._decoder.samples)
+            self._blocked.add(prompt * self.each + first + number)
         return found
 
     def completions(self) -> list[Completion]:
@@ -107,7 +111,15 @@ class Writing:
             computed_tokens=round(self._stored.computed / rows), seconds=(time.perf_counter() - self._began) / rows
         )
         return [
-            completion(self.writer, self.batch[i // self.each], ids, self._logprobs[i], self.sampling, spent)
+            completion(
+                self.writer,
+                self.batch[i // self.each],
+                ids,
+                self._logprobs[i],
+                self.sampling,
+                spent,
+                blocked=i in self._blocked,
+            )
             for i, ids in enumerate(self.tokens)
         ]
 
@@ -120,7 +132,7 @@ class Writing:
             [prompt.ids for prompt in self.batch],
             self.sampling,
             [prompt.stops for prompt in self.batch],
-            None if self._control is None else self._control.processor(self.writer.renderer.tokenizer),
+            processor(self._control, self.writer, self.batch, self._next - first, self._most),
             numbers=range(first, self._next),
             twins=[prompt.twin for prompt in self.batch],
             most=self._most,

@@ -18,6 +18,7 @@ from condition.prefix_sharing.choose import choose, uniforms
 from condition.prefix_sharing.head import gather_logprobs
 from condition.prefix_sharing.logprobs import output_head
 from condition.prefix_sharing.memory import Memory, Stored
+from condition.protocols import RowProcessor
 from condition.types import Sampling
 
 WORTH_LEAVING = 0.75
@@ -67,6 +68,8 @@ class Decoder:
         self._memory = Memory(stored, each, self.most)
         self._rows = list(range(len(prompts) * each))  # the sample in each row; a row may be idle
         self._live = set(self._rows)
+        self.blocked: set[int] = set()
+        """Samples that ended because the processor let no token follow."""
         self._drawn = 0
         self._pad = next(iter(stops[0]), 0)
         self._logits = self._head(stored.hidden).repeat_interleave(each, 0)
@@ -94,15 +97,12 @@ class Decoder:
     def step(self) -> list[Drawn]:
         """The next token of each unfinished sample; a stop token ends its sample.
 
-        Raises ControlError where the processor lets no token follow.
+        Raises ControlError where the processor lets no token begin; later on, that ends the sample.
         """
         logits = self._logits.float()
         limited = logits
         if self.processor is not None and self._said is not None:
-            limited = cast(Tensor, self.processor(self._said, logits.clone()))
-            blocked = (limited == float("-inf")).all(-1).tolist()
-            if any(none and sample in self._live for none, sample in zip(blocked, self._rows, strict=True)):
-                raise ControlError("no token may follow what was said: this limit can't be satisfied here")
+            limited = self._end_blocked(logits, cast(Tensor, self.processor(self._said, logits.clone())))
         step = self._memory.said
         uniform = torch.zeros(len(self._rows)) if self._uniforms is None else self._uniforms[self._rows, step]
         tokens = choose(limited, self.sampling, uniform.to(logits.device))
@@ -121,6 +121,16 @@ class Decoder:
         self._tokens = tokens
         self._drawn = step + 1
         return drawn
+
+    def _end_blocked(self, logits: Tensor, limited: Tensor) -> Tensor:
+        """The limited logits; rows without any that is left get what was there before, for nobody to read."""
+        blocked = (limited == float("-inf")).all(-1)
+        ended = [s for none, s in zip(blocked.tolist(), self._rows, strict=True) if none and s in self._live]
+        if ended and not self._drawn:
+            raise ControlError("no token may come first: the control can't be satisfied behind this prompt; loosen it")
+        self._live.difference_update(ended)
+        self.blocked.update(ended)
+        return torch.where(blocked[:, None], logits, limited)
 
     @torch.inference_mode()
     def read(self) -> None:
@@ -142,9 +152,10 @@ class Decoder:
     def _leave(self) -> None:
         """Take finished samples out. Prompts keep equally many rows, so some finished ones may stay, idle.
 
-        With a processor all stay: it may know its samples by their row.
+        With a processor that is no RowProcessor all stay: it may know its samples by their row.
         """
-        if self.processor is not None or len(self._live) > WORTH_LEAVING * len(self._rows):
+        fixed = self.processor is not None and not isinstance(self.processor, RowProcessor)
+        if fixed or len(self._live) > WORTH_LEAVING * len(self._rows):
             return
         left: dict[int, list[int]] = {}
         for row, sample in enumerate(self._rows):
@@ -158,6 +169,9 @@ class Decoder:
         index = torch.tensor(rows, device=self.network.device)
         self._memory.keep(index, torch.tensor([numbers[prompt] for prompt in left], device=self.network.device))
         self._tokens = self._tokens[index]
+        if self._said is not None and isinstance(self.processor, RowProcessor):
+            self._said = self._said[index]
+            self.processor.keep(rows)
         # A row that stands twice is written once: the second is idle, under a number that is not live.
         seen: set[int] = set()
         samples = [self._rows[row] for row in rows]
