@@ -76,9 +76,9 @@ class LeastToMost(Reasoner):
 
     def steps(self, inputs: Inputs, /) -> Program[Answer]:
         ((plan, *_),) = yield from ask(self.model, [fill(self.split, inputs)], self.sampling)
-        questions = list(parsed(self.parse_split, plan.text))[: self.most]
-        if self.last and str(inputs[self.last]) not in questions[-1:]:
-            questions.append(str(inputs[self.last]))
+        whole = [str(inputs[self.last])] if self.last else []
+        easier = [q for q in dict.fromkeys(parsed(self.parse_split, plan.text)) if q not in whole]
+        questions = [*easier[: self.most], *whole]
         if not questions:
             raise ModelError("the question was split into nothing: change split=, or give last= an input's name")
         solved, written = "", [plan]
@@ -132,7 +132,7 @@ class Decompose(Reasoner):
 
     def steps(self, inputs: Inputs, /) -> Program[Answer]:
         ((plan, *_),) = yield from ask(self.model, [fill(self.split, inputs)], self.sampling)
-        questions = list(parsed(self.parse_split, plan.text))[: self.most]
+        questions = list(dict.fromkeys(parsed(self.parse_split, plan.text)))[: self.most]
         prompts = [fill(self.part, {**inputs, "subquestion": question}) for question in questions]
         parts = [found[0] for found in (yield from ask(self.model, prompts, self.sampling))]
         solved = "".join(f"Q: {q}\nA: {said.text.strip()}\n\n" for q, said in zip(questions, parts, strict=True))

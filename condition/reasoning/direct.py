@@ -31,7 +31,10 @@ class Direct(Reasoner):
                 f"{type(chain).__name__} is no chain: it needs invoke(inputs) and batch(list of inputs)"
             )
         self.chain = chain
-        self._variables = _known(chain) if variables is None else frozenset(variables)
+        known = _known(chain) if variables is None else frozenset(variables)
+        self.is_known = known is not None
+        """False where nobody says what it reads."""
+        self._variables = known or frozenset()
 
     @property
     def variables(self) -> frozenset[str]:
@@ -62,9 +65,9 @@ def as_steps(chain: Any, /) -> Reasoner:
     return Direct(cast(Chain, chain))
 
 
-def _known(chain: object) -> frozenset[str]:
+def _known(chain: object) -> frozenset[str] | None:
     own = getattr(chain, "variables", None)
     if isinstance(own, frozenset):
         return own
     prompt = getattr(chain, "prompt", None)
-    return prompt.variables if isinstance(prompt, Prompt) else frozenset()
+    return prompt.variables if isinstance(prompt, Prompt) else None
