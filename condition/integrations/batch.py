@@ -3,52 +3,51 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import final
 
 from condition.errors import ConditionError
-from condition.protocols import Model
-from condition.types import Completion, Messages, Sampling
+from condition.integrations.waiting import DESK, Ticket
+from condition.types import Completion, Messages
 
 
 @final
 class Batch:
     """Prompts that are written together, as soon as one of them is asked for."""
 
-    def __init__(self, model: Model, prompts: list[Messages], sampling: Sampling) -> None:
-        self.model, self.waiting, self.sampling = model, prompts, sampling
+    def __init__(self, ticket: Ticket) -> None:
+        self.ticket, self.asked = ticket, False
         self.written: defaultdict[Messages, deque[list[Completion]]] = defaultdict(deque)
 
-    def take(self, model: Model, messages: Messages, sampling: Sampling) -> list[Completion] | None:
+    def take(self, messages: Messages) -> list[Completion] | None:
         """Completions of a prompt, each given once; none for a prompt that has to be written by itself."""
-        if model is not self.model or sampling != self.sampling:
-            return None
-        prompts, self.waiting = self.waiting, []
-        # A prompt that can't be written fails before any work: each is tried alone then, so that the error is its own.
-        with suppress(ConditionError):
-            for prompt, completions in zip(prompts, model.generate(prompts, sampling) if prompts else (), strict=True):
-                self.written[prompt].append(completions)
+        if not self.asked:
+            self.asked = True
+            # A prompt that can't be written fails before any work: each is tried alone then; the error is its own.
+            with suppress(ConditionError):
+                for prompt, completions in zip(self.ticket.prompts, DESK.ask(self.ticket), strict=True):
+                    self.written[prompt].append(completions)
         found = self.written[messages]
         return found.popleft() if found else None
 
 
 @contextmanager
-def together(batch: Batch | None) -> Iterator[None]:
-    """Inside, `complete` takes from the batch."""
-    token = _BATCH.set(batch)
+def together(batches: Sequence[Batch]) -> Iterator[None]:
+    """Inside, `complete` takes from the batches."""
+    token = _BATCHES.set(batches)
     try:
         yield
     finally:
-        _BATCH.reset(token)
+        _BATCHES.reset(token)
 
 
-def complete(model: Model, messages: Messages, sampling: Sampling) -> list[Completion]:
-    """Completions of one prompt: from the batch around it, or written now."""
-    batch = _BATCH.get()
-    found = batch.take(model, messages, sampling) if batch else None
-    return model.generate([messages], sampling)[0] if found is None else found
+def complete(ticket: Ticket) -> list[list[Completion]]:
+    """Completions of a ticket's prompts: from the batch around it that is like it, or written now."""
+    batch = next((batch for batch in _BATCHES.get() if batch.ticket.like(ticket)), None)
+    found = batch.take(ticket.prompts[0]) if batch is not None and len(ticket.prompts) == 1 else None
+    return DESK.ask(ticket) if found is None else [found]
 
 
-_BATCH: ContextVar[Batch | None] = ContextVar("condition_batch", default=None)
+_BATCHES: ContextVar[Sequence[Batch]] = ContextVar("condition_batches", default=())

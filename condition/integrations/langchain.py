@@ -10,146 +10,84 @@ it the model answers as any chat model does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from difflib import get_close_matches
-from functools import partial
-from hashlib import sha256
-from pathlib import Path
-from typing import Annotated, Any, cast, final
+from typing import Any, ClassVar, final
 
-from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
-from langchain_core.prompts.chat import BaseChatPromptTemplate
-from langchain_core.runnables import RunnableConfig, run_in_executor
-from langchain_core.runnables.config import get_config_list
-from pydantic import BeforeValidator, Field, PrivateAttr
+from langchain_core.runnables import Runnable, RunnableConfig
 
-from condition.errors import PromptError, SettingsError
-from condition.integrations.batch import Batch, complete, together
-from condition.models.contract import memory_fingerprint
-from condition.models.load import load
-from condition.models.local import LocalModel
-from condition.models.remote import to_langchain_messages
-from condition.prompts.template import from_langchain_messages
-from condition.protocols import Prompt
+from condition.integrations.adapters import fingerprint
+from condition.integrations.answers import metadata, usage
+from condition.integrations.batch import complete, together
+from condition.integrations.prompt import TunedPrompt
+from condition.integrations.settings import Call, Conditioned, with_adapter
+from condition.integrations.structured import parser, response_format
+from condition.integrations.tools import ToolLike, Tools, both_controls, instructed, read_call, tools_of
+from condition.integrations.waiting import DESK
+from condition.prompts.messages import from_langchain_messages
 from condition.types import Completion, Messages, Sampling
-
-_OF_SERVICES = ("api_key", "max_retries", "timeout")
-"""LangChain's standard parameters that mean nothing to a model on this machine."""
-_ELSEWHERE = dict.fromkeys(("model", "model_name", "model_id"), "model_or_folder")
-"""What other chat models call it."""
-
-
-def _loaded(x: object) -> LocalModel:
-    if isinstance(x, LocalModel):
-        return x
-    if x is None or isinstance(x, str | Path):
-        return load(x)
-    raise SettingsError(f"ChatCondition takes a loaded model, a folder or a hub id, not {type(x).__name__}")
 
 
 @final
-class ChatCondition(BaseChatModel):
+class ChatCondition(Conditioned, BaseChatModel):
     """A LangChain chat model over a LocalModel, or whatever `condition.load` takes. Settings are those of `Sampling`.
 
-    `base` names the base of a folder anew where it has moved, as for `load`.
+    `base` names the base of a folder anew where it has moved, as for `load`. `adapters` are folders of other adapters
+    on the same base, by name: `llm.invoke(messages, config={"configurable": {"adapter": "qa"}})`.
 
-    `batch` is one call of the model for all inputs; threads that call at once take turns. Stop texts of a call add to
-    those of the model, other settings of a call replace them: `llm.invoke(messages, stop=["\\n"], max_tokens=5)`.
+    `batch` is one call of the model for all inputs; requests that wait at the same time, in threads or in an event
+    loop, are written in one call too. Stop texts of a call add to those of the model, other settings of a call replace
+    them: `llm.invoke(messages, stop=["\\n"], max_tokens=5)`.
 
     Raises SettingsError for an unknown or impossible setting, and what `load` raises.
     """
 
-    model_or_folder: Annotated[LocalModel, BeforeValidator(_loaded)] = Field(
-        default=cast(LocalModel, None), validate_default=True
-    )
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    n: int = 1
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
     streaming: bool | None = None
     """True: `invoke` writes piece by piece too, so that callbacks get every token. False: `stream` gives one piece."""
-    _fingerprint: str = PrivateAttr()
 
-    def __init__(
+    _of_calls: ClassVar[frozenset[str]] = Conditioned._of_calls | {"tools", "tool_choice", "response_format"}
+
+    def bind_tools(
         self,
-        model_or_folder: LocalModel | str | Path | None = None,
+        tools: Sequence[ToolLike],
         *,
-        base: str | Path | LocalModel | None = None,
-        **settings: Any,
-    ) -> None:
-        settings = {k: v for k, v in settings.items() if k not in _OF_SERVICES}
-        _check_names(settings, type(self).model_fields)
-        sampling = _sampling({k: settings.pop(k) for k in Sampling.model_fields if k in settings})
-        chosen = {k: getattr(sampling, k) for k in sampling.model_fields_set}
-        if base is not None:
-            if not isinstance(model_or_folder, str | Path):
-                raise SettingsError("base= goes with the folder of a tuned model: ChatCondition(folder, base=...)")
-            model_or_folder = load(model_or_folder, base=base)
-        super().__init__(**{"model_or_folder": model_or_folder, **chosen, **settings})
-        self._fingerprint = _fingerprint(self.model)
-
-    @property
-    def model(self) -> LocalModel:
-        """The model that writes."""
-        return self.model_or_folder
-
-    @property
-    def prompt(self) -> TunedPrompt:
-        """The prompt that the model was tuned with, as a LangChain template. Raises PromptError where it has none."""
-        own = self.model.prompt
-        if own is None:
-            raise PromptError(f"{self.model.name} has no prompt of its own: ChatCondition(model.with_prompt(prompt))")
-        return TunedPrompt(prompt=own, input_variables=sorted(own.variables))
-
-    def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
+        tool_choice: str | bool | Mapping[str, Any] | None = None,
+        strict: bool | None = None,
         **kwargs: Any,
-    ) -> list[AIMessage]:
-        """Answers to all inputs in one call of the model; with `max_concurrency` in so many at a time.
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with tools: the prompt shows them, and a call is JSON that fits by a grammar, strict or not.
 
-        Each input has its own config and callbacks, and with `return_exceptions` its own error.
+        `tool_choice`: auto (text or a call), any (a call), none, or the name of the tool that is to be called.
+        Raises SettingsError for what is no tool, and for an unknown choice.
         """
-        configs = get_config_list(config, len(inputs)) if inputs else []
-        size = (configs[0].get("max_concurrency") if configs else None) or max(1, len(inputs))
-        answers: list[Any] = []
-        for start in range(0, len(inputs), size):
-            part = slice(start, start + size)
-            with together(self._batch(inputs[part], **kwargs)):
-                for given, own in zip(inputs[part], configs[part], strict=True):
-                    try:
-                        answers.append(self.invoke(given, own, **kwargs))
-                    except Exception as error:  # whatever it is, the caller asked for it
-                        if not return_exceptions:
-                            raise
-                        answers.append(error)
-        return answers
+        known = tools_of(tools, tool_choice, kwargs.get("response_format"))
+        return self.bind(tools=list(known.tools), tool_choice=known.choice, **kwargs)
 
-    async def abatch(
+    def with_structured_output(
         self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
+        schema: Mapping[str, Any] | type,
         *,
-        return_exceptions: bool = False,
+        include_raw: bool = False,
+        method: str = "json_schema",
+        strict: bool | None = None,
         **kwargs: Any,
-    ) -> list[AIMessage]:
-        """As `batch`, in a thread."""
-        work = partial(self.batch, inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return await run_in_executor(None, work)
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Answers as values of a schema: a pydantic model, a TypedDict or a JSON schema. The JSON fits by a grammar.
+
+        `method`: json_schema shows the schema to the model, json_mode adds nothing to the prompt, function_calling
+        asks for the call of a tool. Raises ModelError where the token limit cuts the JSON off, or puts it beside the
+        raw message with `include_raw`.
+        """
+        told: dict[str, Any] = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
+        if method == "function_calling":
+            bound = self.bind_tools([schema], tool_choice="any", **told, **kwargs)
+        else:
+            bound = self.bind(response_format=response_format(schema, method), **told, **kwargs)
+        return parser(bound, schema, include_raw=include_raw)
 
     def generate(
         self,
@@ -161,16 +99,22 @@ class ChatCondition(BaseChatModel):
         """As LangChain's, for all lists of messages in one call of the model."""
         if len(messages) < 2:  # `batch` comes by here with one after the other
             return super().generate(messages, stop, callbacks, **kwargs)
-        with together(self._batch(messages, stop, **kwargs)):
+        own = {k: v for k, v in kwargs.items() if k not in ("tags", "metadata", "run_name", "run_id")}
+        with together(self._batches(messages, [{} for _ in messages], {**own, "stop": stop})):
             return super().generate(messages, stop, callbacks, **kwargs)
 
-    def get_token_ids(self, text: str) -> list[int]:
-        """Tokens of a text, by the model's own tokenizer."""
-        return list(self.model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def stream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """As LangChain's, by the adapter that the config names."""
+        return super().stream_events(input, config, **_for_events(config, kwargs))
+
+    def astream_events(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """As LangChain's, by the adapter that the config names."""
+        return super().astream_events(input, config, **_for_events(config, kwargs))
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """Tokens of the rendered prompt, the chat template's included."""
-        return len(self.model.render(from_langchain_messages(messages)).ids)
+        """Tokens of the rendered prompt, the chat template's and those that show tools included."""
+        known = tools_of(tools, None, None)
+        return len(self.model.render(instructed(self.model, from_langchain_messages(messages), known.instruction)).ids)
 
     def _generate(
         self,
@@ -179,9 +123,20 @@ class ChatCondition(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        asked = from_langchain_messages(messages)
-        sampling = self._asked(stop, kwargs)
-        return ChatResult(generations=[self._generation(c) for c in complete(self.model, asked, sampling)])
+        call, tools = self._call(stop, kwargs), _tools(kwargs)
+        (found,) = complete(call.ticket(_asked(messages, call, tools)))
+        return ChatResult(generations=[_generation(completion, call, tools) for completion in found])
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        call, tools = self._call(stop, kwargs), _tools(kwargs)
+        (found,) = await DESK.ask_async(call.ticket(_asked(messages, call, tools)))
+        return ChatResult(generations=[_generation(completion, call, tools) for completion in found])
 
     def _stream(
         self,
@@ -190,125 +145,83 @@ class ChatCondition(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        sampling = self._asked(stop, kwargs).model_copy(update={"n": 1})
-        for piece in self.model.stream(from_langchain_messages(messages), sampling):
-            chunk = self._chunk(piece)
+        call, tools = self._call(stop, kwargs), _tools(kwargs)
+        sampling = call.sampling.model_copy(update={"n": 1})
+        held = ""  # a call is given whole, or as the text that it was cut off as
+        for piece in call.model.stream(_asked(messages, call, tools), sampling, control=call.control):
+            if isinstance(piece, Completion):
+                chunk = _last_chunk(piece, call, tools, said_so_far=not held)
+            elif tools.offered and (held or piece.startswith("{")):
+                held += piece
+                continue
+            else:
+                chunk = ChatGenerationChunk(message=AIMessageChunk(content=piece))
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
 
-    def _generation(self, completion: Completion) -> ChatGeneration:
-        metadata = self._metadata(completion)
-        message = AIMessage(completion.text, response_metadata=metadata, usage_metadata=_usage(completion))
-        return ChatGeneration(message=message, generation_info=metadata)
+    def _call(self, stop: Sequence[str] | str | None, given: Mapping[str, Any]) -> Call:
+        call = super()._call(stop, given)
+        return call._replace(control=both_controls(_tools(given).control, call.control))
 
-    def _chunk(self, piece: str | Completion) -> ChatGenerationChunk:
-        """A piece, or the empty end of a stream that says what it cost."""
-        if isinstance(piece, str):
-            return ChatGenerationChunk(message=AIMessageChunk(content=piece))
-        metadata = self._metadata(piece)
-        last = AIMessageChunk(
-            content="", response_metadata=metadata, usage_metadata=_usage(piece), chunk_position="last"
-        )
-        return ChatGenerationChunk(message=last, generation_info=metadata)
+    def _read(self, given: LanguageModelInput, call: Call, settings: Mapping[str, Any]) -> Messages:
+        return _asked(self._convert_input(given).to_messages(), call, _tools(settings))
 
-    def _metadata(self, completion: Completion) -> dict[str, Any]:
-        return {
-            "model_name": self.model.name,
-            "finish_reason": completion.finish_reason,
-            "logprob": completion.logprob,
-        }
-
-    def _asked(self, stop: Sequence[str] | str | None, given: Mapping[str, Any]) -> Sampling:
-        """The sampling of one call."""
-        given = {
-            k: v for k, v in given.items() if k != "stream"
-        }  # LangChain's switch between `_stream` and `_generate`
-        _check_names(given, Sampling.model_fields)
-        own = {name: getattr(self, name) for name in Sampling.model_fields}
-        more = (stop,) if isinstance(stop, str) else stop or ()
-        given = {k: v for k, v in given.items() if v is not None}
-        return _sampling({**own, **given, "stop": tuple(dict.fromkeys((*self.stop, *more)))})
-
-    def _batch(
-        self, inputs: Sequence[LanguageModelInput], stop: Sequence[str] | None = None, **given: Any
-    ) -> Batch | None:
-        """Inputs that the first `_generate` writes together, while each call keeps LangChain's own handling.
-
-        What can't be read or set is left out: its own call will say so.
-        """
-        prompts: list[Messages] = []
-        for one in inputs:
-            with suppress(Exception):
-                prompts.append(from_langchain_messages(self._convert_input(one).to_messages()))
-        with suppress(SettingsError):
-            sampling = self._asked(stop, {k: v for k, v in given.items() if k in Sampling.model_fields})
-            return Batch(self.model, prompts, sampling)
-        return None
+    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Also the key of LangChain's caches: another adapter has another fingerprint."""
+        model = self._model_of(kwargs)
+        own = {"model_name": model.name, "fingerprint": fingerprint(model)}
+        return {**super()._get_invocation_params(stop, **kwargs), **own}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         found = super()._get_ls_params(stop=stop, **kwargs)
-        found["ls_provider"] = "condition"
-        found.setdefault("ls_model_name", self.model.name)
-        if stops := [*self.stop, *(stop or ())]:
-            found["ls_stop"] = stops
-        return found
+        return self._traced(found, stop, kwargs)
 
-    @property
-    def _llm_type(self) -> str:
-        return "condition"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        """Also the key of LangChain's caches, so two adapters of one kind must differ."""
-        sampling = {name: getattr(self, name) for name in Sampling.model_fields}
-        return {"model_name": self.model.name, "fingerprint": self._fingerprint, **sampling}
+    def _resolve_model_profile(self) -> ModelProfile:
+        own = ModelProfile(tool_calling=True, tool_choice=True, structured_output=True, text_inputs=True)
+        return {**own, "name": self.model.name, "max_input_tokens": self.model.context, "image_inputs": False}
 
 
-@final
-class TunedPrompt(BaseChatPromptTemplate):
-    """A prompt of ours as a LangChain template: gives the very messages that the model was tuned with."""
-
-    prompt: Prompt
-
-    def format_messages(self, **kwargs: Any) -> list[BaseMessage]:
-        """The messages with the values in place."""
-        return to_langchain_messages(self.prompt.format(**self._merge_partial_and_user_variables(**kwargs)))
-
-    def _validate_input(self, inner_input: Any) -> dict[str, Any]:
-        """As LangChain's, whose advice on braces does not fit a prompt that was tuned with."""
-        if isinstance(inner_input, dict) and (missing := set(self.input_variables) - inner_input.keys()):
-            given = ", ".join(map(repr, inner_input)) or "nothing"
-            raise PromptError(f"no value for {', '.join(map(repr, sorted(missing)))}; given: {given}")
-        return super()._validate_input(inner_input)
-
-    def pretty_repr(self, html: bool = False) -> str:
-        """The prompt as our own classes show it."""
-        return repr(self.prompt)
+def _tools(given: Mapping[str, Any]) -> Tools:
+    return tools_of(given.get("tools"), given.get("tool_choice"), given.get("response_format"))
 
 
-def _check_names(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    for name in given.keys() - known.keys():
-        ours = _ELSEWHERE.get(name)
-        near = [ours] if ours in known else get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"sampling takes {', '.join(Sampling.model_fields)}"
-        raise SettingsError(f"ChatCondition has no setting {name!r}; {hint}")
+def _asked(messages: list[BaseMessage], call: Call, tools: Tools) -> Messages:
+    """Messages as ours, with what the tools and the schema ask for."""
+    return instructed(call.model, from_langchain_messages(messages), tools.instruction)
 
 
-def _sampling(given: Mapping[str, Any]) -> Sampling:
-    return Sampling(**{k: v for k, v in given.items() if v is not None})
+def _generation(completion: Completion, call: Call, tools: Tools) -> ChatGeneration:
+    told = metadata(call.model, completion, logprobs=call.logprobs)
+    message = read_call(completion.text, tools, _why(completion, call.sampling))
+    message.response_metadata, message.usage_metadata = told, usage(completion)
+    return ChatGeneration(message=message, generation_info=told)
 
 
-def _fingerprint(model: LocalModel) -> str:
-    contract = None if model.contract is None else model.contract.model_dump(mode="json")
-    parts = [contract, model.source.model_dump(), str(model.quantization), memory_fingerprint(model.network)]
-    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _usage(completion: Completion) -> UsageMetadata | None:
-    spent = completion.usage
-    if spent is None:
-        return None
-    return UsageMetadata(
-        input_tokens=spent.input_tokens, output_tokens=spent.output_tokens, total_tokens=spent.total_tokens
+def _last_chunk(piece: Completion, call: Call, tools: Tools, *, said_so_far: bool) -> ChatGenerationChunk:
+    """The end of a stream, which says what it cost: empty, or a tool call."""
+    told = metadata(call.model, piece, logprobs=call.logprobs)
+    read = read_call(piece.text, tools)
+    # Chunks have no invalid calls: LangChain would read half an argument as a whole one where it adds them up.
+    last = AIMessageChunk(
+        content="" if said_so_far else read.content,
+        tool_calls=read.tool_calls,
+        response_metadata=told,
+        usage_metadata=usage(piece),
+        chunk_position="last",
     )
+    return ChatGenerationChunk(message=last, generation_info=told)
+
+
+def _why(completion: Completion, sampling: Sampling) -> str | None:
+    """What cut an answer off, and what to do."""
+    cuts = {"length": f"max_tokens={sampling.max_tokens}: raise it", "control": "two limits that contradict each other"}
+    return cuts.get(completion.finish_reason)
+
+
+def _for_events(config: RunnableConfig | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Events of version 3 do not come by `stream`, where the adapter is read."""
+    return with_adapter(config, given) if given.get("version") == "v3" else given
+
+
+__all__ = ["ChatCondition", "TunedPrompt"]

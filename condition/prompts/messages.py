@@ -17,8 +17,8 @@ from condition.errors import PromptError
 from condition.types import Message, Messages, Role
 
 ROLES: dict[str, Role] = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool", "generic": "user"}
-_CALLS = {"tool_use", "tool_call", "invalid_tool_call", "function_call", "tool_call_chunk"}
-"""Content that repeats what a message's `tool_calls` hold."""
+_UNSAID = {"tool_use", "tool_call", "invalid_tool_call", "function_call", "thinking", "redacted_thinking", "reasoning"}
+"""Content that is no part of the words: what a message's `tool_calls` hold too, and what a model thought before."""
 
 
 def from_langchain_messages(messages: Sequence[BaseMessage]) -> Messages:
@@ -58,7 +58,7 @@ def role_of(message: BaseMessage) -> Role:
 def _text(message: BaseMessage) -> str:
     if isinstance(message.content, str):
         return message.content
-    parts = [part for part in message.content if isinstance(part, str) or part.get("type") not in _CALLS]
+    parts = [part for part in message.content if isinstance(part, str) or part.get("type") not in _UNSAID]
     words = [part if isinstance(part, str) else part.get("text") for part in parts]
     if any(not isinstance(word, str) for word in words):
         raise PromptError("this model reads text only; a message holds an image, audio or other content")

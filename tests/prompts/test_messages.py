@@ -26,6 +26,7 @@ ADDED = '{"name": "add", "arguments": {"a": 1, "of": "Käse"}}'
         ),
         (AIMessage([{"type": "text", "text": "So:"}, {"type": "tool_call", **ADD}], tool_calls=[ADD]), f"So:\n{ADDED}"),
         (AIMessage("no call"), "no call"),
+        (AIMessage([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Hello"}]), "Hello"),
     ],
 )
 def test_calls_stand_behind_the_text(message: AIMessage, words: str) -> None:
