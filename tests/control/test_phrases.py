@@ -1,0 +1,71 @@
+"""The automaton against a reading of the whole decoded text."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from condition.control.phrases import Phrases
+
+PHRASES = ["ass", "New  York", "C++", "straße", "İl", "a", "!!", "a b", "中文", "_x", "naïve", "हिन"]
+PARTS = [
+    *"abcsxyor +!_-\n\t",
+    "ass",
+    "ASS",
+    "new",
+    "YORK",
+    "straße",
+    "STRASSE",
+    "中",
+    "文",
+    "é",
+    "C++",
+    "İL",
+    "हिन",
+    "्",
+    "\u2003",
+]
+CUTS = [b"\xe4", b"\xb8", b"\xf0\x9f", b"\xff", b"\xc3"]
+"""Halves of characters, which decode to U+FFFD where nothing completes them."""
+
+
+def standing(text: str) -> set[int]:
+    """Phrases of a whole text, by comparing at every place."""
+    plain = " ".join(text.casefold().split()) + (" " if text[-1:].isspace() else "")
+    found = set()
+    for number, phrase in enumerate(PHRASES):
+        wanted = " ".join(phrase.casefold().split())
+        for place in range(len(plain)):
+            before, behind = plain[:place], plain[place + len(wanted) :]
+            if plain[place:].startswith(wanted) and not (
+                (_letter(wanted[0]) and _letter(before[-1:])) or (_letter(wanted[-1]) and _letter(behind[:1]))
+            ):
+                found.add(number)
+    return found
+
+
+def _letter(character: str) -> bool:
+    return bool(character) and (
+        character.isalnum() or character == "_" or unicodedata.category(character).startswith("M")
+    )
+
+
+@given(st.lists(st.one_of(st.sampled_from([p.encode() for p in PARTS]), st.sampled_from(CUTS)), max_size=9), st.data())
+def test_it_finds_what_stands_in_the_decoded_text(parts: list[bytes], data: st.DataObject) -> None:
+    text = b"".join(parts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=4)))
+    automaton, state = Phrases(PHRASES), 0
+    for start, stop in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        state = automaton.after(state, text[start:stop])
+    decoded = text.decode(errors="replace")
+    if decoded[-1:] != "\ufffd":  # the beginning of a character may become one that carries the word on
+        assert automaton.standing(state) == standing(decoded)
+    assert automaton.found(state) <= automaton.standing(state)
+
+
+def test_a_word_is_a_whole_one() -> None:
+    automaton = Phrases(["ass"])
+    for text, found in {"An ass!": 1, "ASS": 1, "class": 0, "assess": 0, "ass_": 0, "(ass)": 1, "ass's": 1}.items():
+        assert len(automaton.standing(automaton.after(0, text.encode()))) == found
