@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from condition.control.grammar import Grammar as Grammar
     from condition.control.grammar import JSONSchema as JSONSchema
     from condition.control.grammar import Regex as Regex
+    from condition.control.words import Words as Words
     from condition.data.read import read as read
     from condition.errors import BudgetError as BudgetError
     from condition.errors import ConditionError as ConditionError
@@ -61,6 +62,7 @@ _HOMES = {
     "condition.adapters.lora": ("LoRA",),
     "condition.control.codes": ("ControlCodes",),
     "condition.control.grammar": ("Choice", "Grammar", "JSONSchema", "Regex"),
+    "condition.control.words": ("Words",),
     "condition.data.read": ("read",),
     "condition.errors": (
         "BudgetError",

@@ -93,7 +93,7 @@ class JSONSchema(Value):
 
 @final
 class Regex(Value):
-    """Text that a regular expression matches as a whole: Python's syntax without look-around, back-references and `+?`.
+    """Text that a regular expression matches as a whole: Python's syntax, without look-around and back-references.
 
     Raises ControlError for a pattern that does not parse or matches nothing.
     """
