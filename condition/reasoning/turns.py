@@ -6,6 +6,7 @@ asked = reply(asked, "2 + 2 = 4.", "Therefore, the answer is")
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from condition.errors import PromptError
@@ -27,6 +28,14 @@ def reply(messages: Messages, said: str, then: str) -> Messages:
         return (*messages, Message("assistant", said), Message("user", then))
     *before, last = messages
     return (*before, Message("text", f"{last.content}{said}\n{then}"))
+
+
+def joined(parts: Sequence[Messages]) -> Messages:
+    """Conversations one after the other as one: plain text as one text, and system messages of the first only."""
+    if parts[-1][-1].role == "text":
+        return (Message("text", "".join(message.content for part in parts for message in part)),)
+    rest = (message for part in parts[1:] for message in part if message.role != "system")
+    return (*parts[0], *rest)
 
 
 def prompt_with(x: Any, *needed: str) -> Prompt:
