@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from condition.evaluation import tasks as tasks
     from condition.evaluation.evaluate import evaluate as evaluate
     from condition.integrations.langchain import ChatCondition as ChatCondition
+    from condition.integrations.llm import ConditionLLM as ConditionLLM
     from condition.models.controlled import Controlled as Controlled
     from condition.models.explain import explain as explain
     from condition.models.load import load as load
@@ -44,6 +45,21 @@ if TYPE_CHECKING:
     from condition.prompts.template import ChatPrompt as ChatPrompt
     from condition.prompts.template import TextPrompt as TextPrompt
     from condition.prompts.template import as_prompt as as_prompt
+    from condition.reasoning.ask_and_explain import AskAndExplain as AskAndExplain
+    from condition.reasoning.auto_cot import AutoCoT as AutoCoT
+    from condition.reasoning.best_of import BestOf as BestOf
+    from condition.reasoning.budget import Budget as Budget
+    from condition.reasoning.cot import ChainOfThought as ChainOfThought
+    from condition.reasoning.cot import ZeroShotCoT as ZeroShotCoT
+    from condition.reasoning.decompose import Decompose as Decompose
+    from condition.reasoning.decompose import LeastToMost as LeastToMost
+    from condition.reasoning.joined import Parallel as Parallel
+    from condition.reasoning.joined import Sequence as Sequence
+    from condition.reasoning.selection_inference import SelectionInference as SelectionInference
+    from condition.reasoning.self_consistency import SelfConsistency as SelfConsistency
+    from condition.reasoning.tree_of_thoughts import TreeOfThoughts as TreeOfThoughts
+    from condition.reasoning.verify import JudgeVerifier as JudgeVerifier
+    from condition.reasoning.verify import ProgramVerifier as ProgramVerifier
     from condition.training.settings import Settings as Settings
     from condition.training.sft import SFTTrainer as SFTTrainer
     from condition.types import Answer as Answer
@@ -79,6 +95,7 @@ _HOMES = {
     ),
     "condition.evaluation.evaluate": ("evaluate",),
     "condition.integrations.langchain": ("ChatCondition",),
+    "condition.integrations.llm": ("ConditionLLM",),
     "condition.models.controlled": ("Controlled",),
     "condition.models.explain": ("explain",),
     "condition.models.load": ("load",),
@@ -86,6 +103,17 @@ _HOMES = {
     "condition.models.quantize": ("Quantization",),
     "condition.models.remote": ("as_model",),
     "condition.prompts.template": ("ChatPrompt", "TextPrompt", "as_prompt"),
+    "condition.reasoning.ask_and_explain": ("AskAndExplain",),
+    "condition.reasoning.auto_cot": ("AutoCoT",),
+    "condition.reasoning.best_of": ("BestOf",),
+    "condition.reasoning.budget": ("Budget",),
+    "condition.reasoning.cot": ("ChainOfThought", "ZeroShotCoT"),
+    "condition.reasoning.decompose": ("Decompose", "LeastToMost"),
+    "condition.reasoning.joined": ("Parallel", "Sequence"),
+    "condition.reasoning.selection_inference": ("SelectionInference",),
+    "condition.reasoning.self_consistency": ("SelfConsistency",),
+    "condition.reasoning.tree_of_thoughts": ("TreeOfThoughts",),
+    "condition.reasoning.verify": ("JudgeVerifier", "ProgramVerifier"),
     "condition.training.settings": ("Settings",),
     "condition.training.sft": ("SFTTrainer",),
     "condition.types": (
