@@ -26,6 +26,9 @@ from condition.types import Message, Messages
 
 ToolLike = Mapping[str, Any] | type | Callable[..., Any] | BaseTool
 _CHOICES = ("auto", "any", "none")
+_MUST = "Call one of these functions to help with the request."
+_CALL = 'To call one, answer with JSON only: {"name": <function name>, "arguments": <its arguments as a JSON object>}'
+"""Near to what models are tuned on that know tools."""
 
 
 class Tools(NamedTuple):
@@ -67,11 +70,9 @@ class Tools(NamedTuple):
         """What the system message says of it."""
         parts = []
         if self.offered:
-            when = (
-                "When one of these tools helps, answer" if self.choice == "auto" else "Call one of these tools: answer"
-            )
             listed = "\n".join(json.dumps(function, ensure_ascii=False) for function in self.offered)
-            parts.append(f'{when} with JSON only: {{"name": tool, "arguments": {{...}}}}\n{listed}')
+            may = "You may call one of these functions to help with the request." if self.choice == "auto" else _MUST
+            parts.append(f"{may}\n<tools>\n{listed}\n</tools>\n{_CALL}")
         if self.schema is not None and self.told and self.choice in ("auto", "none"):
             parts.append(f"Answer with JSON only, by this schema:\n{json.dumps(self.schema, ensure_ascii=False)}")
         return "\n\n".join(parts)
@@ -81,8 +82,6 @@ def tools_of(tools: Sequence[ToolLike] | None, choice: object, response_format: 
     """The tools of a call, as LangChain and OpenAI name them. Raises SettingsError for what can't be used."""
     known = [_as_tool(tool) for tool in tools or ()]
     names = [tool["function"]["name"] for tool in known]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise SettingsError(f"two tools are called {min(twice)!r}: give each a name of its own")
     schema, told = _answer_schema(response_format)
     return Tools(tuple(known), _as_choice(choice, names), schema, told)
 
