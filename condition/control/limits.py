@@ -112,5 +112,7 @@ class Limits(LogitsProcessor):
             if row is not None:
                 bits[number, self.vocabulary.size :] = False
                 bits[number, [*self.vocabulary.stops]] = False
+                if self.vocabulary.drops_space and not self._said:
+                    bits[number, self.vocabulary.kept_spaces] = False
                 bits[number, self._stops[number]] = may_end
         return cast(NDArray[np.bool_], bits)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from functools import cache
-from typing import cast, final
+from typing import Any, cast, final
 from weakref import WeakKeyDictionary
 
 from llguidance import LLTokenizer, TokenizerWrapper
-from llguidance.hf import from_tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from condition.errors import ControlError
@@ -27,8 +27,11 @@ class Vocabulary:
         silent = {*tokenizer.all_special_ids, *(n for n, t in tokenizer.added_tokens_decoder.items() if t.special)}
         self.pieces = [b"" if n in silent else self.parsed.decode_bytes([n]) for n in range(self.size)]
         """Bytes of each token; none where decoding leaves the token out."""
+        _check(tokenizer, self.pieces)
         self.drops_space = _drops_space(tokenizer, self.pieces)
         """Whether decoding leaves out a space at the beginning, as SentencePiece tokenizers do."""
+        self.kept_spaces = [n for n, piece in enumerate(self.pieces) if piece == b" " and tokenizer.decode([n]) == " "]
+        """Spaces that it would not leave out, such as one that is written as a byte."""
 
     def encode(self, text: str) -> list[int]:
         """Tokens that write exactly this."""
@@ -54,12 +57,40 @@ _LOCK = threading.Lock()
 
 def _parsed(tokenizer: PreTrainedTokenizerBase) -> LLTokenizer:
     try:
-        return from_tokenizer(cast(PreTrainedTokenizerFast, tokenizer), eos_token=tokenizer.eos_token_id or 0)
+        own = json.loads(cast(PreTrainedTokenizerFast, tokenizer).backend_tokenizer.to_str())
+        own["padding"] = own["truncation"] = None
+        own["decoder"] = _readable(own["decoder"])
+        return LLTokenizer(json.dumps(own), eos_token=tokenizer.eos_token_id or 0)
     except Exception as error:  # whatever a foreign reader may say
-        raise ControlError(
-            f"the tokens of this tokenizer ({type(tokenizer).__name__}) can't be read as bytes, so that nothing can "
-            f"limit them: {error}. Use a byte-level or SentencePiece tokenizer in its fast form"
-        ) from error
+        raise _unreadable(tokenizer, str(error)) from error
+
+
+def _readable(decoder: dict[str, Any]) -> dict[str, Any]:
+    """The same decoder, for llguidance, which reads spaces only where they are written as a replacement."""
+    parts = decoder["decoders"] if decoder["type"] == "Sequence" else [decoder]
+    for part in parts:
+        if part["type"] == "Metaspace":
+            space = {"type": "Replace", "pattern": {"String": part["replacement"]}, "content": " "}
+            return {"type": "Sequence", "decoders": [space, {"type": "ByteFallback"}, {"type": "Fuse"}]}
+    return decoder
+
+
+def _check(tokenizer: PreTrainedTokenizerBase, pieces: list[bytes]) -> None:
+    """Raises ControlError where tokens together are not what they are one by one."""
+    ids = tokenizer.encode(_PROBE, add_special_tokens=False)
+    whole = str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    if b"".join(pieces[i] for i in ids).strip() != whole.strip().encode():
+        raise _unreadable(tokenizer, f"{_PROBE!r} is not what its tokens write one by one")
+
+
+def _unreadable(tokenizer: PreTrainedTokenizerBase, why: str) -> ControlError:
+    return ControlError(
+        f"the tokens of this tokenizer ({type(tokenizer).__name__}) can't be read as bytes, so that nothing can limit "
+        f"them: {why}. Use a byte-level or SentencePiece tokenizer in its fast form"
+    )
+
+
+_PROBE = "The bridge at Orla, built in 1784: naïve, 中文!"
 
 
 def _drops_space(tokenizer: PreTrainedTokenizerBase, pieces: list[bytes]) -> bool:
