@@ -1,1 +1,1 @@
-"""Whether a text may pass: word lists, classifiers, models that judge, and guards around models and chains."""
+"""A second look at texts: word lists, classifiers and models say what may pass, before a model, after it, in data."""

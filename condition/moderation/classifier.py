@@ -19,8 +19,8 @@ from langchain_core.embeddings import Embeddings
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.optimize import minimize  # type: ignore[import-untyped]  # scipy has no types
+from scipy.special import expit  # type: ignore[import-untyped]
 
 from condition.encoder import SentenceEncoder, encoder, vectors
 from condition.errors import ContractError, DataError, SettingsError

@@ -43,7 +43,8 @@ class SequenceModerator:
     ) -> None:
         self.network, self.tokenizer = _parts(model, tokenizer)
         self.network.eval()
-        self.labels = tuple(self.network.config.id2label[i] for i in range(self.network.config.num_labels))
+        names: Any = self.network.config.id2label
+        self.labels: tuple[str, ...] = tuple(names[place] for place in sorted(names))
         self.several = self.network.config.problem_type == "multi_label_classification" or len(self.labels) == 1
         self.refuse = self._refused(refuse)
         limits = threshold if isinstance(threshold, Mapping) else dict.fromkeys(self.refuse, threshold)

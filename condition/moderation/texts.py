@@ -11,10 +11,8 @@ from langchain_core.prompt_values import PromptValue
 from pydantic import BaseModel
 
 from condition.errors import DataError
+from condition.moderation.verdicts import UNCHECKED
 from condition.types import Answer, Completion, Example, Message, Ranking, Verdict
-
-UNCHECKED = "unchecked"
-"""The category of a text that is refused because it could not be judged."""
 
 _PARTS: dict[type[BaseModel], tuple[str, ...]] = {
     Message: ("content",),

@@ -1,13 +1,14 @@
-"""Words that may not be said.
+"""A list of words that a text may not hold.
 
-    banned = WordList(["idiot*", "shut up"], category="insults")
-    banned("Oh, SHUT  up!")              # Verdict(allowed=False, categories=("insults",), reason="it says 'SHUT  up'")
-    banned.redact("Such idiots.")        # "Such ******."
+    words = WordList(["darn", "heck of a"], category="mild")
+    words("What a DARN mess")                  # Verdict(allowed=False, categories=("mild",), reason="holds 'darn'")
+    words.mask("What a DARN mess")             # "What a **** mess"
 
-Words are compared without case, in Unicode's compatibility form (NFKC), without characters that nobody sees: zero-width
-and other format characters, soft hyphens, variation selectors, control characters. So fullwidth letters, ligatures,
-composed and decomposed accents, and words with something invisible inside are found. Not found are letters of other
-alphabets that look alike, digits for letters, and letters with spaces between: list those, or train a classifier.
+Whole words, in any case and any of Unicode's ways to write them (wide letters, ligatures, characters of several parts).
+Invisible characters inside a word and strokes through its letters do not hide it; between the parts of a phrase may be
+any white space, hyphens and underscores. Chinese, Japanese, Thai, Lao, Khmer and Burmese put no spaces between words:
+there a word is found anywhere. Not seen through: other spellings (d4rn), letters of other alphabets that look alike,
+spaces between letters. They have no end, and what catches them catches the innocent; a classifier is the tool.
 """
 
 from __future__ import annotations
@@ -15,174 +16,136 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache, lru_cache
+from collections.abc import Iterable, Sequence
+from functools import cache, cached_property
 from itertools import groupby
-from typing import Any, final
+from typing import Annotated, Any, final
 
-from condition.errors import SettingsError
-from condition.moderation.texts import checked
-from condition.types import Verdict
+from pydantic import BeforeValidator, Field, model_validator
 
-# Scripts that put no space between words: a word of theirs is found wherever it stands.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+from condition.errors import DataError
+from condition.types import Options, Verdict
+
+_HIDDEN = (
+    "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"  # control characters that are no white space
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\u0334-\u0338\u0488\u0489\u20d2-\u20d3\u20d8-\u20da\u20e5-\u20eb"  # strokes through a letter
 )
-_BETWEEN = r"[\s_-]+"
-_SEPARATOR = re.compile(_BETWEEN)
-_START, _END, _LETTERS = "start", "end", "letters"
-_PLAIN = re.compile(r"[\t\n\r -~]+")
-_IGNORED = {"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u3164", "\uffa0"}
+"""What has no look of its own: Unicode's default-ignorable code points (UAX 44) and strokes."""
+
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
+_SEPARATORS = r"\s_\-\u2010-\u2015"
+_BETWEEN = f"[{_SEPARATORS}]+"
+_INSIDE = re.compile(f"(?<=[^{_SEPARATORS}]){_BETWEEN}(?=[^{_SEPARATORS}])")
+_GONE = re.compile(f"[{_HIDDEN}]+")
+
+
+def _as_words(given: object) -> object:
+    if isinstance(given, str):
+        raise ValueError("give a list of words, not one text: its letters would be the words")
+    return tuple(dict.fromkeys(given)) if isinstance(given, Iterable) else given
 
 
 @final
-class WordList:
-    """Refuses a text that has one of the words, whole and in any case; `idiot*` stands for all words that begin so.
+class WordList(Options):
+    """Refuses texts that hold one of the words. Raises SettingsError for none, or one of which nothing can be seen."""
 
-    Between the words of a phrase there may be any white space, hyphens or underscores. Scripts without spaces between
-    words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) are searched everywhere. Raises SettingsError for no words and
-    for an empty one.
-    """
+    words: Annotated[tuple[str, ...], BeforeValidator(_as_words), Field(min_length=1)]
+    category: str = Field(default="words", min_length=1)
 
     def __init__(self, words: Iterable[str], category: str = "words") -> None:
-        if isinstance(words, str) or not isinstance(words, Iterable):
-            raise SettingsError(f"WordList takes a list of words, not {type(words).__name__}: WordList(['idiot'])")
-        self.words = tuple(words)
-        self.category = category
-        if not self.words:
-            raise SettingsError("a WordList without words would let everything pass: give at least one")
-        self._pattern = _pattern(self.words)
+        super().__init__(words=words, category=category)
+
+    @model_validator(mode="after")
+    def _can_be_seen(self) -> WordList:
+        if nothing := [word for word in self.words if not _seen(word).strip()]:
+            raise ValueError(f"nothing of {nothing[0]!r} can be seen in a text: take it out of the list")
+        return self
 
     def __repr__(self) -> str:
-        return f"WordList({len(self.words)} words, category={self.category!r})"
+        return f"WordList({len(self.words)} words, category={self.category!r})"  # a long list would fill a log
 
     def __call__(self, text: str, /) -> Verdict:
-        """Refused where a word is found; the reason names the first ones as they are written."""
-        said = list(dict.fromkeys(text[start:stop] for start, stop in self.found(text)))
-        if not said:
+        """Whether the text holds none of the words. Raises DataError for what is no text."""
+        found = self._pattern.search(_seen(_text(text)))
+        if found is None:
             return Verdict(True)
-        more = f" and {len(said) - 3} more" if len(said) > 3 else ""
-        return Verdict(False, (self.category,), f"it says {', '.join(map(repr, said[:3]))}{more}")
+        return Verdict(False, (self.category,), f"holds {found[0]!r}")
 
-    def many(self, texts: Sequence[str]) -> list[Verdict]:
-        """A verdict a text."""
+    def many(self, texts: Sequence[str], /) -> list[Verdict]:
+        """A verdict for each text."""
         return [self(text) for text in texts]
 
-    def redact(self, text: str, mask: str = "*") -> str:
-        """The text with every character of the words replaced by `mask`."""
-        pieces, done = [], 0
-        for start, stop in self.found(text):
-            pieces += [text[done:start], mask * (stop - start)]
-            done = stop
-        return "".join([*pieces, text[done:]])
+    def mask(self, text: str, /, sign: str = "*") -> str:
+        """The text with a sign in the place of each character of the words and of what was hidden in them."""
+        found = [match.span() for match in self._pattern.finditer(_seen(_text(text)))]
+        if not found:
+            return text
+        places = _places(text)
+        parts, last = [], 0
+        for start, stop in found:
+            begin, end = places[start][0], places[stop - 1][1]
+            parts += [text[last:begin], re.sub(r"\S", lambda _: sign, text[begin:end])]
+            last = max(last, end)
+        return "".join([*parts, text[last:]])
 
-    def found(self, text: str) -> list[tuple[int, int]]:
-        """Where the words stand: start and stop in characters, from left to right."""
-        checked(text)
-        normal, starts, stops = _with_places(text)
-        return [(starts[m.start()], stops[m.end() - 1]) for m in self._pattern.finditer(normal)]
-
-
-def _normal(text: str) -> str:
-    return _with_places(text)[0]
-
-
-def _with_places(text: str) -> tuple[str, list[int], list[int]]:
-    """The compared form, and for each of its characters where the one that it came from starts and stops in `text`."""
-    normal: list[str] = []
-    starts: list[int] = []
-    stops: list[int] = []
-    for start, stop in _stretches(text):
-        if _PLAIN.fullmatch(text, start, stop):
-            normal.append(text[start:stop].lower())
-            starts.extend(range(start, stop))
-            stops.extend(range(start + 1, stop + 1))
-            continue
-        for first, last in _clusters(text, start, stop):
-            form = _form(text[first:last])
-            normal.append(form)
-            starts.extend([first] * len(form))
-            stops.extend([last] * len(form))
-    return "".join(normal), starts, stops
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        spelt = {tuple(_INSIDE.split(_seen(word).strip())) for word in self.words}
+        return re.compile(_any_of(sorted(map(_expression, spelt), key=_order)))
 
 
-def _stretches(text: str) -> Iterator[tuple[int, int]]:
-    """Plain stretches, which are most of most texts, and the others; a mark takes the plain character that bears it."""
-    done = 0
-    for plain in _PLAIN.finditer(text):
-        stop = plain.end()
-        if stop < len(text) and stop > plain.start() and _joins(text[stop]):
-            stop -= 1
-        if stop > plain.start():
-            if plain.start() > done:
-                yield done, plain.start()
-            yield plain.start(), stop
-            done = stop
-    if done < len(text):
-        yield done, len(text)
+def _text(given: Any) -> str:
+    if not isinstance(given, str):
+        raise DataError(f"a moderator reads text, not {type(given).__name__}: {given!r:.60}")
+    return given
 
 
-def _clusters(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Characters with what is composed with them: marks, the later parts of a Korean syllable, and the invisible."""
-    for place in range(start + 1, stop):
-        if not _joins(text[place]):
-            yield start, place
-            start = place
-    yield start, stop
+def _seen(text: str) -> str:
+    """The text as one sees it, without case: compatibility-decomposed (UAX 15), folded, nothing hidden."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", _GONE.sub("", text)).casefold())
+    return _GONE.sub("", text.casefold())
 
 
-@cache
-def _joins(character: str) -> bool:
-    return unicodedata.combining(character) > 0 or "\u1161" <= character <= "\u11ff" or _invisible(character)
+def _places(text: str) -> list[tuple[int, int]]:
+    """For each character of `_seen(text)`, where it comes from: start and stop in the text."""
+    # Decomposing orders the marks behind a letter anew: a letter and its marks are the smallest piece to look at alone.
+    clusters = re.finditer(f"[^{_marks()}{_HIDDEN}]?[{_marks()}{_HIDDEN}]*", text, re.DOTALL)
+    return [match.span() for match in clusters for _ in _seen(match[0])]
 
 
-@cache
-def _invisible(character: str) -> bool:
-    if character in _IGNORED or "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef":
-        return True
-    category = unicodedata.category(character)
-    return category == "Cf" or (category == "Cc" and not character.isspace())
+def _order(expression: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
+    return expression[:3], -len(expression)
 
 
-@lru_cache(maxsize=65536)
-def _form(cluster: str) -> str:
-    visible = "".join(character for character in cluster if not _invisible(character))
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
+def _expression(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """A phrase as pieces of a regular expression: the border before it, each letter, the border behind it."""
+    letters = [piece for part in parts for piece in (*map(re.escape, part), _BETWEEN)][:-1]
+    return (_border(parts[0][0], behind=True), *letters, _border(parts[-1][-1], behind=False))
+
+
+def _border(letter: str, *, behind: bool) -> str:
+    """Nothing that would go on with a word beside its first or last letter."""
+    if re.match(f"[{_UNSPACED}]", letter) or not re.match(rf"[\w{_marks()}]", letter) or letter == "_":
+        # A mark behind the last letter would still make another letter of it.
+        return "" if behind else f"(?![{_marks()}])"
+    return rf"(?<![^\W_])(?<![{_marks()}])" if behind else rf"(?![^\W_])(?![{_marks()}])"
+
+
+def _any_of(expressions: Sequence[tuple[str, ...]], depth: int = 3) -> str:
+    """Alternatives, grouped by how they begin: a list of ten thousand words is not tried one by one at each place."""
+    if depth == 0:
+        longest_first = sorted(expressions, key=len, reverse=True)
+        return "|".join("".join(expression) for expression in longest_first)
+    groups = [(first, [e[1:] for e in rest]) for first, rest in groupby(expressions, key=lambda e: e[:1])]
+    return "|".join(f"{first[0]}(?:{_any_of(rest, depth - 1)})" if first else "" for first, rest in groups[::-1])
 
 
 @cache
 def _marks() -> str:
-    """The inside of a character class: the marks of all scripts, which belong to words but not to `\\w`."""
-    marks = (code for code in range(sys.maxunicode) if unicodedata.category(chr(code))[0] == "M")
-    runs = [[code for _, code in run] for _, run in groupby(enumerate(marks), key=lambda pair: pair[1] - pair[0])]
+    """Every combining mark, as the inside of a character class."""
+    codes = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"]
+    runs = [[code for _, code in run] for _, run in groupby(enumerate(codes), key=lambda pair: pair[1] - pair[0])]
     return "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
-
-
-def _pattern(words: Iterable[str]) -> re.Pattern[str]:
-    trees: dict[tuple[str, str], dict[str, Any]] = {}
-    for place, word in enumerate(words):
-        parts = _SEPARATOR.split(_normal(word).rstrip("*")) if isinstance(word, str) else []
-        spelled = [part for part in parts if part]
-        if not spelled:
-            raise SettingsError(f"word {place} of the WordList is {word!r}: write letters, or leave it out")
-        before = _START if _spaced(spelled[0][0]) else ""
-        after = _LETTERS if _normal(word).endswith("*") else _END if _spaced(spelled[-1][-1]) else ""
-        node = trees.setdefault((before, after), {})
-        for part in [part for inner in spelled for part in (_BETWEEN, *map(re.escape, inner))][1:]:
-            node = node.setdefault(part, {})
-        node[""] = {}
-    edges = {"": "", _START: r"(?<![^\W_])(?<![M])", _END: r"(?![^\W_]|[M])", _LETTERS: r"(?:[^\W_]|[M])*"}
-    edges = {name: edge.replace("[M]", f"[{_marks()}]") for name, edge in edges.items()}
-    return re.compile("|".join(edges[a] + _branches(tree) + edges[b] for (a, b), tree in trees.items()))
-
-
-def _branches(node: dict[str, Any]) -> str:
-    """A tree of spellings as one expression, the longest first: time does not grow with the number of words."""
-    inner = [part + _branches(below) for part, below in node.items() if part]
-    if not inner:
-        return ""
-    return f"(?:{'|'.join(inner)})" + ("?" if "" in node else "")
-
-
-def _spaced(edge: str) -> bool:
-    return (edge.isalnum() or unicodedata.category(edge)[0] == "M") and not _UNSPACED.match(edge)
