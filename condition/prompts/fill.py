@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from condition.errors import PromptError
-from condition.prompts.template import ChatPrompt, LangChainPrompt, TextPrompt
+from condition.prompts.compose import filled
 from condition.protocols import Prompt
 from condition.types import Messages
 
@@ -24,8 +24,4 @@ def fill(prompt: Prompt, row: Mapping[str, Any]) -> Messages:
             f"{', '.join(map(repr, nulls))} is null (None), which the prompt would write as the word 'None': "
             "drop the row or give it a text; an empty one is fine"
         )
-    if isinstance(prompt, ChatPrompt | TextPrompt | LangChainPrompt):
-        return prompt.format(
-            **row
-        )  # these choose for themselves: defaults and optional variables are known to them only
-    return prompt.format(**{name: row[name] for name in prompt.variables if name in row})
+    return filled(prompt, row)

@@ -9,9 +9,7 @@ percent signs and Jinja markers in data are safe.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from string import Formatter
 from typing import Any, Literal, TypeVar, cast, final
 
 from langchain_core.messages import BaseMessage
@@ -22,6 +20,8 @@ from langchain_core.prompts.string import get_template_variables
 from pydantic import BaseModel, ValidationError
 
 from condition.errors import PromptError
+from condition.prompts.braces import check_names
+from condition.prompts.compose import Composable, Parse
 from condition.prompts.messages import (
     ROLES,
     from_langchain_messages,
@@ -33,14 +33,15 @@ from condition.protocols import Prompt
 from condition.types import Message, Messages, Role
 
 TemplateFormat = Literal["f-string", "jinja2"]
-Parse = Callable[[str], Any]
 T = TypeVar("T")
 
 _LANGCHAIN = {"user": "human", "assistant": "ai"}
 
 
-class _Templated:
+class _Templated(Composable):
     """What both prompts share: checked inputs and an optional parser of the answer."""
+
+    template_format: TemplateFormat
 
     def __init__(self, variables: frozenset[str], inputs: type[BaseModel] | None, parse: Parse | None) -> None:
         self._variables = variables
@@ -63,6 +64,9 @@ class _Templated:
         if missing := self._variables - given.keys():
             raise PromptError(f"no value for {_names(missing)}; given: {_names(given) or 'nothing'}")
         return {name: given[name] for name in self._variables}
+
+    def _only_words(self, template_format: str = "") -> bool:
+        return self.inputs is None and self.parse is None and template_format in ("", self.template_format)
 
 
 @final
@@ -98,6 +102,17 @@ class ChatPrompt(_Templated):
         """The messages with the values in place."""
         checked = self._checked(inputs)
         return from_langchain_messages(_guarded(lambda: self._template.format_messages(**checked)))
+
+    def read(self, other: object, /) -> Prompt:
+        """A string is one user message, a Message a turn; else as `as_prompt`."""
+        pairs = [("user", other)] if isinstance(other, str) else [other] if isinstance(other, Message) else other
+        return ChatPrompt(pairs, template_format=self.template_format) if isinstance(pairs, list) else as_prompt(pairs)
+
+    def __add__(self, other: object) -> Composable:
+        right = self.read(other)
+        if isinstance(right, ChatPrompt) and self._only_words(right.template_format) and right._only_words():
+            return ChatPrompt([*self.messages, *right.messages], template_format=self.template_format)
+        return super().__add__(right)
 
     def to_langchain(self) -> ChatPromptTemplate:
         """The same as a LangChain template."""
@@ -140,6 +155,20 @@ class TextPrompt(_Templated):
         checked = self._checked(inputs)
         return (Message("text", _guarded(lambda: self._template.format(**checked))),)
 
+    def read(self, other: object, /) -> Prompt:
+        """A string and a LangChain string template are text; else as `as_prompt`."""
+        if isinstance(other, str):
+            return TextPrompt(other, template_format=self.template_format)
+        if isinstance(other, PromptTemplate) and not other.partial_variables:
+            return TextPrompt(other.template, template_format=_format(other.template_format))
+        return as_prompt(other)
+
+    def __add__(self, other: object) -> Composable:
+        right = self.read(other)
+        if isinstance(right, TextPrompt) and self._only_words(right.template_format) and right._only_words():
+            return TextPrompt(self.template + right.template, template_format=self.template_format)
+        return super().__add__(right)
+
     def to_langchain(self) -> PromptTemplate:
         """The same as a LangChain template."""
         return self._template
@@ -153,12 +182,11 @@ class TextPrompt(_Templated):
 
 
 @final
-class LangChainPrompt:
+class LangChainPrompt(Composable):
     """A LangChain template that our own classes can't hold, such as one with a placeholder for history."""
 
     def __init__(self, template: BasePromptTemplate[Any]) -> None:
         self._template = template
-        self.parse: Parse | None = None
 
     @property
     def variables(self) -> frozenset[str]:
@@ -168,6 +196,9 @@ class LangChainPrompt:
         if missing := self.variables - inputs.keys():
             raise PromptError(f"no value for {_names(missing)}; given: {_names(inputs) or 'nothing'}")
         return from_langchain_messages(_guarded(lambda: self._template.format_prompt(**inputs).to_messages()))
+
+    def read(self, other: object, /) -> Prompt:
+        return as_prompt(other)
 
     def to_langchain(self) -> BasePromptTemplate[Any]:
         return self._template
@@ -238,32 +269,8 @@ def _templated(part: tuple[Role, str], template_format: TemplateFormat) -> Any:
 
 def _variables(template: str, template_format: TemplateFormat) -> list[str]:
     if template_format == "f-string":
-        _check_names(template)
+        check_names(template)
     return _guarded(lambda: get_template_variables(template, template_format))
-
-
-def _check_names(template: str) -> None:
-    """Raises PromptError for what stands in braces and is no name: JSON, numbers, attributes."""
-    double = "Double a brace to write it as itself: {{ }}"
-    fields = _guarded(lambda: [name for _, name, _, _ in Formatter().parse(template) if name is not None], double)
-    for name in fields:
-        if not name:
-            raise PromptError(f"a variable without a name in {template!r:.80}: write {{question}}. {double}")
-        if name.isdecimal():
-            raise PromptError(f"a variable has a name: write {{question}}, not {{{name}}}, in {template!r:.80}")
-        if re.match(r"[^\W\d]\w*[.\[]", name):
-            plain = re.sub(r"\W+", "_", name).strip("_")
-            raise PromptError(
-                f"the template can't be used: {{{name}}} reaches into a value. "
-                f"Write {{{plain}}} and give that part as a value of its own"
-            )
-        if name != name.strip() and name.strip().isidentifier():
-            raise PromptError(f"{name!r} is no name of a variable: write {{{name.strip()}}}, without the spaces")
-        if not name.isidentifier():
-            raise PromptError(
-                f"{name!r} is no name of a variable in {template!r:.80}. {double}. "
-                "A column with such a name needs another: letters, digits and _"
-            )
 
 
 def _format(name: str) -> TemplateFormat:
