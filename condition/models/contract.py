@@ -16,16 +16,42 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.errors import ContractError
 from condition.models.canary import Canary
 from condition.types import Value
 
 FILE = "condition.json"
+RUN = "run.json"
+"""What a training folder says of its run, as `FILE` is what a saved model says of itself."""
 VERSION = 1
 WHOLE_BYTES = 1 << 30  # half a second to a second of hashing
 SAMPLE_BYTES = 1 << 20
+_BESIDE = frozenset(
+    {
+        "architectures",
+        "bos_token_id",
+        "chunk_size_feed_forward",
+        "dtype",
+        "eos_token_id",
+        "id2label",
+        "initializer_range",
+        "is_encoder_decoder",
+        "label2id",
+        "name_or_path",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "problem_type",
+        "quantization_config",
+        "return_dict",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+    }
+)
+"""What of a configuration does not change a number, or stands elsewhere in the contract."""
 
 
 class Source(Value):
@@ -52,6 +78,8 @@ class Contract(Value):
     prompt: Mapping[str, Any] | None = None
     quantization: Mapping[str, Any] | None = None
     dtype: str
+    architecture: Mapping[str, Any] = {}
+    """What the base computes with beside its weights, by the names of its configuration."""
     adapter: Mapping[str, Any] | None = None
     trainer: str | None = None
     settings: Mapping[str, Any] = {}
@@ -132,6 +160,30 @@ def check_base(contract: Contract, base: Source) -> None:
         raise ContractError(
             f"this adapter was trained on {wanted.name!r} (weights {wanted.fingerprint[:12]}), but {base.name!r} holds "
             f"other weights ({base.fingerprint[:12]}). Give the right base: load(folder, base=...)"
+        )
+
+
+def architecture_of(config: PreTrainedConfig) -> dict[str, Any]:
+    """What of a configuration the numbers depend on: RoPE, activation, norms, sizes."""
+    told: dict[str, Any] = json.loads(json.dumps(config.to_dict(), default=str))
+    return {name: value for name, value in told.items() if name not in _BESIDE and not name.startswith("_")}
+
+
+def check_architecture(contract: Contract, config: PreTrainedConfig) -> None:
+    """Raises ContractError where the base computes with other settings than the one that the adapter was trained on.
+
+    Only what both know is compared: another version of transformers may have more settings, or other names.
+    """
+    trained, here = contract.architecture, architecture_of(config)
+    different = [
+        f"{name} was {trained[name]!r:.80} and is {here[name]!r:.80}"
+        for name in sorted(trained.keys() & here.keys())
+        if trained[name] != here[name]
+    ]
+    if different:
+        raise ContractError(
+            f"the base {contract.base.name!r} has the right weights and another configuration: "
+            f"{'; '.join(different)}. Restore its config.json, or tune and save again"
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from condition.adapters.quiet import no_weight_bars
 from condition.errors import ModelError
 
 NAME = "SmolLM2-135M-Instruct"
@@ -44,7 +45,8 @@ def converted(file: Path) -> Path:
     target = cache_folder() / f"{file.stem}-{_fingerprint(file)}"
     if (target / "config.json").is_file():
         return target
-    network, tokenizer = read_gguf(file)
+    with no_weight_bars():  # the reader's own bar, over the half minute, stays
+        network, tokenizer = read_gguf(file)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         half = Path(tempfile.mkdtemp(dir=target.parent, prefix=".converting-"))
@@ -53,7 +55,8 @@ def converted(file: Path) -> Path:
             f"can't write to {target.parent} ({error}); point CONDITION_CACHE to a folder that can be written"
         ) from error
     try:
-        network.save_pretrained(half)
+        with no_weight_bars():
+            network.save_pretrained(half)
         tokenizer.save_pretrained(half)
         half.rename(target)
     except OSError as error:

@@ -21,8 +21,10 @@ from condition.models.canary import listen
 from condition.models.completion import stop_tokens
 from condition.models.contract import (
     FILE,
+    RUN,
     Contract,
     Source,
+    check_architecture,
     check_base,
     read_contract,
     template_fingerprint,
@@ -34,14 +36,13 @@ from condition.models.embedded import NAME, converted, embedded_file
 from condition.models.history import History
 from condition.models.hub import explained, meant, on_hub, pinned, tuned_on_hub
 from condition.models.local import LocalModel
+from condition.models.place import left_behind
 from condition.models.quantize import Quantization, differentiable
 from condition.models.render import Renderer
 from condition.models.save import precision
 from condition.prompts.saved import prompt_from_json
 from condition.types import Message
 
-TRAINING = "run.json"
-"""Marks a training folder, as `condition.training.checkpoints` writes it: a higher floor, which can't be asked."""
 VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")
 
 log = logging.getLogger("condition")
@@ -76,6 +77,8 @@ def load(
             "base is a loaded model: its quantization, dtype and device are as they are; leave them out"
         )
     path = _here(name_or_path)
+    if path is None and name_or_path is not None:
+        _check_not_cut_off(name_or_path)
     if path is not None and path.is_file() and path.suffix != ".gguf":
         raise ModelError(f"{path} is a file, not a model: give a folder, a hub id or a .gguf file")
     if path is not None and revision is not None:
@@ -117,6 +120,19 @@ def _here(name: str | Path | None) -> Path | None:
         return None
 
 
+def _check_not_cut_off(name: str | Path) -> None:
+    """Raises ModelError where a save was cut off between taking the old model away and putting the new one there."""
+    try:
+        left = left_behind(Path(name).expanduser())
+    except (OSError, ValueError, RuntimeError):  # a hub id, or nonsense, is no path
+        return
+    if left is not None:
+        raise ModelError(
+            f"{name} is not there, because saving over it was cut off; the model that was there is whole, in {left}: "
+            f"move that folder to {name}, or load it from where it is and save it again"
+        )
+
+
 def _find(name: str | Path | None, revision: str | None) -> tuple[Source, str]:
     """Where a base is, and what transformers is to read."""
     if name is None:
@@ -131,7 +147,7 @@ def _find(name: str | Path | None, revision: str | None) -> tuple[Source, str]:
         )
     if path is not None and path.is_dir():
         if not (path / "config.json").is_file():
-            if any((folder / TRAINING).is_file() for folder in (path, path.resolve().parent)):
+            if any((folder / RUN).is_file() for folder in (path, path.resolve().parent)):
                 raise ModelError(
                     f"{path} is a training folder: call the same fit again, which goes on or gives the finished "
                     f"model, then save_pretrained"
@@ -209,6 +225,7 @@ def _saved(
         if lora_of(under.network) is not None:
             raise ModelError(f"{under.name} is tuned already: give the bare base, load(folder, base=...)")
         check_base(contract, under.source)
+        check_architecture(contract, under.network.config)
         source, quantization = under.source, under.quantization
         network = _adapted(under.network, folder)
     else:

@@ -28,12 +28,13 @@ from torch import Tensor, nn
 
 from condition.adapters.attach import trainable
 from condition.errors import ModelError, SettingsError
+from condition.models.contract import RUN
+from condition.models.place import unwritten
 
 if sys.platform != "win32":
     import fcntl
 
 WEIGHTS = "trainable.safetensors"
-RUN = "run.json"
 STATE = "trainer_state.json"  # transformers writes it last
 ARCHIVES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # torch writes zip files
 FINISHED = "finished"
@@ -81,6 +82,11 @@ def last_complete(output: Path) -> Path | None:
             return folder
         _remove(folder)
     return None
+
+
+def any_complete(output: Path) -> bool:
+    """Whether there is a checkpoint to go on from."""
+    return any(is_complete(folder) for folder in output.glob("checkpoint-*"))
 
 
 def is_complete(folder: Path) -> bool:
@@ -160,12 +166,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # on a full disk torch raises a RuntimeError
-        free = shutil.disk_usage(path.parent).free
+        said = unwritten(path, error)
         path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
-        raise ModelError(
-            f"can't write {path}: {str(error).splitlines()[0]}. {free / 1e6:,.0f} MB are free there. Make room and "
-            f"call again, or choose another output folder; checkpoints written before are intact"
-        ) from error
+        raise ModelError(f"{said}; checkpoints written before are intact") from error
 
 
 def keep_finished(network: nn.Module, output: Path, lines: Sequence[Mapping[str, Any]], seconds: float) -> None:

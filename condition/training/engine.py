@@ -1,19 +1,23 @@
 """The one engine: `transformers.Trainer`, subclassed once, on accelerate.
 
 What is ours: batches that are never padded, checkpoints of only what is trained, one of them at each best validation,
-batches of rows that begin alike, and errors instead of numbers that are none. Everything else (schedules, trackers,
-resume, several processes) is theirs.
+batches of rows that begin alike, a schedule whose first step counts, and errors instead of numbers that are none.
+Everything else (trackers, resume, several processes) is theirs.
 """
 
 from __future__ import annotations
 
+import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from tqdm.auto import tqdm
 from transformers import (
@@ -26,10 +30,11 @@ from transformers import (
 )
 
 from condition.errors import ModelError, SettingsError
-from condition.training.checkpoints import is_complete, load_trainable, save_trainable, writing
+from condition.training.checkpoints import any_complete, is_complete, load_trainable, save_trainable, writing
 from condition.training.objective import Objective
 from condition.training.packing import AlikeSampler
 from condition.training.rows import Row, collate
+from condition.training.schedule import share_of_rate
 from condition.training.settings import Settings
 
 
@@ -65,6 +70,15 @@ class Engine(Trainer):
         except KeyboardInterrupt:
             self._watch.stopped(self.state, self.settings.output)
             raise
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
+        """Our schedule on the optimizer."""
+        if self.lr_scheduler is None:
+            warmup = math.ceil(num_training_steps * self.settings.warmup)
+            share = partial(share_of_rate, steps=num_training_steps, warmup=warmup, schedule=self.settings.schedule)
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, share)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def _run_epoch(self, *given: Any, **options: Any) -> None:
         if not self.control.should_training_stop:
@@ -165,11 +179,12 @@ class _Watch(TrainerCallback):
         if self.bar is None:
             return
         self.bar.close()
-        kept = (
-            f"the same call goes on from the last checkpoint in {output}"
-            if output is not None
-            else "nothing was kept: with Settings(output=folder, save_every=steps) the same call goes on"
-        )
+        if output is None:
+            kept = "nothing was kept: with Settings(output=folder, save_every=steps) the same call goes on"
+        elif not any_complete(Path(output)):
+            kept = f"no checkpoint was in {output} yet: the same call starts over; save_every=steps writes them sooner"
+        else:
+            kept = f"the same call goes on from the last checkpoint in {output}"
         tqdm.write(f"stopped behind step {state.global_step} of {state.max_steps}; {kept}", file=sys.stderr)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -31,7 +31,7 @@ class Settings(Options):
     learning_rate: float = Field(default=2e-4, gt=0)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps in which the learning rate rises, rounded up. The first of them has a rate already."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 where the processor multiplies bf16 itself, fp32 elsewhere. Trained numbers are always fp32."""
     checkpointing: Literal["auto", True, False] = "auto"

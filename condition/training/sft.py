@@ -23,8 +23,9 @@ from condition.models.contract import Contract, memory_fingerprint
 from condition.models.device import has_bf16
 from condition.models.history import History
 from condition.models.local import LocalModel
+from condition.models.place import check_writable
 from condition.models.render import TURNS
-from condition.models.save import check_writable, contract_of
+from condition.models.save import contract_of
 from condition.models.seeded import seeded
 from condition.prefix_sharing.head import cast_once
 from condition.prefix_sharing.logprobs import output_head

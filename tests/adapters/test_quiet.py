@@ -54,6 +54,21 @@ def test_bars_of_weights_are_off_inside_and_downloads_stay() -> None:
         (transformers_logging.enable_progress_bar if shown else transformers_logging.disable_progress_bar)()
 
 
+def test_of_threads_the_last_one_switches_bars_on_again() -> None:
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.enable_progress_bar()
+    try:
+        first, second = no_weight_bars(), no_weight_bars()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert not transformers_logging.is_progress_bar_enabled()
+        second.__exit__(None, None, None)
+        assert transformers_logging.is_progress_bar_enabled()
+    finally:
+        (transformers_logging.enable_progress_bar if shown else transformers_logging.disable_progress_bar)()
+
+
 def test_importing_says_nothing() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", "import condition; condition.LoRA; condition.load; import bitsandbytes"],

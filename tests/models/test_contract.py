@@ -137,6 +137,39 @@ def test_the_wrong_base(saved: Path, tiny_folder: Path, tmp_path: Path) -> None:
             load(saved, base=base)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"}},
+            r"rope_parameters was .*10000.* and is .*500000",
+        ),
+        ({"hidden_act": "gelu"}, "hidden_act was 'silu' and is 'gelu'"),
+        ({"rms_norm_eps": 0.1}, "rms_norm_eps was 1e-06 and is 0.1"),
+    ],
+)
+def test_a_base_whose_configuration_was_edited(
+    saved: Path, tiny_folder: Path, change: dict[str, Any], said: str
+) -> None:
+    file = tiny_folder / "config.json"
+    before = file.read_text()
+    assert change.keys() <= json.loads(before).keys()
+    file.write_text(json.dumps(json.loads(before) | change))
+    with pytest.raises(ContractError, match=f"has the right weights and another configuration: {said}"):
+        load(saved)
+    with pytest.raises(ContractError, match="another configuration"):
+        load(saved, base=load(tiny_folder))
+    file.write_text(json.dumps(json.loads(before) | {"transformers_version": "9.9", "use_cache": False, "new": 1}))
+    assert load(saved)
+
+
+def test_what_was_saved_before_configurations_were_kept_is_loaded(saved: Path, tiny_folder: Path) -> None:
+    body = json.loads((saved / FILE).read_text())
+    del body["seal"], body["architecture"]
+    (saved / FILE).write_text(json.dumps({"seal": _seal(body), **body}))
+    assert load(saved)
+
+
 def test_a_base_of_other_shapes(saved: Path, tiny_model: TinyModel) -> None:
     with pytest.raises(ConditionError):
         load(saved, base=tiny_model(hidden_size=128))

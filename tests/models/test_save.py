@@ -149,7 +149,7 @@ def test_a_save_that_fails_leaves_what_was_there(
 
     monkeypatch.setattr(module, step, full)
     for place in ("saved", "new"):
-        with pytest.raises(ModelError, match=f"can't save to .*{place}: .*No space left on device"):
+        with pytest.raises(ModelError, match=f"can't write .*{place}: .*No space left on device"):
             tuned.save_pretrained(tmp_path / place)
     monkeypatch.undo()
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
@@ -213,25 +213,6 @@ def test_what_others_put_beside_a_saved_model_stays(tuned: LocalModel, tmp_path:
     tuned.save_pretrained(folder)
     assert (folder / "notes.md").read_text() == "mine"
     assert (folder / "more" / "data.bin").read_bytes() == b"mine too"
-
-
-def test_the_old_model_comes_back_where_the_new_one_can_not_take_its_place(
-    tuned: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "saved"
-    tuned.save_pretrained(folder)
-    rename = Path.rename
-
-    def fail(self: Path, target: Path) -> Path:
-        if target == folder and self.name != "was":
-            raise OSError(28, "No space left on device")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(ModelError, match=r"can't save to .*No space left .* MB are free there"):
-        tuned.save_pretrained(folder)
-    monkeypatch.undo()
-    assert load(folder).name == tuned.name
 
 
 def test_a_full_disk_in_another_library(tuned: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,100 @@
+"""The place where a model is saved: checked before any work, written beside it, and exchanged when all is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from condition.errors import ModelError
+from condition.models.contract import FILE
+
+
+def check_writable(folder: Path) -> None:
+    """Raises ModelError where a folder can't be made or written, before any work is done."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ModelError(f"can't write to {folder}: {error}. Choose another folder") from error
+
+
+def check_free(folder: Path) -> None:
+    """Raises ModelError where a model could not be saved to a folder."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file()):
+        raise ModelError(f"{folder} holds something that is not a saved model; choose another folder")
+    check_writable(folder)
+
+
+def unwritten(path: Path, error: Exception) -> str:
+    """What to say of a file or folder that could not be written: on a full disk, how much is missing."""
+    free = shutil.disk_usage(path.parent).free // 1_000_000 if path.parent.is_dir() else 0
+    said = str(error).partition("\n")[0].rstrip(".")
+    return f"can't write {path}: {said}. {free:,} MB are free there. Make room and call again, or choose another folder"
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A folder to write to that takes the target's place when all is well, and vanishes when not.
+
+    What others have put beside a saved model stays there.
+    """
+    folder = folder.resolve()
+    check_free(folder)
+    half = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        half = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        yield half
+        for path in (half, *half.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # some writers leave files that only their owner may read
+        if folder.exists():
+            _exchange(folder, half)
+        else:
+            half.rename(folder)
+    except Exception as error:
+        # A full disk comes as an error of whichever library was writing, safetensors' and tokenizers' among them.
+        if not isinstance(error, OSError) and "No space left" not in str(error):
+            raise
+        raise ModelError(unwritten(folder, error)) from error
+    finally:
+        if half is not None:
+            shutil.rmtree(half, ignore_errors=True)
+
+
+def left_behind(folder: Path) -> Path | None:
+    """Where a saved model lies whose exchange was cut off in the middle, as by a kill: one instant of two renames."""
+    if folder.exists():
+        return None
+    found = [was for was in folder.parent.glob(f"{_old(folder)}*/was") if (was / FILE).is_file()]
+    return max(found, key=lambda was: was.parent.stat().st_mtime, default=None)
+
+
+def _exchange(folder: Path, new: Path) -> None:
+    """Put a new folder in the place of a saved one."""
+    kept: list[str] = []
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        ours = {FILE, *json.loads((folder / FILE).read_text(encoding="utf-8"))["files"]}
+        kept = [path.name for path in folder.iterdir() if path.name not in {name.partition("/")[0] for name in ours}]
+    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_old(folder))) / "was"
+    try:
+        folder.rename(old)
+        new.rename(folder)
+    except BaseException:  # Ctrl-C too
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    for name in kept:
+        if not (folder / name).exists():
+            (old / name).rename(folder / name)
+    shutil.rmtree(old.parent)
+
+
+def _old(folder: Path) -> str:
+    return f".{folder.name}-old-"
