@@ -150,7 +150,7 @@ def _greedy(request: Ask) -> bool:
 
 
 def _cut() -> BudgetError:
-    return BudgetError("over budget: no sample was left for this; give the chain a larger Budget")
+    return BudgetError("over budget: all calls are spent; give the chain a larger Budget, or use what it found")
 
 
 class Ended(NamedTuple, Generic[T]):

@@ -75,6 +75,27 @@ def measures(model: cd.LocalModel, chain: Chain, rows: list[dict[str, Any]]) -> 
     cd.evaluate(5, task)  # type: ignore[arg-type]
 
 
+def reasoning(model: cd.LocalModel, verifier: Verifier) -> None:
+    chain = cd.ChainOfThought(model, "{q}", budget=cd.Budget(calls=5))
+    assert_type(chain.invoke({"q": 1}), cd.Answer)
+    assert_type(chain.batch([{"q": 1}, "one"]), list[cd.Answer])
+    fit: list[Chain] = [
+        chain,
+        cd.ZeroShotCoT(model),
+        cd.SelfConsistency(chain, 16, float),
+        cd.BestOf(chain, verifier, 8),
+        cd.LeastToMost(model),
+        cd.TreeOfThoughts(model, prompts=None, breadth=3, depth=3, search="dfs"),
+        cd.Sequence({"a": chain, "b": cd.Parallel({"c": chain})}),
+    ]
+    verifiers: list[Verifier] = [cd.JudgeVerifier(model), cd.ProgramVerifier(lambda question, answer: True)]
+    assert fit
+    assert verifiers
+
+    cd.TreeOfThoughts(model, search="best")  # type: ignore[arg-type]
+    cd.BestOf(chain, "good")  # type: ignore[arg-type]
+
+
 def functions_fit() -> None:
     def length(prediction: str, target: Any, /) -> Mapping[str, float]:
         return {"length": float(len(prediction))}
