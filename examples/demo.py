@@ -21,7 +21,7 @@ import condition as cd
 from condition.data import sample
 from condition.data.formats import is_squad, squad_answers
 from condition.data.read import locate
-from condition.models.save import check_free
+from condition.models.place import check_free
 
 PROMPT = cd.ChatPrompt(
     [

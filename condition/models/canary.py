@@ -65,7 +65,11 @@ def listen(canary: Canary, network: PreTrainedModel, renderer: Renderer, precisi
             "the tokenizer or its chat template renders the canary differently than when the model was saved; "
             "use the saved one"
         )
-    logprobs, gains = numbers(network, canary.ids)
+    compare(canary, *numbers(network, canary.ids), precision)
+
+
+def compare(canary: Canary, logprobs: Tensor, gains: Mapping[str, float], precision: str) -> None:
+    """Raises ContractError where `numbers` of a network in a precision are not the canary's."""
     token_drift = float((logprobs - torch.tensor(canary.logprobs)).abs().mean())
     layer, gain_drift = worst_gain(canary.gains, gains)
     allowed_token, allowed_gain = (_allowed(table, canary.precision, precision) for table in (TOKEN_DRIFT, GAIN_DRIFT))

@@ -18,24 +18,14 @@ from condition.data import sample
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
+FEW = ("--rows", "8", "--epochs", "1")
+
 pytestmark = pytest.mark.real
 
 
-def run_demo(output: Path, *options: str) -> str:
-    command = [
-        sys.executable,
-        str(EXAMPLES / "demo.py"),
-        "--rows",
-        "16",
-        "--epochs",
-        "1",
-        "--output",
-        str(output),
-        *options,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run_demo(demo: Any, monkeypatch: pytest.MonkeyPatch, output: Path, *options: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["demo.py", *FEW, "--output", str(output), *options])
+    demo.main()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +55,10 @@ def test_few_rows_are_of_many_passages(demo: Any) -> None:
     assert len({row["context"] for row in validation}) == len(validation) == 10
 
 
-def test_what_can_not_be_is_said_before_any_work(tmp_path: Path) -> None:
+def test_what_can_not_be_is_said_before_any_work(
+    demo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "out" / "adapter").mkdir(parents=True)
     (tmp_path / "out" / "adapter" / "note.txt").write_text("hi")
     for options, words in {
@@ -74,33 +67,41 @@ def test_what_can_not_be_is_said_before_any_work(tmp_path: Path) -> None:
         ("--data", str(tmp_path / "nope.json")): "no such file",
         ("--question", "xyzzy"): "no measured passage",
     }.items():
-        done = subprocess.run(
-            [sys.executable, str(EXAMPLES / "demo.py"), *options],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=tmp_path,
-            check=False,
-        )
-        assert done.returncode != 0
-        assert words in done.stderr
-        assert "Traceback" not in done.stderr
-        assert "1. loading" not in done.stdout
+        monkeypatch.setattr(sys, "argv", ["demo.py", *options])
+        with pytest.raises(SystemExit) as stopped:  # with words, which Python prints without a traceback
+            demo.main()
+        said = capsys.readouterr()
+        assert stopped.value.code != 0
+        assert words in f"{stopped.value.code}{said.err}"
+        assert "1. loading" not in said.out
 
 
-def test_demo_tunes_measures_saves_and_answers(tmp_path: Path) -> None:
-    said = run_demo(tmp_path, "--question", "When does the descaling light come on?")
-    assert "before" in said
-    assert "after" in said
-    assert "A: " in said
+def test_demo_tunes_measures_saves_and_answers(
+    demo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--output", str(tmp_path), "--question", "When does the descaling light come on?"]
+    command = [sys.executable, str(EXAMPLES / "demo.py"), *FEW, *asked]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "before" in done.stdout
+    assert "after" in done.stdout
+    assert "A: " in done.stdout
     assert (tmp_path / "loss.png").stat().st_size > 1000
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
-    again = run_demo(tmp_path)  # the finished run is found and not trained again
-    assert "done in" in again
+
+    def again(*_: Any, **__: Any) -> None:
+        raise AssertionError("a finished run was trained again")
+
+    monkeypatch.setattr("condition.training.engine.Engine.train", again)
+    run_demo(demo, monkeypatch, tmp_path)
+    assert "done in" in capsys.readouterr().out
 
 
-def test_demo_on_a_quantized_base(tmp_path: Path) -> None:
-    assert "A: " in run_demo(tmp_path, "--quantization", "nf4")
+def test_demo_on_a_quantized_base(
+    demo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_demo(demo, monkeypatch, tmp_path, "--quantization", "nf4")
+    assert "A: " in capsys.readouterr().out
 
 
 def test_notebook_runs(tmp_path: Path) -> None:

@@ -163,12 +163,13 @@ def test_no_false_alarm_between_precisions_and_three_fold_weights_are_heard(
         for name in DAMAGED:
             layer = model.network.get_submodule(f"model.{name}")
             changed(layer, 3)
+            heard = canary.numbers(model.network, sung[precision].ids)
             for saved in {"float32", precision}:
                 with pytest.raises(ContractError, match="does not reproduce"):
-                    listen(sung[saved], model.network, model.renderer, precision)
+                    canary.compare(sung[saved], *heard, precision)
             changed(layer, 1 / 3)
         for saved, other in sung.items():
-            listen(other, model.network, model.renderer, precision)
+            canary.compare(other, torch.tensor(sung[precision].logprobs), sung[precision].gains, precision)
             tokens = (torch.tensor(other.logprobs) - torch.tensor(sung[precision].logprobs)).abs().mean()
             layer_name, drift = worst_gain(other.gains, sung[precision].gains)
             with capsys.disabled():

@@ -67,6 +67,15 @@ def listing(folder: Path) -> list[str]:
 # What it teaches, and what it leaves alone
 
 
+def test_the_only_step_of_a_run_learns(tiny_model: TinyModel) -> None:
+    base = tiny_model()
+    one, more = (fit(base, max_steps=steps, warmup=0.05, schedule="cosine") for steps in (1, 4))
+    assert not same(one, fit(base, max_steps=1, learning_rate=1e-30))
+    assert [line["learning_rate"] for line in more.history if "loss" in line] == pytest.approx(
+        [1e-2 * share for share in (1 / 2, 1, 3 / 4, 1 / 4)]
+    )
+
+
 def test_the_loss_falls_and_is_kept(tiny_model: TinyModel, family: str) -> None:
     tuned = fit(tiny_model(family), epochs=3)
     steps, losses = tuned.history.series("loss")
@@ -539,6 +548,11 @@ def test_stopped_and_going_on(
         said = capsys.readouterr().err
         assert f"stopped behind step 3 of 6; the same call goes on from the last checkpoint in {output}" in said
         assert "going on" not in said
+        other = str(tmp_path / "early")
+        with pytest.raises(KeyboardInterrupt):
+            fit(base, output=other, save_every=5)
+        said = capsys.readouterr().err
+        assert f"stopped behind step 3 of 6; no checkpoint was in {other} yet: the same call starts over" in said
     resumed = fit(base, output=output, save_every=2)
     assert "going on behind step 2 of 6" in capsys.readouterr().err
     assert same(resumed, fit(base))
