@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from condition.encoder import encoder as as_encoder
 from condition.errors import DataError, ModelError, SettingsError
 from condition.models.remote import as_model
+from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
 from condition.reasoning.answers import Parse, parser_of
@@ -27,8 +28,8 @@ from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
 from condition.reasoning.cot import THINKING, ZeroShotCoT, answer_in
 from condition.reasoning.steps import Program, ask
-from condition.reasoning.turns import add, joined
-from condition.types import Answer, Example, Message, Messages, Sampling
+from condition.reasoning.turns import Triggered
+from condition.types import Answer, Example, Sampling
 
 TRIGGER = "Let's think step by step."
 
@@ -60,7 +61,6 @@ class AutoCoT(Reasoner):
     ) -> None:
         self.model = as_model(model)
         self.prompt = as_prompt(prompt)
-        self.trigger = trigger
         self.parse = parser_of(self.prompt, parse)
         self.sampling = sampling
         self.budget = budget
@@ -72,25 +72,16 @@ class AutoCoT(Reasoner):
         short = [len(question_of(inputs).split()) <= most_words for inputs in given]
         ordered = [[i for i in members if short[i]] for members in clusters(vectors, demonstrations)]
         self.examples = _written(writer, given, ordered, most_lines)
-        """What is shown, a cluster each."""
+        """What is shown, one of each cluster."""
+        self.shots = FewShotPrompt(Triggered(self.prompt, trigger), self.examples, rationale=True)
 
     @property
     def variables(self) -> frozenset[str]:
         return self.prompt.variables
 
     def steps(self, inputs: Inputs, /) -> Program[Answer]:
-        own = {name: inputs[name] for name in self.variables}
-        shown = [self._shown(example) for example in self.examples if dict(example.inputs) != own]
-        asked = joined([*shown, add(fill(self.prompt, inputs), self.trigger)])
-        ((written, *others),) = yield from ask(self.model, [asked], self.sampling)
+        ((written, *others),) = yield from ask(self.model, [fill(self.shots, inputs)], self.sampling)
         return answer_in(self.parse, written, (written, *others))
-
-    def _shown(self, example: Example) -> Messages:
-        asked = add(fill(self.prompt, example.inputs), self.trigger)
-        said = f"{example.rationale} The answer is {example.target}."
-        if asked[-1].role == "text":
-            return (*asked[:-1], Message("text", f"{asked[-1].content} {said}\n\n"))
-        return (*asked, Message("assistant", said))
 
     def _inputs(self, questions: Sequence[str | Mapping[str, Any]], least: int) -> list[Inputs]:
         if isinstance(questions, str) or len(questions) < least:

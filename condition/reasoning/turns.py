@@ -6,10 +6,10 @@ asked = reply(asked, "2 + 2 = 4.", "Therefore, the answer is")
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, final
 
 from condition.errors import PromptError
+from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
 from condition.types import Message, Messages
@@ -30,12 +30,21 @@ def reply(messages: Messages, said: str, then: str) -> Messages:
     return (*before, Message("text", f"{last.content}{said}\n{then}"))
 
 
-def joined(parts: Sequence[Messages]) -> Messages:
-    """Conversations one after the other as one: plain text as one text, and system messages of the first only."""
-    if parts[-1][-1].role == "text":
-        return (Message("text", "".join(message.content for part in parts for message in part)),)
-    rest = (message for part in parts[1:] for message in part if message.role != "system")
-    return (*parts[0], *rest)
+@final
+class Triggered:
+    """A prompt with words at the end of its last message."""
+
+    def __init__(self, prompt: Prompt, words: str) -> None:
+        self.prompt = prompt
+        self.words = words
+        self.parse = getattr(prompt, "parse", None)
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return self.prompt.variables
+
+    def format(self, /, **inputs: object) -> Messages:
+        return add(fill(self.prompt, inputs), self.words)
 
 
 def prompt_with(x: Any, *needed: str) -> Prompt:

@@ -10,11 +10,12 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from condition.errors import PromptError
 from condition.evaluation.evaluate import evaluate
 from condition.evaluation.tasks import squad_v2
+from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.protocols import Chain
 from condition.reasoning.answers import number
 from condition.reasoning.cot import ChainOfThought, ZeroShotCoT
-from condition.types import Answer, Message, Sampling
+from condition.types import Answer, Example, Message, Sampling, Usage
 
 if TYPE_CHECKING:
     from tests.conftest import TinyModel
@@ -58,12 +59,12 @@ def test_the_second_call_goes_on_from_the_first(oracle: type[Oracle]) -> None:
 
 def test_few_shot_is_one_call(oracle: type[Oracle]) -> None:
     model = oracle(lambda text: f"They make 7 and {len(text)}. The answer is 7.")
-    chain = ChainOfThought(
-        model, ChatPrompt([("user", "1 and 2?"), ("assistant", "The answer is 3."), ("user", "{question}")])
-    )
-    answers = chain.batch(QUESTIONS)
+    worked = [Example({"question": "1 and 2?"}, "3", "1 more than 2 is 3.")]
+    shots = FewShotPrompt(ChatPrompt([("user", "{question}")]), worked, rationale=True)
+    answers = ChainOfThought(model, shots).batch(QUESTIONS)
     assert {a.text for a in answers} == {"7"}
     assert model.calls == 1
+    assert model.prompts[1] == "1 and 2?\n1 more than 2 is 3. The answer is 3.\n2 and 3?"
     assert answers[0].reasoning == answers[0].candidates[0].text
     assert answers[0].score == answers[0].candidates[0].logprob
 
@@ -145,8 +146,8 @@ def test_evaluate_takes_it(oracle: type[Oracle]) -> None:
 
 def test_sampling_reaches_the_model(tiny_model: TinyModel) -> None:
     chain = ChainOfThought(
-        tiny_model(), "{question}", parse=repr, sampling=Sampling(max_tokens=3, temperature=1.0, n=2)
+        tiny_model(), "{question}", parse=repr, sampling=Sampling(max_tokens=3, temperature=1.0, n=2, seed=0)
     )
     answer = chain.invoke(QUESTIONS[0])
     assert [len(c.token_ids) <= 3 for c in answer.candidates] == [True, True]
-    assert answer.usage.output_tokens == sum(len(c.token_ids) for c in answer.candidates)
+    assert answer.usage == sum((c.usage for c in answer.candidates if c.usage), Usage())

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from condition.errors import PromptError
-from condition.reasoning.turns import add, joined, prompt_with, reply
+from condition.prompts.template import ChatPrompt
+from condition.protocols import Prompt
+from condition.reasoning.turns import Triggered, add, prompt_with, reply
 from condition.types import Message
 
 CHAT = (Message("system", "Be brief."), Message("user", "2 + 2?"))
@@ -22,9 +24,12 @@ def test_going_on_keeps_the_beginning() -> None:
     assert text.content == TEXT[0].content + " 4\nSure?"
 
 
-def test_joining() -> None:
-    assert joined([CHAT, CHAT]) == (*CHAT, CHAT[1])
-    assert joined([TEXT, TEXT]) == (Message("text", TEXT[0].content * 2),)
+def test_a_prompt_with_words_behind_it() -> None:
+    prompt = Triggered(ChatPrompt([("user", "{x}")], parse=str.upper), "Think.")
+    assert isinstance(prompt, Prompt)
+    assert prompt.variables == {"x"}
+    assert prompt.format(x=1, y=2) == (Message("user", "1\n\nThink."),)
+    assert prompt.parse is str.upper
 
 
 def test_a_step_fills_its_variables() -> None:
