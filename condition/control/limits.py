@@ -63,6 +63,7 @@ class Limits(LogitsProcessor):
         self._stops: list[list[int]] = []
         self._most: int | None = None
         self._said = -1  # tokens; nothing has begun
+        self._last: Tensor | None = None  # of each row, as it was shown
         self._watched = False
 
     def begin(self, stops: Sequence[Collection[int]], spaced: Sequence[bool], most: int) -> None:
@@ -80,11 +81,18 @@ class Limits(LogitsProcessor):
             kept.append(None if row in seen else self._rows[row])
             seen.add(row)
         self._rows, self._stops = kept, [self._stops[row] for row in rows]
+        self._last = None if self._last is None else self._last[torch.tensor(rows, device=self._last.device)]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if not self._rows:
             self._rows = [self.follow(self.vocabulary.drops_space) for _ in range(len(input_ids))]
             self._stops = [[*self.vocabulary.stops]] * len(self._rows)
+        if self._last is not None and not torch.equal(self._last, input_ids[:, -2]):
+            raise ControlError(
+                "these rows are not those of the step before: ask control.processor(tokenizer) anew for each call, and "
+                "sample without beams"
+            )
+        self._last = input_ids[:, -1]
         self._said += 1
         if self._said:
             self._push(input_ids[:, -1].tolist())
@@ -111,7 +119,7 @@ class Limits(LogitsProcessor):
         for number, (row, may_end) in enumerate(zip(self._rows, ends, strict=True)):
             if row is not None:
                 bits[number, self.vocabulary.size :] = False
-                bits[number, [*self.vocabulary.stops]] = False
+                bits[number, self.vocabulary.end] = False
                 if self.vocabulary.drops_space and not self._said:
                     bits[number, self.vocabulary.kept_spaces] = False
                 bits[number, self._stops[number]] = may_end

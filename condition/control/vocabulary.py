@@ -19,10 +19,13 @@ class Vocabulary:
     """What each token of a tokenizer writes. Made by `vocabulary_of`."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.parsed = _parsed(tokenizer)
+        eos = tokenizer.eos_token_id
+        self.end = int(next(iter(tokenizer.all_special_ids), 0) if eos is None else eos)
+        """What ends a text for llguidance."""
+        self.parsed = _parsed(tokenizer, self.end)
         """The same for llguidance."""
         self.size = int(self.parsed.vocab_size)
-        self.stops: tuple[int, ...] = () if tokenizer.eos_token_id is None else (int(tokenizer.eos_token_id),)
+        self.stops = () if eos is None else (self.end,)
         """What ends a text where nobody says otherwise."""
         silent = {*tokenizer.all_special_ids, *(n for n, t in tokenizer.added_tokens_decoder.items() if t.special)}
         self.pieces = [b"" if n in silent else self.parsed.decode_bytes([n]) for n in range(self.size)]
@@ -55,12 +58,12 @@ _KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, Vocabulary]] = Wea
 _LOCK = threading.Lock()
 
 
-def _parsed(tokenizer: PreTrainedTokenizerBase) -> LLTokenizer:
+def _parsed(tokenizer: PreTrainedTokenizerBase, end: int) -> LLTokenizer:
     try:
         own = json.loads(cast(PreTrainedTokenizerFast, tokenizer).backend_tokenizer.to_str())
         own["padding"] = own["truncation"] = None
         own["decoder"] = _readable(own["decoder"])
-        return LLTokenizer(json.dumps(own), eos_token=tokenizer.eos_token_id or 0)
+        return LLTokenizer(json.dumps(own), eos_token=end)
     except Exception as error:  # whatever a foreign reader may say
         raise _unreadable(tokenizer, str(error)) from error
 

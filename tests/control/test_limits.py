@@ -116,6 +116,28 @@ def test_in_transformers_own_generate(tiny_model: TinyModel) -> None:
         _alone(tiny_model(), DEAD_END)
 
 
+def test_a_processor_is_for_one_call_and_for_no_beams(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    ids = torch.tensor([model.render(ASKED).ids])
+    processors = LogitsProcessorList([Regex("[a-z ]{40}").processor(model.tokenizer)])
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "logits_processor": processors}
+    model.network.generate(ids, do_sample=False, **options)
+    with pytest.raises(ControlError, match="anew for each call"):
+        model.network.generate(ids, do_sample=False, **options)
+    options["logits_processor"] = LogitsProcessorList([Regex("[a-z ]{40}").processor(model.tokenizer)])
+    with pytest.raises(ControlError, match="without beams"):
+        model.network.generate(ids, do_sample=False, num_beams=4, **options)
+
+
+def test_a_tokenizer_without_an_end_of_text(tiny_model: TinyModel) -> None:
+    """The turn's stop token is all there is; token 0 is a word like any other to the network."""
+    built = tiny_model()
+    built.tokenizer.eos_token = None
+    model = LocalModel(built.network, built.tokenizer, source=built.source)
+    [found] = model.generate([ASKED], DRAWN, control=Choice(["yes", "yes!"]))
+    assert {(c.text, c.finish_reason) for c in found} == {("yes", "stop"), ("yes!", "stop")}
+
+
 def test_a_network_that_knows_more_tokens_than_its_tokenizer(tiny_model: TinyModel) -> None:
     [found] = tiny_model(vocab_size=600).generate([ASKED], DRAWN, control=Regex(".{1,9}"))
     assert all(t < 512 for c in found for t in c.token_ids)
