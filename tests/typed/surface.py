@@ -10,7 +10,7 @@ from condition.evaluation.evaluate import Result
 from condition.evaluation.statistics import Estimate
 from condition.evaluation.tasks import Task
 from condition.prompts.saved import prompt_from_json
-from condition.protocols import Chain, Filter, Metric, Model, Moderator, Prompt, Scorer, Verifier
+from condition.protocols import Chain, Control, Filter, Metric, Model, Moderator, Prompt, Scorer, Verifier
 from condition.types import Messages, Options, Rendered, Span
 
 
@@ -57,6 +57,23 @@ def models(model: cd.LocalModel, messages: Messages) -> None:
     assert len(fit) == 3
 
     model.generate([messages], control="none")  # type: ignore[arg-type]
+
+
+def controls(model: cd.LocalModel, messages: Messages) -> None:
+    joined = cd.Choice(["a"]) & cd.Regex("a") & cd.Words(ban=["b"])
+    fit: list[Control] = [
+        cd.Choice(["a"]),
+        cd.Grammar("start: A"),
+        cd.JSONSchema({}),
+        cd.Regex("a"),
+        cd.Words(["a"]),
+        joined,
+    ]
+    assert_type(model.generate([messages], control=fit[0]), list[list[cd.Completion]])
+    assert_type(cd.Controlled(model, joined).name, str)
+
+    cd.Regex(5)  # type: ignore[arg-type]
+    cd.Choice(5)  # type: ignore[arg-type]
 
 
 def data(path: str) -> None:
