@@ -4,22 +4,27 @@ import math
 import random
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.runnables import RunnableLambda
 
+import condition as cd
 from condition.errors import SettingsError
+from condition.models.embedded import converted, embedded_file
 from condition.prompts.template import ChatPrompt
 from condition.reasoning.answers import number
 from condition.reasoning.budget import Budget
 from condition.reasoning.cot import ChainOfThought, ZeroShotCoT
 from condition.reasoning.self_consistency import SelfConsistency, rounds
 from condition.types import Answer, Completion, Sampling
+from tests.models.test_served import client, serving
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from condition.models.local import LocalModel
     from tests.conftest import TinyModel
     from tests.reasoning.conftest import Oracle as OracleT
@@ -145,6 +150,10 @@ def test_a_model_behind_its_prompt_is_sampled(tiny_model: TinyModel) -> None:
     assert isinstance(answer.parsed, int)
 
 
+CAPITAL = "What is the capital of {country}? Give the name only."
+ROWS = [{"country": "France"}, {"country": "Japan"}]
+
+
 def capital(text: str) -> str | None:
     named = re.search(r"capital of \w+ is (\w+)", text)
     return named and named[1]
@@ -154,7 +163,7 @@ def capital(text: str) -> str | None:
 def test_on_the_embedded_model(embedded: LocalModel) -> None:
     chain = ChainOfThought(
         embedded,
-        "What is the capital of {country}? Give the name only.",
+        CAPITAL,
         parse=capital,
         sampling=Sampling(max_tokens=12, temperature=0.7),
     )
@@ -166,3 +175,34 @@ def test_on_the_embedded_model(embedded: LocalModel) -> None:
     assert all(a.usage.saved_tokens > 0 for a in answers)  # samples share their prompt
     piped = RunnableLambda(lambda name: {"country": name}) | voted | RunnableLambda(lambda answer: answer.parsed)
     assert piped.invoke("Japan") == "Tokyo"
+
+
+def tuned(embedded: LocalModel) -> LocalModel:
+    rows = [cd.Example({"country": "Italy"}, "The capital of Italy is Rome.")]
+    settings = cd.Settings(max_steps=1, batch_size=1, precision="fp32")
+    trainer = cd.SFTTrainer(adapter=cd.LoRA(rank=2), settings=settings)
+    return trainer.fit(embedded, rows, prompt=cd.ChatPrompt([("user", CAPITAL)]))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("kind", ["embedded", "tuned", "served"])
+def test_three_models_vote_alike(kind: str, embedded: LocalModel, tmp_path: Path) -> None:
+    if kind == "served":
+        folder = converted(embedded_file())
+        with serving(folder, tmp_path / "log") as (url, _):
+            check(client(url, folder))
+    else:
+        check(embedded if kind == "embedded" else tuned(embedded))
+
+
+def check(model: Any) -> None:
+    sampling = cd.Sampling(max_tokens=12, temperature=0.7)
+    chain = SelfConsistency(cd.ChainOfThought(model, CAPITAL, parse=capital, sampling=sampling), 3, seed=0)
+    answers = chain.batch(ROWS)
+    assert [type(answer) for answer in answers] == [cd.Answer, cd.Answer]
+    assert [answer.text for answer in answers] == ["Paris", "Tokyo"]
+    for answer in answers:
+        assert answer.error is None
+        assert 0 < (answer.score or 0) <= 1
+        assert answer.usage.output_tokens > 0
+        assert 2 <= len(answer.candidates) <= 3
