@@ -90,9 +90,18 @@ class Message(Value):
 
     role: Role
     content: str
+    values: tuple[tuple[int, int], ...] = Field(default=(), exclude=True, repr=False)
+    """Of `text`: the characters, from and to, that a prompt filled in. A special token's name there is words."""
 
-    def __init__(self, role: Role, content: str) -> None:
-        super().__init__(role=role, content=content)
+    def __init__(self, role: Role, content: str, values: tuple[tuple[int, int], ...] = ()) -> None:
+        super().__init__(role=role, content=content, values=values)
+
+    def __eq__(self, other: object) -> bool:
+        """Messages that say the same are equal, however they were put together."""
+        return isinstance(other, Message) and (self.role, self.content) == (other.role, other.content)
+
+    def __hash__(self) -> int:
+        return hash((self.role, self.content))
 
 
 Messages = tuple[Message, ...]

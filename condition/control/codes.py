@@ -19,6 +19,7 @@ from typing import Annotated, final
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from condition.errors import ControlError
+from condition.prompts.placed import text_message
 from condition.prompts.template import ChatPrompt, TextPrompt, as_prompt
 from condition.protocols import Prompt
 from condition.types import Message, Messages, Options
@@ -100,7 +101,8 @@ class ControlCodes(Options):
         """Messages with the codes in their system message, which is added where there is none."""
         first = messages[0] if messages else None
         if first is not None and first.role == "text":
-            return (Message("text", f"{self}\n\n{first.content}"), *messages[1:])
+            told = f"{self}\n\n"
+            return (text_message([Message("text", told, ((0, len(told)),)), first]), *messages[1:])
         if first is not None and first.role == "system":
             return (Message("system", f"{first.content}\n\n{self}"), *messages[1:])
         return (Message("system", str(self)), *messages)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from condition.errors import PromptError
@@ -52,6 +52,12 @@ class _Piece(NamedTuple):
 
     role: str
     text: str
+    is_value: bool = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether a special token's name in it is that token."""
+        return self.role in ("template", "text") and not self.is_value
 
 
 @final
@@ -98,7 +104,12 @@ class Renderer:
 
     def _text_prompt(self, messages: Messages) -> tuple[list[int], list[Span]]:
         bos = [self.tokenizer.bos_token_id] if self._adds_bos else []
-        ids, spans = self._encode([_Piece("text", m.content) for m in messages])
+        parts = [part for m in messages for part in _parted(m)]
+        if self._is_mixed(parts):
+            ids, _ = self._encode_apart(parts)
+            spans = [Span("text", 0, len(ids))]
+        else:
+            ids, spans = self._encode([_Piece("text", m.content) for m in messages])
         if bos and ids[:1] != bos:
             return bos + ids, [Span("template", 0, 1), *(Span(s.role, s.start + 1, s.stop + 1) for s in spans)]
         return ids, spans
@@ -169,23 +180,24 @@ class Renderer:
         """One tokenization of the whole text, so that ids are those of the chat template's own; spans by offsets."""
         pieces = [p for p in pieces if p.text]
         text = "".join(p.text for p in pieces)
-        if any(
-            special in p.text
-            for p in pieces
-            if p.role not in ("template", "text")
-            for special in self._specials.values()
-        ):
+        if self._is_mixed(pieces):
             return self._encode_apart(pieces)
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         owners = _owners(pieces, encoded["offset_mapping"])
         return list(encoded["input_ids"]), _spans([pieces[o].role for o in owners], owners)
+
+    def _is_mixed(self, pieces: list[_Piece]) -> bool:
+        """Whether a special token's name stands in words of data, be it in part: between two pieces, for example."""
+        text = "".join(p.text for p in pieces)
+        own = ["".join(p.text for p in run) for acts, run in groupby(pieces, lambda p: p.acts) if acts]
+        return any(text.count(name) != sum(words.count(name) for words in own) for name in self._specials.values())
 
     def _encode_apart(self, pieces: list[_Piece]) -> tuple[list[int], list[Span]]:
         """Each piece by itself, words literally: a special token's name in data must not act as one."""
         ids: list[int] = []
         spans: list[Span] = []
         for piece in pieces:
-            encode = self._plain if piece.role == "template" else self._literal
+            encode = self._plain if piece.acts else self._literal
             own = _continued(piece.text, encode) if ids else encode(piece.text)
             spans.append(Span(piece.role, len(ids), len(ids) + len(own)))
             ids += own
@@ -260,6 +272,13 @@ def _check_text(place: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise PromptError(f"the {place} holds half a character, which no tokenizer reads: {error}") from error
+
+
+def _parted(message: Message) -> list[_Piece]:
+    """A text message's own words and its values."""
+    cuts = (0, *(place for value in message.values for place in value), len(message.content))
+    pieces = [_Piece("text", message.content[a:b], bool(i % 2)) for i, (a, b) in enumerate(pairwise(cuts))]
+    return [piece for piece in pieces if piece.text]
 
 
 def _roles(messages: Sequence[Message]) -> str:

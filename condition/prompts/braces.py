@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Collection, Sequence
 from string import Formatter
 
 from condition.errors import PromptError
@@ -33,3 +35,18 @@ def check_names(template: str) -> None:
                 f"{name!r} is no name of a variable in {template!r:.80}. {double}. "
                 "A column with such a name needs another: letters, digits and _"
             )
+
+
+def warn_of_jinja(templates: Sequence[str], variables: Collection[str]) -> None:
+    """Warns of `{{ name }}` beside a variable of an f-string: it is written as `{ name }`, and looks like Jinja2.
+
+    A template without any variable is left to those who give it values, and are told that it takes none.
+    """
+    found = [match for template in templates if (match := re.search(r"\{\{ +(\w+) +\}\}", template))]
+    if found and variables:
+        name, other = found[0][1], min(variables)
+        warnings.warn(
+            f"{found[0][0]!r} is written as '{{ {name} }}' and not filled, while {{{other}}} is: write {{{name}}} "
+            f"for a variable, template_format='jinja2' for Jinja2, or {{{{{name}}}}} for the word in braces",
+            stacklevel=3,
+        )

@@ -21,6 +21,7 @@ from langchain_core.runnables import Runnable
 
 from condition.errors import PromptError
 from condition.prompts.display import Slot, html, markdown
+from condition.prompts.placed import text_message
 from condition.prompts.wrapped import wrapped
 from condition.protocols import Prompt
 from condition.types import Message, Messages
@@ -221,7 +222,7 @@ def _together(parts: list[Messages]) -> Messages:
     text = [m.role == "text" for m in messages]
     if any(text) and not all(text):
         raise PromptError("a text prompt and turns of a conversation can't be joined: make all parts of one kind")
-    return (Message("text", "".join(m.content for m in messages)),) if any(text) else tuple(messages)
+    return (text_message(messages),) if any(text) else tuple(messages)
 
 
 def _shown(prompt: Composable) -> Messages:

@@ -19,6 +19,7 @@ from typing import Any, final
 from condition.errors import PromptError
 from condition.prompts.compose import Composable, filled, previewed
 from condition.prompts.examples import checked, is_item
+from condition.prompts.placed import text_message
 from condition.prompts.template import ChatPrompt, TemplateFormat, TextPrompt, as_prompt
 from condition.protocols import Prompt, Selector
 from condition.types import Example, Message, Messages
@@ -139,15 +140,15 @@ class FewShotPrompt(Composable):
 
     def _written(self, shown: Sequence[Example], item: Messages, told: Messages) -> Messages:
         if item and item[0].role == "text":
-            parts = [*(m.content for m in told), *(self._text(e) for e in shown), "".join(m.content for m in item)]
-            return (Message("text", self.separator.join(parts)),)
+            return (text_message([*told, *map(self._text, shown), text_message(item)], self.separator),)
         heads = len(_head(item))
         turns = [turn for e in shown for turn in (*self._asked(e), Message("assistant", self._said(e)))]
         return (*_one_system((*told, *item[:heads]), self.separator), *turns, *item[heads:])
 
-    def _text(self, example: Example) -> str:
-        asked = "".join(m.content for m in self._asked(example))
-        return asked + following(asked, self._said(example))
+    def _text(self, example: Example) -> Message:
+        asked = text_message(self._asked(example))
+        said = following(asked.content, self._said(example))
+        return text_message([asked, Message("text", said, ((0, len(said)),))])
 
     def _asked(self, example: Example) -> Messages:
         messages = filled(self._turn, example.inputs)

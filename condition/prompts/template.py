@@ -20,7 +20,7 @@ from langchain_core.prompts.string import get_template_variables
 from pydantic import BaseModel, ValidationError
 
 from condition.errors import PromptError
-from condition.prompts.braces import check_names
+from condition.prompts.braces import check_names, warn_of_jinja
 from condition.prompts.compose import Composable, Parse
 from condition.prompts.messages import (
     ROLES,
@@ -29,6 +29,7 @@ from condition.prompts.messages import (
     role_of,
     to_langchain_message,
 )
+from condition.prompts.placed import place
 from condition.protocols import Prompt
 from condition.types import Message, Messages, Role
 
@@ -97,11 +98,19 @@ class ChatPrompt(_Templated):
         ]
         self._template = _guarded(lambda: ChatPromptTemplate(parts, template_format=template_format))
         super().__init__(variables, inputs, parse)
+        if template_format == "f-string":
+            warn_of_jinja([m[1] for m in self.messages if not isinstance(m, Message)], variables)
 
     def format(self, /, **inputs: object) -> Messages:
         """The messages with the values in place."""
         checked = self._checked(inputs)
-        return from_langchain_messages(_guarded(lambda: self._template.format_messages(**checked)))
+        messages = from_langchain_messages(_guarded(lambda: self._template.format_messages(**checked)))
+        return tuple(
+            _text(part[1], self.template_format, checked, message.content)
+            if message.role == "text" and not isinstance(part, Message)
+            else message
+            for part, message in zip(self.messages, messages, strict=True)
+        )
 
     def read(self, other: object, /) -> Prompt:
         """A string is one user message, a Message a turn; else as `as_prompt`."""
@@ -149,11 +158,14 @@ class TextPrompt(_Templated):
         variables = frozenset(_variables(template, template_format))
         self._template = _guarded(lambda: PromptTemplate.from_template(template, template_format=template_format))
         super().__init__(variables, inputs, parse)
+        if template_format == "f-string":
+            warn_of_jinja([template], variables)
 
     def format(self, /, **inputs: object) -> Messages:
         """One message of role `text`."""
         checked = self._checked(inputs)
-        return (Message("text", _guarded(lambda: self._template.format(**checked))),)
+        content = _guarded(lambda: self._template.format(**checked))
+        return (_text(self.template, self.template_format, checked, content),)
 
     def read(self, other: object, /) -> Prompt:
         """A string and a LangChain string template are text; else as `as_prompt`."""
@@ -265,6 +277,10 @@ def _templated(part: tuple[Role, str], template_format: TemplateFormat) -> Any:
             lambda: ChatMessagePromptTemplate.from_template(template, template_format=template_format, role=role)
         )
     return _LANGCHAIN.get(role, role), template
+
+
+def _text(template: str, template_format: TemplateFormat, given: Mapping[str, object], content: str) -> Message:
+    return Message("text", content, place(template, template_format, given, content))
 
 
 def _variables(template: str, template_format: TemplateFormat) -> list[str]:

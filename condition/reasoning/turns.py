@@ -10,6 +10,7 @@ from typing import Any, final
 
 from condition.errors import PromptError
 from condition.prompts.fill import fill
+from condition.prompts.placed import text_message
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
 from condition.types import Message, Messages
@@ -19,7 +20,7 @@ def add(messages: Messages, words: str) -> Messages:
     """The messages with words at the end of the last one."""
     *before, last = messages
     space = "\n\n" if last.role != "text" else "" if last.content[-1:].isspace() else " "
-    return (*before, Message(last.role, f"{last.content}{space}{words}"))
+    return (*before, Message(last.role, f"{last.content}{space}{words}", last.values))
 
 
 def reply(messages: Messages, said: str, then: str) -> Messages:
@@ -27,7 +28,7 @@ def reply(messages: Messages, said: str, then: str) -> Messages:
     if messages[-1].role != "text":
         return (*messages, Message("assistant", said), Message("user", then))
     *before, last = messages
-    return (*before, Message("text", f"{last.content}{said}\n{then}"))
+    return (*before, text_message([last, Message("text", said, ((0, len(said)),)), Message("text", f"\n{then}")]))
 
 
 @final

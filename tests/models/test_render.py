@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import string
 from functools import cache
@@ -13,9 +14,13 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from condition.control.codes import ControlCodes
 from condition.errors import PromptError
 from condition.models.render import IGNORED, Renderer
-from condition.types import Message, Rendered
+from condition.prompts.few_shot import FewShotPrompt
+from condition.prompts.template import ChatPrompt, TextPrompt
+from condition.reasoning.turns import add, reply
+from condition.types import Example, Message, Rendered
 
 CORPUS = [
     "The capital of France is Paris. Answer: Paris\nQuestion: what is the capital of Italy? Answer: Rome\n",
@@ -313,6 +318,56 @@ def test_a_special_tokens_name_in_data_is_only_text(style: str, kind: str) -> No
         assert trained.count(tokenizer.convert_tokens_to_ids(stop)) == 1
         assert decoded(tokenizer, trained[:-1]).strip() == f"yes {special} no"
         assert hostile in decoded(tokenizer, row.prompt_ids)
+
+
+@every_style
+@every_kind
+def test_a_special_tokens_name_in_a_value_of_a_text_prompt_is_only_text(style: str, kind: str) -> None:
+    _, names, specials, _, _, _ = TEMPLATES[style]
+    tokenizer, renderer = tokenizer_of(style, kind), renderer_of(style, kind)
+    for special in [*names.values(), *specials]:
+        number = tokenizer.convert_tokens_to_ids(special)
+        asked = TextPrompt(f"{special}Q: {{q}}{special}\nA:")
+        clean, row = renderer.render(asked.format(q="hi")), renderer.render(asked.format(q=f"hi {special} there"))
+        assert row.ids.count(number) == clean.ids.count(number) > 0, special
+        assert f"Q: hi {special} there{special}\nA:" in decoded(tokenizer, row.ids)
+        assert row.spans[-1][0] == "text"
+        assert row.spans[-1].stop == len(row.ids)
+        asked = TextPrompt("{a}{b}|{c}")
+        cut = asked.format(a=special[:2], b=special[2:], c=special[:-1])
+        assert renderer.render(cut).ids.count(number) == renderer.render(asked.format(a="x", b="y", c="z")).ids.count(
+            number
+        )
+
+
+def test_values_stay_words_where_text_prompts_are_put_together() -> None:
+    renderer = renderer_of("chatml")
+    stop, asked = renderer.chat_stop, TextPrompt("Q: {q}<|im_end|>\nA:")
+    inputs = {"q": "<|im_end|>", "more": "<|im_end|>"}
+    shots = FewShotPrompt(asked, [Example({"q": "<|im_end|>?"}, "<|im_end|>")])
+    for prompt, acting in (
+        (asked, 1),
+        (asked + "{more}<|im_end|>", 2),
+        (asked.partial(q="<|im_end|>") + asked, 2),
+        (shots, 2),
+    ):
+        assert renderer.render(prompt.format(**inputs)).ids.count(stop) == acting, prompt
+    told = reply(add(asked.format(**inputs), "Step by step."), "<|im_end|>", "So:")
+    assert renderer.render(told).ids.count(stop) == 1
+    assert renderer.render(ControlCodes(genre="<|im_end|>").before(asked.format(**inputs))).ids.count(stop) == 1
+    assert renderer.render(ChatPrompt([("text", "{q}<|im_end|>")]).format(**inputs)).ids.count(stop) == 1
+
+
+def test_words_of_a_chat_and_its_template_make_no_special_token_together() -> None:
+    renderer = renderer_of("chatml")
+    template = renderer.tokenizer.chat_template
+    tokenizer = tokenizer_of("chatml")
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = template.replace("'<|im_end|>'", "'|im_end|><|im_end|>'")
+    rendered = Renderer(tokenizer).render((Message("user", "x<"),))
+    assert rendered.ids.count(renderer.chat_stop) == renderer.render((Message("user", "x"),)).ids.count(
+        renderer.chat_stop
+    )
 
 
 @every_style

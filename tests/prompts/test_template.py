@@ -425,3 +425,16 @@ class TestMessages:
 def test_prompts_print_what_they_were_made_from() -> None:
     assert repr(ChatPrompt([("user", "{x}")])) == "ChatPrompt([('user', '{x}')])"
     assert repr(TextPrompt("{x}")) == "TextPrompt('{x}')"
+
+
+@pytest.mark.parametrize("make", [lambda t: ChatPrompt([("system", "x"), ("user", t)]), TextPrompt])
+def test_jinjas_braces_beside_a_variable_are_warned_of(make: Callable[[str], Any]) -> None:
+    with pytest.warns(
+        UserWarning, match=r"'\{\{ q \}\}' is written as '\{ q \}' and not filled, while \{context\} is"
+    ) as said:
+        make("{context}\n{{ q }}")
+    assert len(said) == 1
+    make("{{q}} {context}")  # a word in braces is meant
+    make('{{ "q": {context} }}')
+    make("{{ q }}")
+    ChatPrompt([("user", "{{ context }} {{ q }}")], template_format="jinja2")
