@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from condition.encoder import encoder as as_encoder
+from condition.encoder import vectors
 from condition.errors import DataError, ModelError, SettingsError
 from condition.models.remote import as_model
+from condition.prompts.clusters import clusters
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
@@ -68,9 +67,9 @@ class AutoCoT(Reasoner):
             raise SettingsError(f"demonstrations={demonstrations!r}: give a whole number of at least 1")
         given = self._inputs(questions, demonstrations)
         writer = ZeroShotCoT(self.model, self.prompt, trigger=trigger, parse=self.parse, sampling=sampling)
-        vectors = np.asarray(as_encoder(encoder).embed_documents(list(map(question_of, given))), dtype=np.float64)
-        short = [len(question_of(inputs).split()) <= most_words for inputs in given]
-        ordered = [[i for i in members if short[i]] for members in clusters(vectors, demonstrations)]
+        texts = [question_of(inputs) for inputs in given]
+        groups = clusters(vectors(as_encoder(encoder), texts), demonstrations)
+        ordered = [[i for i in group if len(texts[i].split()) <= most_words] for group in groups]
         self.examples = _written(writer, given, ordered, most_lines)
         """What is shown, one of each cluster."""
         self.shots = FewShotPrompt(Triggered(self.prompt, trigger), self.examples, rationale=True)
@@ -109,30 +108,3 @@ def _written(writer: ZeroShotCoT, given: Sequence[Inputs], ordered: list[list[in
     if not found:
         raise ModelError(f"no question got a reasoning of 1 to {most} lines with an answer; the last: {answer.error}")
     return tuple(found[c] for c in sorted(found))
-
-
-def clusters(vectors: NDArray[np.float64], k: int) -> list[list[int]]:
-    """k-means over unit vectors `[texts, width]`: the members of each cluster, nearest to its middle first.
-
-    Deterministic: it begins with the text nearest to the middle of all, then with the one farthest from those chosen.
-    """
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units = vectors / np.where(lengths == 0, 1.0, lengths)
-    chosen = [int(np.argmin(_distances(units, units.mean(axis=0, keepdims=True))[:, 0]))]
-    while len(chosen) < k:
-        chosen.append(int(np.argmax(_distances(units, units[chosen]).min(axis=1))))
-    centres = units[chosen]
-    owner = np.full(len(units), -1)
-    for _ in range(100):
-        nearest = _distances(units, centres).argmin(axis=1)
-        if (nearest == owner).all():
-            break
-        owner = nearest
-        centres = np.stack([units[owner == c].mean(axis=0) if (owner == c).any() else centres[c] for c in range(k)])
-    distance = _distances(units, centres)
-    return [sorted(np.flatnonzero(owner == c).tolist(), key=lambda i, c=c: distance[i, c]) for c in range(k)]  # type: ignore[misc]
-
-
-def _distances(units: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared distances `[texts, centres]`."""
-    return ((units[:, None, :] - centres[None, :, :]) ** 2).sum(axis=2)  # type: ignore[no-any-return]

@@ -43,6 +43,9 @@ class Reasoner(Runnable[Inputs, Answer]):
     def steps(self, inputs: Inputs, /) -> Program[Answer]:
         """One problem: yields what it asks, returns its answer."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {', '.join(sorted(self.variables))}>"
+
     def within(self, inputs: Inputs, /) -> Program[Answer]:
         """The steps of one problem within the budget. A failure raises a ConditionError."""
         return limited(self.steps(inputs), self.budget)

@@ -136,7 +136,7 @@ class Thinker:
     def _worth(self, inputs: Inputs, path: Path) -> Program[float]:
         asked = self.prompts.fill("evaluate", inputs, path)
         (completions,) = yield from ask(self.model, [asked], self._drawn(READING, self.votes), fixed=True)
-        return sum(float(parsed(self.parse_value, completion.text)) for completion in completions)
+        return sum(float(parsed(lambda text: float(self.parse_value(text)), found.text)) for found in completions)
 
     def _answer(self, inputs: Inputs, path: Path) -> Program[Answer]:
         ((said, *_),) = yield from ask(self.model, [self.prompts.fill("reason", inputs, path)], self.sampling)

@@ -79,7 +79,7 @@ class JudgeVerifier:
     def _mark(self, question: str, answer: str) -> Program[float]:
         asked = fill(self.prompt, {"question": question, "answer": answer})
         ((said, *_),) = yield from ask(self.model, [asked], self.sampling, fixed=True)
-        return float(parsed(self.parse, said.text))
+        return float(parsed(lambda text: float(self.parse(text)), said.text))
 
 
 def verified(verifier: Verifier, question: str, candidates: Sequence[str]) -> Program[list[float]]:

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from langchain_core.embeddings import Embeddings
 
 from condition.errors import DataError, ModelError, PromptError, SettingsError
 from condition.prompts.template import ChatPrompt, TextPrompt
-from condition.reasoning.auto_cot import AutoCoT, clusters
+from condition.reasoning.auto_cot import AutoCoT
 from condition.types import Message
 
 if TYPE_CHECKING:
@@ -80,15 +79,6 @@ def test_plain_text(oracle: type[Oracle]) -> None:
     assert message.role == "text"
     assert message.content.endswith("\n\nQ: How many dogs are 4 and 4?\nA: Let's think step by step.")
     assert message.content.count("Q: ") == 2
-
-
-def test_clusters_by_hand() -> None:
-    points = np.array([[1, 0], [1, 0.1], [1, -0.2], [0, 1], [0.1, 1]], dtype=float)
-    found = clusters(points, 2)
-    assert sorted(map(sorted, found)) == [[0, 1, 2], [3, 4]]
-    assert next(members for members in found if len(members) == 3)[0] == 0  # the one in the middle
-    assert clusters(np.ones((3, 2)), 2) in ([[0, 1, 2], []], [[], [0, 1, 2]])  # equal questions are one cluster
-    assert clusters(points, 2) == found
 
 
 def test_what_does_not_do(oracle: type[Oracle]) -> None:

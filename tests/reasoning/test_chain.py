@@ -51,6 +51,9 @@ def test_a_technique_is_its_steps(oracle: type[Oracle]) -> None:
     assert (bad.text, bad.error) == ("", "RuntimeError: refused")
     assert chain.invoke("b").text == "bbbb"
     assert chain.get_name() == "Twice"
+    assert repr(chain) == "<Twice of x>"
+    assert chain.get_output_schema().model_json_schema()
+    assert chain.get_graph().draw_mermaid()
 
 
 def test_more_inputs_than_it_reads_go_through(oracle: type[Oracle]) -> None:

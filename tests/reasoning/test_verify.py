@@ -28,6 +28,11 @@ def test_a_judge_marks_all_candidates_in_one_call(oracle: type[Oracle]) -> None:
         judge("What is the capital of France?", ["Nice"])
 
 
+def test_a_mark_that_is_no_number_is_none(oracle: type[Oracle]) -> None:
+    judge = JudgeVerifier(oracle(marks), parse=lambda text: text if "good" in text else 5)
+    assert judge("q", ["Paris", "Nice"]) == [5, 0]
+
+
 def test_a_program_checks() -> None:
     check = ProgramVerifier(lambda question, answer: int(answer) % 2 == 0)
     assert isinstance(check, Verifier)
