@@ -11,7 +11,7 @@ import math
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -76,7 +76,7 @@ class Engine(Trainer):
         if self.lr_scheduler is None:
             warmup = math.ceil(num_training_steps * self.settings.warmup)
             share = partial(share_of_rate, steps=num_training_steps, warmup=warmup, schedule=self.settings.schedule)
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, share)
+            self.lr_scheduler = LambdaLR(cast(Optimizer, optimizer or self.optimizer), share)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
