@@ -14,31 +14,22 @@ spaces between letters. They have no end, and what catches them catches the inno
 from __future__ import annotations
 
 import re
-import sys
-import unicodedata
-from collections.abc import Iterable, Sequence
-from functools import cache, cached_property
-from itertools import groupby
-from typing import Annotated, Any, final
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Annotated, Any, NamedTuple, final
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from condition.errors import DataError
+from condition.moderation.seen import goes_on, places, runs, seen
 from condition.types import Options, Verdict
 
-_HIDDEN = (
-    "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"  # control characters that are no white space
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
-    "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-    "\u0334-\u0338\u0488\u0489\u20d2-\u20d3\u20d8-\u20da\u20e5-\u20eb"  # strokes through a letter
-)
-"""What has no look of its own: Unicode's default-ignorable code points (UAX 44) and strokes."""
+_SEPARATORS = r"\s\-\u2010-\u2015"
+_BETWEEN = re.compile(f"[{_SEPARATORS}]+")
+_INSIDE = re.compile(f"(?<=[^{_SEPARATORS}])[{_SEPARATORS}]+(?=[^{_SEPARATORS}])")
 
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
-_SEPARATORS = r"\s_\-\u2010-\u2015"
-_BETWEEN = f"[{_SEPARATORS}]+"
-_INSIDE = re.compile(f"(?<=[^{_SEPARATORS}]){_BETWEEN}(?=[^{_SEPARATORS}])")
-_GONE = re.compile(f"[{_HIDDEN}]+")
+Place = tuple[int, int]
 
 
 def _as_words(given: object) -> object:
@@ -59,7 +50,7 @@ class WordList(Options):
 
     @model_validator(mode="after")
     def _can_be_seen(self) -> WordList:
-        if nothing := [word for word in self.words if not _seen(word).strip()]:
+        if nothing := [word for word in self.words if not seen(word).strip()]:
             raise ValueError(f"nothing of {nothing[0]!r} can be seen in a text: take it out of the list")
         return self
 
@@ -68,10 +59,10 @@ class WordList(Options):
 
     def __call__(self, text: str, /) -> Verdict:
         """Whether the text holds none of the words. Raises DataError for what is no text."""
-        found = self._pattern.search(_seen(_text(text)))
-        if found is None:
-            return Verdict(True)
-        return Verdict(False, (self.category,), f"holds {found[0]!r}")
+        shown = seen(_text(text))
+        for start, stop in self._found(shown):
+            return Verdict(False, (self.category,), f"holds {shown[start:stop]!r}")
+        return Verdict(True)
 
     def many(self, texts: Sequence[str], /) -> list[Verdict]:
         """A verdict for each text."""
@@ -79,73 +70,78 @@ class WordList(Options):
 
     def mask(self, text: str, /, sign: str = "*") -> str:
         """The text with a sign in the place of each character of the words and of what was hidden in them."""
-        found = [match.span() for match in self._pattern.finditer(_seen(_text(text)))]
+        found = sorted(self._found(seen(_text(text))))
         if not found:
             return text
-        places = _places(text)
+        origin = places(text)
         parts, last = [], 0
         for start, stop in found:
-            begin, end = places[start][0], places[stop - 1][1]
+            begin, end = max(last, origin[start][0]), max(last, origin[stop - 1][1])
             parts += [text[last:begin], re.sub(r"\S", lambda _: sign, text[begin:end])]
-            last = max(last, end)
+            last = end
         return "".join([*parts, text[last:]])
 
+    def _found(self, shown: str) -> Iterator[Place]:
+        """Where a seen text holds the words."""
+        plain, other = self._index
+        if plain:
+            yield from _phrases(shown, plain)
+        for word in other:
+            if word.longest in shown:  # much quicker than the expression where a list is long
+                yield from (place for place in map(_span, word.pattern.finditer(shown)) if _is_whole(shown, *place))
+
     @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        spelt = {tuple(_INSIDE.split(_seen(word).strip())) for word in self.words}
-        return re.compile(_any_of(sorted(map(_expression, spelt), key=_order)))
+    def _index(self) -> tuple[dict[str, list[tuple[str, ...]]], list[_Other]]:
+        """Phrases of words that stand alone, by their first word, longest first; and all others."""
+        plain: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        other = []
+        for parts in sorted({tuple(_INSIDE.split(seen(word).strip())) for word in self.words}, key=len, reverse=True):
+            if all(runs(part).fullmatch(part) for part in parts):
+                plain[parts[0]].append(parts)
+            else:
+                expression = _BETWEEN.pattern.join(map(re.escape, parts))
+                other.append(_Other(max(parts, key=len), re.compile(expression)))
+        return dict(plain), other
+
+
+class _Other(NamedTuple):
+    """A word with signs in it, or of a script without spaces."""
+
+    longest: str
+    pattern: re.Pattern[str]
+
+
+def _phrases(shown: str, phrases: dict[str, list[tuple[str, ...]]]) -> Iterator[Place]:
+    """Where phrases of whole words stand."""
+    found = runs(shown)
+    for match in found.finditer(shown):
+        for parts in phrases.get(match[0], ()):
+            end: int | None = match.end()
+            for part in parts[1:]:
+                gap = _BETWEEN.match(shown, end or 0)
+                follows = found.match(shown, gap.end()) if gap else None
+                end = follows.end() if follows and follows[0] == part else None
+                if end is None:
+                    break
+            if end is not None:
+                yield match.start(), end
+                break
+
+
+def _span(match: re.Match[str]) -> Place:
+    return match.span()
+
+
+def _is_whole(shown: str, start: int, stop: int) -> bool:
+    """Whether no word goes on beside it; a sign at its own end may stand against a word."""
+    before, after = shown[start - 1 : start], shown[stop : stop + 1]
+    if before and goes_on(shown[start]) and goes_on(before):
+        return False
+    # a mark would make another letter of the last one
+    return not (after and goes_on(after) and (goes_on(shown[stop - 1]) or not after.isalnum()))
 
 
 def _text(given: Any) -> str:
     if not isinstance(given, str):
         raise DataError(f"a moderator reads text, not {type(given).__name__}: {given!r:.60}")
     return given
-
-
-def _seen(text: str) -> str:
-    """The text as one sees it, without case: compatibility-decomposed (UAX 15), folded, nothing hidden."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", _GONE.sub("", text)).casefold())
-    return _GONE.sub("", text.casefold())
-
-
-def _places(text: str) -> list[tuple[int, int]]:
-    """For each character of `_seen(text)`, where it comes from: start and stop in the text."""
-    # Decomposing orders the marks behind a letter anew: a letter and its marks are the smallest piece to look at alone.
-    clusters = re.finditer(f"[^{_marks()}{_HIDDEN}]?[{_marks()}{_HIDDEN}]*", text, re.DOTALL)
-    return [match.span() for match in clusters for _ in _seen(match[0])]
-
-
-def _order(expression: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
-    return expression[:3], -len(expression)
-
-
-def _expression(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """A phrase as pieces of a regular expression: the border before it, each letter, the border behind it."""
-    letters = [piece for part in parts for piece in (*map(re.escape, part), _BETWEEN)][:-1]
-    return (_border(parts[0][0], behind=True), *letters, _border(parts[-1][-1], behind=False))
-
-
-def _border(letter: str, *, behind: bool) -> str:
-    """Nothing that would go on with a word beside its first or last letter."""
-    if re.match(f"[{_UNSPACED}]", letter) or not re.match(rf"[\w{_marks()}]", letter) or letter == "_":
-        # A mark behind the last letter would still make another letter of it.
-        return "" if behind else f"(?![{_marks()}])"
-    return rf"(?<![^\W_])(?<![{_marks()}])" if behind else rf"(?![^\W_])(?![{_marks()}])"
-
-
-def _any_of(expressions: Sequence[tuple[str, ...]], depth: int = 3) -> str:
-    """Alternatives, grouped by how they begin: a list of ten thousand words is not tried one by one at each place."""
-    if depth == 0:
-        longest_first = sorted(expressions, key=len, reverse=True)
-        return "|".join("".join(expression) for expression in longest_first)
-    groups = [(first, [e[1:] for e in rest]) for first, rest in groupby(expressions, key=lambda e: e[:1])]
-    return "|".join(f"{first[0]}(?:{_any_of(rest, depth - 1)})" if first else "" for first, rest in groups[::-1])
-
-
-@cache
-def _marks() -> str:
-    """Every combining mark, as the inside of a character class."""
-    codes = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"]
-    runs = [[code for _, code in run] for _, run in groupby(enumerate(codes), key=lambda pair: pair[1] - pair[0])]
-    return "".join(f"{chr(run[0])}-{chr(run[-1])}" for run in runs)
