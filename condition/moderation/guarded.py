@@ -10,88 +10,25 @@ Python's `logging`, in `condition.moderation`, without the text, and handed to `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, cast, final, overload
+from typing import Any, cast, final, overload
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig, run_in_executor
 from langchain_core.runnables.base import RunnableBindingBase, RunnableSequence
 
-from condition.errors import ModelError, PromptError
-from condition.moderation.checks import Checked, check
-from condition.moderation.texts import rewritten, strings
-from condition.moderation.verdicts import Moderators, log, moderators_of
+from condition.errors import Interrupted, ModelError, PromptError, UnfinishedError
+from condition.moderation.guard import Guard, OnVerdict, Stage
+from condition.moderation.verdicts import Moderators
 from condition.protocols import Chain, Control, Model, Prompt
-from condition.types import Answer, Completion, Message, Messages, Role, Sampling, Usage, Value, Verdict
+from condition.types import Answer, Completion, Message, Messages, Role, Sampling, Usage, Verdict
 
 REFUSAL = "I can't help with that."
 ROLES: tuple[Role, ...] = ("user", "tool", "text")
 
-Stage = Literal["before", "after"]
 Said = str | Sequence[Message]
-
-
-class Judged(Value):
-    """One verdict on its way: on a text of prompt `place`, before it was sent or after it was answered."""
-
-    stage: Stage
-    place: int
-    text: str
-    verdict: Verdict
-    action: Literal["passed", "redacted", "refused"]
-
-
-OnVerdict = Callable[[Judged], object]
-
-
-@final
-class Guard:
-    """The two checks, and what is said instead."""
-
-    def __init__(
-        self,
-        before: Moderators | None,
-        after: Moderators | None,
-        refusal: str,
-        redact: bool,
-        on_verdict: OnVerdict | None,
-    ) -> None:
-        self.before = moderators_of(before)
-        self.after = moderators_of(after)
-        self.refusal = refusal
-        self.redact = redact
-        self.on_verdict = on_verdict
-
-    def check(self, stage: Stage, values: Sequence[Any]) -> list[tuple[Any, Verdict]]:
-        """Each value with what may be shown of it, and the verdict on it: of its first text that is refused, if any."""
-        by = self.before if stage == "before" else self.after
-        texts = [strings(value) for value in values]
-        found = iter(check([text for own in texts for text in own], by, redact=self.redact))
-        passed = []
-        for place, (value, own) in enumerate(zip(values, texts, strict=True)):
-            said = [next(found) for _ in own]
-            for one in said if by else []:
-                self._tell(Judged(stage=stage, place=place, text=one.text, verdict=one.verdict, action=one.action))
-            passed.append((_shown(value, said), _first(said)))
-        return passed
-
-    def _tell(self, judged: Judged) -> None:
-        log.log(
-            10 if judged.action == "passed" else 20,
-            "%s: %s prompt %d (%s)%s",
-            judged.stage,
-            judged.action,
-            judged.place,
-            ", ".join(judged.verdict.categories) or "no category",
-            "" if judged.verdict.reason is None else f": {judged.verdict.reason}",
-        )
-        if self.on_verdict is not None:
-            try:
-                self.on_verdict(judged)
-            except Exception:  # anybody's code; the work of the batch is not lost for it
-                log.exception("on_verdict failed; the work goes on")
 
 
 @final
@@ -130,11 +67,24 @@ class GuardedModel:
     ) -> list[list[Completion]]:
         """`sampling.n` completions for each prompt, in one call of the model for those that pass."""
         asked = self._before(_conversations(prompts))
-        sent = [messages for messages in asked if messages is not None]
-        written = iter(self.model.generate(sent, sampling, control=control) if sent else [])
-        refused = self._refusal(None)
-        found = [[refused] * sampling.n if messages is None else next(written) for messages in asked]
-        return self._after(asked, found)
+        sent = {place: messages for place, messages in enumerate(asked) if messages is not None}
+        done: dict[int, list[Completion]] = {
+            place: [self._refusal(None)] * sampling.n for place in range(len(asked)) if place not in sent
+        }
+        places = list(sent)
+        try:
+            written = self.model.generate(list(sent.values()), sampling, control=control) if sent else []
+        except (UnfinishedError, Interrupted) as error:
+            # What was finished is checked too, and has the places of the prompts that were given.
+            done |= self._after({places[i]: found for i, found in error.finished.items()})
+            if isinstance(error, Interrupted):
+                raise Interrupted(done, len(asked)) from None
+            failed = {places[i]: why for i, why in error.failed.items()}
+            raise UnfinishedError(str(error), done, failed) from error
+        if len(written) != len(sent):
+            raise ModelError(f"{self.name} gave completions for {len(written)} of {len(sent)} prompts")
+        done |= self._after(dict(zip(places, written, strict=True)))
+        return [done[place] for place in range(len(asked))]
 
     def stream(
         self, messages: Said, sampling: Sampling = Sampling(), *, control: Control | None = None
@@ -165,17 +115,19 @@ class GuardedModel:
             sent.append(None if shown is None else tuple(kept))
         return sent
 
-    def _after(self, asked: Sequence[Messages | None], found: list[list[Completion]]) -> list[list[Completion]]:
-        places = [place for place, messages in enumerate(asked) if messages is not None]
-        flat = [(place, i) for place in places for i in range(len(found[place]))]
-        checked = self.guard.check("after", [found[place][i] for place, i in flat])
-        ready = [list(row) for row in found]
-        for (place, i), (shown, verdict) in zip(flat, checked, strict=True):
-            written = found[place][i]
+    def _after(self, found: Mapping[int, list[Completion]]) -> dict[int, list[Completion]]:
+        """What may be shown of the completions of each prompt."""
+        flat = [(place, written) for place, row in found.items() for written in row]
+        checked = self.guard.check("after", [written for _, written in flat], [place for place, _ in flat])
+        ready: dict[int, list[Completion]] = {place: [] for place in found}
+        for (place, written), (shown, verdict) in zip(flat, checked, strict=True):
             if shown is None:
-                ready[place][i] = self._refusal(written.usage)
-            elif not verdict.allowed:
-                ready[place][i] = Completion(shown.text, finish_reason=written.finish_reason, usage=written.usage)
+                ready[place].append(self._refusal(written.usage))
+            elif verdict.allowed:
+                ready[place].append(written)
+            else:
+                masked = Completion(shown.text, finish_reason=written.finish_reason, usage=written.usage)
+                ready[place].append(masked)
         return ready
 
     def _refusal(self, usage: Usage | None) -> Completion:
@@ -234,7 +186,7 @@ class GuardedChain(Runnable[Any, Any]):
         sent = [checked[place][0] for place in places]
         answers = self._ask(sent, [config[place] for place in places], return_exceptions, kwargs) if sent else []
         ready = [self._refusal("before", verdict, None) for _, verdict in checked]
-        for place, answer, (shown, verdict) in zip(places, answers, self._after(answers), strict=True):
+        for place, answer, (shown, verdict) in zip(places, answers, self._after(answers, places), strict=True):
             ready[place] = self._refusal("after", verdict, answer) if shown is None else shown
         return ready
 
@@ -245,8 +197,8 @@ class GuardedChain(Runnable[Any, Any]):
             return self.chain.batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
         return self.chain.batch(inputs)
 
-    def _after(self, answers: Sequence[Any]) -> list[tuple[Any, Verdict]]:
-        checked = self.guard.check("after", answers)
+    def _after(self, answers: Sequence[Any], places: Sequence[int]) -> list[tuple[Any, Verdict]]:
+        checked = self.guard.check("after", answers, places)
         return [
             (_without_traces(shown) if isinstance(shown, Answer) and not verdict.allowed else shown, verdict)
             for shown, verdict in checked
@@ -315,22 +267,6 @@ def Guarded(
     raise ModelError(f"{type(model).__name__} is neither a model (name, generate) nor a chain (invoke, batch)")
 
 
-def _shown(value: Any, said: Sequence[Checked]) -> Any:
-    """The value as it may be shown; None if any of its texts is refused."""
-    if any(one.shown is None for one in said):
-        return None
-    if all(one.verdict.allowed for one in said):
-        return value
-    shown = iter([one.shown for one in said])
-    return rewritten(value, lambda text: cast(str, next(shown)))
-
-
-def _first(said: Iterable[Checked]) -> Verdict:
-    """Of texts that are refused, else of those that are redacted, the first verdict."""
-    ranked = sorted((one for one in said if not one.verdict.allowed), key=lambda one: one.shown is not None)
-    return ranked[0].verdict if ranked else Verdict(True)
-
-
 def _without_traces(answer: Answer) -> Answer:
     """Candidates, and what was parsed, would tell what was masked."""
     return answer.model_copy(update={"candidates": (), "parsed": None})
@@ -355,7 +291,8 @@ def _conversations(prompts: Sequence[Said] | Said) -> list[Messages]:
         prompts = cast("Sequence[Said]", [prompts])
     found: list[Messages] = []
     for place, said in enumerate(prompts):
-        messages = (Message("user", said),) if isinstance(said, str) else tuple(cast("Sequence[Message]", said))
+        given: object = [Message("user", said)] if isinstance(said, str) else said
+        messages = tuple(given) if isinstance(given, Sequence) else ()
         if not messages or not all(isinstance(message, Message) for message in messages):
             raise PromptError(f"prompt {place} is {said!r:.60}: give a string or a sequence of Messages")
         found.append(messages)

@@ -177,19 +177,19 @@ class TestEmbedded:
         lines = (shared_data / "classification" / "sms_spam.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
         random.Random(0).shuffle(rows)
-        texts, labels = [row["text"] for row in rows[:600]], [row["label"] for row in rows[:600]]
-        moderator = ClassifierModerator.fit(texts[:300], labels[:300], allowed=["ham"])
+        texts, labels = [row["text"] for row in rows[:400]], [row["label"] for row in rows[:400]]
+        moderator = ClassifierModerator.fit(texts[:200], labels[:200], allowed=["ham"])
         right = [
             verdict.allowed == (label == "ham")
-            for verdict, label in zip(moderator.many(texts[300:]), labels[300:], strict=True)
+            for verdict, label in zip(moderator.many(texts[200:]), labels[200:], strict=True)
         ]
-        constant = [label == "ham" for label in labels[300:]]
+        constant = [label == "ham" for label in labels[200:]]
         gain = estimate([float(a) - float(b) for a, b in zip(right, constant, strict=True)])
         assert gain.low > 0, f"no better than letting everything pass: {gain}"
 
         # The end of a long text is read, and what is saved is loaded.
         spam = next(t for t, x in zip(texts, labels, strict=True) if x == "spam" and not moderator(t).allowed)
-        hidden = " ".join(t for t, x in zip(texts, labels, strict=True) if x == "ham")[:6000] + "\n" + spam * 6
+        hidden = " ".join(t for t, x in zip(texts, labels, strict=True) if x == "ham")[:3000] + "\n" + spam * 6
         assert not moderator(hidden).allowed
         moderator.save(tmp_path)
         assert ClassifierModerator.load(tmp_path).many([spam, texts[0]]) == moderator.many([spam, texts[0]])

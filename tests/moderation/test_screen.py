@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+
+from condition.errors import DataError, SettingsError
+from condition.moderation.screen import ModerationFilter, screen
+from condition.protocols import Filter
+from condition.types import Example, Ranking, Verdict
+
+
+def bad(text: str, /) -> Verdict:
+    if "boom" in text:
+        raise RuntimeError(text)
+    return Verdict("bad" not in text, ("rude",) if "bad" in text else ())
+
+
+def never_x(text: str, /) -> Verdict:
+    return Verdict("x" not in text, ("x",) if "x" in text else ())
+
+
+ROWS = [
+    Example({"q": "fine"}, "fine"),
+    Example({"q": "bad"}, "fine"),
+    Example({"q": "fine"}, "bad"),
+    Example({"q": "fine"}, "fine", rationale="bad"),
+    Example({"q": ["fine", {"deep": "bad"}], "n": 5}, "fine"),
+    Example({"q": "boom"}, "fine"),
+    Example({"q": None}, ""),
+]
+
+
+def test_one_refused_text_refuses_its_row_and_no_other() -> None:
+    kept, refused = found = screen(ROWS, bad)
+    assert kept == [ROWS[0], ROWS[6]]
+    assert [one.place for one in refused] == [1, 2, 3, 4, 5]
+    assert refused[0].row is ROWS[1]
+    assert found.counts == {"rude": 4, "unchecked": 1}
+    assert str(found) == "kept 2 of 7 rows; refused: rude 4, unchecked 1"
+
+
+def test_several_moderators_and_other_rows() -> None:
+    rows = [Ranking({"q": "a"}, ("b", "bad")), {"text": "x"}, "fine"]
+    kept, refused = screen(rows, [bad, never_x])
+    assert kept == ["fine"]
+    assert [one.verdict.categories for one in refused] == [("rude",), ("x",)]
+
+
+def test_many_rows_keep_their_places_and_are_asked_in_parts() -> None:
+    class Counting:
+        calls = 0
+
+        def __call__(self, text: str, /) -> Verdict:
+            raise AssertionError
+
+        def many(self, texts: list[str]) -> list[Verdict]:
+            self.calls += 1
+            return [Verdict(not text.endswith("7")) for text in texts]
+
+    counting = Counting()
+    kept, refused = screen((str(i) for i in range(2500)), counting)
+    assert counting.calls == 3
+    assert len(kept) == 2250
+    assert [one.place for one in refused[-2:]] == [2487, 2497]
+    assert screen([], counting) == ([], [])
+
+
+def test_rows_without_text_and_no_moderator_are_refused() -> None:
+    with pytest.raises(DataError, match=r"row 1 holds no text \(5\)"):
+        screen(["a", 5], bad)
+    with pytest.raises(DataError, match="give a moderator"):
+        screen(["a"], [])
+    with pytest.raises(SettingsError, match="no moderator"):
+        screen(["a"], 5)  # type: ignore[arg-type]
+
+
+def test_a_filter_says_the_same() -> None:
+    clean = ModerationFilter(bad)
+    assert isinstance(clean, Filter)
+    assert [row for row in ROWS if clean(row)] == screen(ROWS, bad).kept
