@@ -77,7 +77,10 @@ class JSONSchema(Value):
 
     def _grammar(self) -> dict[str, Any]:
         schema = json.loads(self.json_schema)
-        return {"json_schema": {**schema, "x-guidance": {"whitespace_pattern": " ", **schema.get("x-guidance", {})}}}
+        own = schema.setdefault("x-guidance", {})
+        if isinstance(own, dict) and "whitespace_flexible" not in own:
+            own.setdefault("whitespace_pattern", " ")
+        return {"json_schema": schema}
 
     def processor(self, tokenizer: PreTrainedTokenizerBase, /) -> Limits:
         """Masks what does not lead to JSON that fits."""

@@ -111,7 +111,7 @@ def test_a_pydantic_model_has_its_own_fields_only(tiny_model: TinyModel) -> None
 def test_the_schema_may_say_how_json_is_spaced(tiny_model: TinyModel) -> None:
     schema = {"type": "array", "items": {"const": 1}, "minItems": 3, "maxItems": 3}
     for own, expected in (({}, "[ ?1 ?, ?1 ?, ?1 ?]"), ({"whitespace_flexible": False}, "[1,1,1]")):
-        control = JSONSchema({**schema, "x-guidance": {"whitespace_pattern": None, **own}} if own else schema)
+        control = JSONSchema({**schema, "x-guidance": own} if own else schema)
         sampling = Sampling(temperature=1.0, n=16, seed=0)
         [found] = tiny_model().generate([ASKED], sampling, control=control)
         assert all(re.fullmatch(expected.replace("[", r"\[").replace("]", r"\]"), c.text) for c in found)
@@ -152,6 +152,8 @@ def test_controls_are_values() -> None:
         (lambda: JSONSchema({"type": "integer", "minimum": 5, "maximum": 3}), "minimum .5. is greater than maximum"),
         (lambda: JSONSchema('{"type": '), "the JSON schema is no JSON"),
         (lambda: JSONSchema("[1]"), "a JSON schema is a dict, its JSON text or a pydantic model, not"),
+        (lambda: JSONSchema({"x-guidance": 3}), "JsonCompileOptions"),
+        (lambda: JSONSchema({"x-guidance": {"spaces": 3}}), "unknown field .spaces"),
         (lambda: JSONSchema({"const": {1, 2}}), "holds what JSON can't"),
         (lambda: JSONSchema(int), "a JSON schema is a dict|holds what JSON can't"),  # type: ignore[arg-type]
         (lambda: Choice([]), "needs labels to choose from"),
@@ -164,6 +166,15 @@ def test_controls_are_values() -> None:
 def test_what_is_malformed_is_refused_at_once(make: Callable[[], object], words: str) -> None:
     with pytest.raises(ControlError, match=f"(?s){words}"):
         make()
+
+
+def test_what_python_means_by_a_letter_holds_inside_a_class_and_behind_a_backslash(tiny_model: TinyModel) -> None:
+    for pattern, text in ((r"[\w-]{3}", "é-_"), (r"\\w", "\\w"), (r"\S", "x")):
+        control = Regex(pattern) & Choice([text])
+        [[found]] = tiny_model().generate([ASKED], control=control)
+        assert (found.text, found.finish_reason) == (text, "stop")
+    with pytest.raises(ControlError, match="no token may come first"):
+        tiny_model().generate([ASKED], control=Regex(r"\S") & Choice(["\x1c"]))
 
 
 def test_a_grammar_may_name_special_tokens(tiny_model: TinyModel) -> None:
