@@ -1,8 +1,10 @@
 """Controls joined by `&`: what all of them allow.
 
-from condition import JSONSchema, Words
+    from condition import JSONSchema, Words
 
-JSONSchema({"type": "string"}) & Words(ban=["never"])
+    JSONSchema({"type": "string"}) & Words(ban=["never"])
+
+They can contradict each other only later on, at a place that none of them sees from afar: that sample ends there.
 """
 
 from __future__ import annotations
