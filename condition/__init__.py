@@ -42,6 +42,13 @@ if TYPE_CHECKING:
     from condition.models.local import LocalModel as LocalModel
     from condition.models.quantize import Quantization as Quantization
     from condition.models.remote import as_model as as_model
+    from condition.moderation.classifier import ClassifierModerator as ClassifierModerator
+    from condition.moderation.guarded import Guarded as Guarded
+    from condition.moderation.model import ModelModerator as ModelModerator
+    from condition.moderation.screen import ModerationFilter as ModerationFilter
+    from condition.moderation.screen import screen as screen
+    from condition.moderation.sequence import SequenceModerator as SequenceModerator
+    from condition.moderation.words import WordList as WordList
     from condition.prompts.template import ChatPrompt as ChatPrompt
     from condition.prompts.template import TextPrompt as TextPrompt
     from condition.prompts.template import as_prompt as as_prompt
@@ -102,6 +109,12 @@ _HOMES = {
     "condition.models.local": ("LocalModel",),
     "condition.models.quantize": ("Quantization",),
     "condition.models.remote": ("as_model",),
+    "condition.moderation.classifier": ("ClassifierModerator",),
+    "condition.moderation.guarded": ("Guarded",),
+    "condition.moderation.model": ("ModelModerator",),
+    "condition.moderation.screen": ("ModerationFilter", "screen"),
+    "condition.moderation.sequence": ("SequenceModerator",),
+    "condition.moderation.words": ("WordList",),
     "condition.prompts.template": ("ChatPrompt", "TextPrompt", "as_prompt"),
     "condition.reasoning.ask_and_explain": ("AskAndExplain",),
     "condition.reasoning.auto_cot": ("AutoCoT",),

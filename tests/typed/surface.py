@@ -9,6 +9,7 @@ import condition as cd
 from condition.evaluation.evaluate import Result
 from condition.evaluation.statistics import Estimate
 from condition.evaluation.tasks import Task
+from condition.moderation.guarded import GuardedChain, GuardedModel
 from condition.prompts.saved import prompt_from_json
 from condition.protocols import Chain, Control, Filter, Metric, Model, Moderator, Prompt, Scorer, Verifier
 from condition.types import Messages, Options, Rendered, Span
@@ -129,6 +130,22 @@ def functions_fit() -> None:
     fit: tuple[Metric, Verifier, Moderator, Filter] = (length, longest, polite, short)
     wrong: Metric = polite  # type: ignore[assignment]
     assert wrong not in fit
+
+
+def moderation(model: cd.LocalModel, chain: Chain, llm: cd.ChatCondition) -> None:
+    words = cd.WordList(["darn"], category="mild")
+    assert_type(words("a"), cd.Verdict)
+    fit: tuple[Moderator, Moderator, Filter] = (words, cd.ModelModerator(model), cd.ModerationFilter(words))
+    assert len(fit) == 3
+    assert_type(cd.ClassifierModerator.fit(["a"], [None]).many(["a"]), list[cd.Verdict])
+    assert_type(cd.Guarded(model, before=words), GuardedModel)
+    assert_type(cd.Guarded(chain, after=[words, lambda text: cd.Verdict(True)]), GuardedChain)
+    assert_type(cd.Guarded(llm, words), GuardedChain)
+    kept, refused = cd.screen([cd.Example({}, "a")], words)
+    assert_type(kept, list[cd.Example])
+    assert_type(refused[0].row, cd.Example)
+
+    cd.Guarded(5)  # type: ignore[call-overload]
 
 
 def settings() -> None:
