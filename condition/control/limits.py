@@ -111,14 +111,13 @@ class Limits(LogitsProcessor):
     def _allowed(self, width: int) -> NDArray[np.bool_]:
         """`[rows, width]`; a row that has ended may say anything."""
         left = None if self._most is None else self._most - self._said
-        packed = np.full((len(self._rows), -(-width // 32)), -1, np.int32)
         words = -(-self.vocabulary.size // 32)
-        packed[[row is not None for row in self._rows], words:] = 0  # the network knows more tokens than the tokenizer
+        packed = np.full((len(self._rows), max(words, -(-width // 32))), -1, np.int32)
         ends = [row is None or row.limit(packed[i, :words], left) for i, row in enumerate(self._rows)]
         bits = np.unpackbits(packed.view(np.uint8), axis=1, count=width, bitorder="little").view(np.bool_)
         for number, (row, may_end) in enumerate(zip(self._rows, ends, strict=True)):
             if row is not None:
-                bits[number, self.vocabulary.size :] = False
+                bits[number, self.vocabulary.size :] = False  # a network may know more tokens than its tokenizer
                 bits[number, self.vocabulary.end] = False
                 if self.vocabulary.drops_space and not self._said:
                     bits[number, self.vocabulary.kept_spaces] = False

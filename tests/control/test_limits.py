@@ -141,6 +141,8 @@ def test_a_tokenizer_without_an_end_of_text(tiny_model: TinyModel) -> None:
 def test_a_network_that_knows_more_tokens_than_its_tokenizer(tiny_model: TinyModel) -> None:
     [found] = tiny_model(vocab_size=600).generate([ASKED], DRAWN, control=Regex(".{1,9}"))
     assert all(t < 512 for c in found for t in c.token_ids)
+    processor = Regex(".{1,9}").processor(tiny_model().tokenizer)
+    assert processor(torch.tensor([[5]]), torch.zeros(1, 300)).shape == (1, 300)  # and one may know fewer
 
 
 def test_a_tokenizer_that_can_not_be_read() -> None:
