@@ -12,7 +12,6 @@ import pytest
 from condition.errors import DataError, PromptError
 from condition.prompts.calibrate import LabelClassifier, calibrate, label_logprobs
 from condition.prompts.few_shot import FewShotPrompt
-from condition.prompts.ordering import entropy_order
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.protocols import Chain
 from condition.types import Example, Message, Messages, Score
@@ -150,37 +149,12 @@ def test_it_is_a_chain_whose_answers_are_labels() -> None:
         (lambda: calibrate(object(), PROMPT, LABELS), PromptError, "object can't say how likely"),  # type: ignore[arg-type]
         (lambda: calibrate(Leaning(0), "Good?", LABELS), PromptError, "no variable"),
         (lambda: calibrate(Leaning(0), PROMPT, LABELS, content_free=()), PromptError, "at least one"),
-        (lambda: calibrate(Leaning(0), PROMPT, LABELS)(["x"]), DataError, "a row is a mapping"),
+        (lambda: calibrate(Leaning(0), PROMPT, LABELS)(["x"]), DataError, "a row is a mapping"),  # type: ignore[list-item]
     ],
 )
 def test_what_can_not_be_calibrated_is_refused(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
-
-
-class TestEntropyOrder:
-    examples = (Example({"text": "x"}, "good"), Example({"text": "y"}, "bad"), Example({"text": "z"}, "bad"))
-    probes = ({"text": "good film"}, {"text": "bad film"}, {"text": "good and bad"})
-
-    def test_an_order_that_does_not_lean_is_found(self) -> None:
-        # leans to "bad" by 1.5: only a last example that says "good" lets both labels be answered
-        scorer = Leaning(-1.5, last=1.5)
-        for kind in ("global", "local"):
-            best = entropy_order(PROMPT, self.examples, scorer, LABELS, self.probes, kind=kind)  # type: ignore[arg-type]
-            assert best[-1].target == "good"
-        assert [len(call) for call in scorer.calls] == [18, 18]
-
-    def test_many_orders_are_drawn(self) -> None:
-        many = [Example({"text": f"t{i}"}, LABELS[i % 2]) for i in range(12)]
-        scorer = Leaning(0.0)
-        found = entropy_order(PROMPT, many, scorer, LABELS, self.probes, limit=7, seed=1)
-        assert len(scorer.calls[0]) == 21
-        assert sorted(e.inputs["text"] for e in found) == sorted(e.inputs["text"] for e in many)
-        assert found == entropy_order(PROMPT, many, Leaning(0.0), LABELS, self.probes, limit=7, seed=1)
-
-    def test_probes_are_needed(self) -> None:
-        with pytest.raises(PromptError, match="no probes"):
-            entropy_order(PROMPT, self.examples, Leaning(0.0), LABELS, [])
 
 
 def test_a_real_scorer_gives_the_same_as_by_hand(tiny_model: TinyModel) -> None:

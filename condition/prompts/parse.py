@@ -1,0 +1,117 @@
+"""Parsers of answers, for `parse=` of prompts and chains: texts in, values out.
+
+    last_number("3 + 4 = 7, so 7 apples.")               # 7.0
+    letter("ABCD")("I think the answer is (B).")         # "B"
+    json_value('Here it is: {"name": "Ada"}')            # {"name": "Ada"}
+    after("Answer:")("Hm. Answer: Rouen")                # "Rouen"
+    first_of(after("####", last_number), last_number)    # the first parser that finds something
+    label(["positive", "negative"])("Negative.")         # "negative"
+
+Each raises ValueError where there is no answer, and says why.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_NUMBER = re.compile(r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|(?<![\w.])[-−]?\.\d+")
+_OPEN = re.compile(r"[{\[]")
+
+
+def last_number(text: str) -> float:
+    """The last number: thousands may be parted by commas."""
+    found = _NUMBER.findall(text)
+    if not found:
+        raise ValueError("it has no number")
+    return float(found[-1].replace(",", "").replace("−", "-"))
+
+
+def letter(letters: str = "ABCD") -> Callable[[str], str]:
+    """A parser for the letter of a choice: behind "answer", at the beginning, in brackets, or alone on the last line.
+
+    The article "A" before a word is no choice.
+    """
+    one = f"[{re.escape(letters)}]"
+    end = r"(?=\s*(?:$|[.):,;*\]\n]))"
+    ways = [
+        re.compile(rf"\banswer(?:\s+is|\s*:)?[\s:*(\[]*(?:option\s+)?\(?({one})(?!\w)(?!\s+\w)", re.IGNORECASE),
+        re.compile(rf"^\W*({one}){end}"),
+        re.compile(rf"[(\[*]({one})[)\]*]"),
+        re.compile(rf"(?:^|\n)\W*({one})\W*$"),
+    ]
+
+    def parse(text: str) -> str:
+        for way in ways:
+            found = [f for f in way.findall(text) if f in letters]
+            if found:
+                return str(found[-1])
+        raise ValueError(f"it names none of {', '.join(letters)}")
+
+    return parse
+
+
+def label(labels: Sequence[str]) -> Callable[[str], str]:
+    """A parser for one of some labels, whatever its case: the one that comes first, of equal ones the longest."""
+    if isinstance(labels, str) or not labels:
+        raise ValueError(f"labels={labels!r}: give a list of labels")
+    longest = sorted(labels, key=len, reverse=True)
+    way = re.compile("|".join(rf"(?<!\w){re.escape(one)}(?!\w)" for one in longest), re.IGNORECASE)
+    known = {one.casefold(): one for one in reversed(labels)}
+
+    def parse(text: str) -> str:
+        found = way.search(text)
+        if found is None:
+            raise ValueError(f"it names none of {', '.join(labels)}")
+        return known[found[0].casefold()]
+
+    return parse
+
+
+def json_value(text: str) -> Any:
+    """The first JSON object or array; words around it and fences do not matter."""
+    read = json.JSONDecoder()
+    for opening in _OPEN.finditer(text):
+        try:
+            value, _ = read.raw_decode(text, opening.start())
+        except (ValueError, RecursionError):
+            continue
+        return value
+    raise ValueError("it has no JSON object or array")
+
+
+def after(marker: str, parse: Callable[[str], T] | None = None) -> Callable[[str], Any]:
+    """A parser for what follows the last `marker`, whatever its case: `parse` reads it, else it is one line of text."""
+    if not marker:
+        raise ValueError("marker is empty: give the words before the answer, such as 'Answer:'")
+    way = re.compile(re.escape(marker), re.IGNORECASE)
+
+    def find(text: str) -> Any:
+        places = list(way.finditer(text))
+        if not places:
+            raise ValueError(f"it has no {marker!r}")
+        rest = text[places[-1].end() :].strip()
+        if not rest:
+            raise ValueError(f"nothing follows {marker!r}")
+        return rest.splitlines()[0].strip() if parse is None else parse(rest)
+
+    return find
+
+
+def first_of(*parsers: Callable[[str], T]) -> Callable[[str], T]:
+    """The first parser that finds an answer."""
+
+    def parse(text: str) -> T:
+        reasons = []
+        for one in parsers:
+            try:
+                return one(text)
+            except ValueError as error:
+                reasons.append(str(error))
+        raise ValueError("; ".join(reasons) or "no parser was given")
+
+    return parse

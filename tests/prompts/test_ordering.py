@@ -1,0 +1,63 @@
+"""The order whose answers to unlabelled probes are the most even."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from condition.errors import PromptError
+from condition.prompts.ordering import entropy_order
+from condition.prompts.template import ChatPrompt
+from condition.types import Example, Messages, Score
+
+LABELS = ["good", "bad"]
+PROMPT = ChatPrompt([("user", "Review: {text}")])
+
+
+class Leaning:
+    """Hears "good" or "bad" in the last message, and leans to "good" by `lean` nats, to the last example by `last`."""
+
+    def __init__(self, lean: float, last: float = 0.0) -> None:
+        self.lean, self.last = lean, last
+        self.calls: list[Sequence[Messages]] = []
+
+    def score(self, prompts: Sequence[Messages], continuations: Sequence[Sequence[str]], /) -> list[list[Score]]:
+        self.calls.append(prompts)
+        return [[Score(self._logit(p, t), 1, len(t)) for t in ts] for p, ts in zip(prompts, continuations, strict=True)]
+
+    def _logit(self, messages: Messages, label: str) -> float:
+        said = [m.content for m in messages if m.role == "assistant"]
+        heard = 1.0 if label in messages[-1].content else 0.0
+        return heard + (self.lean if label == "good" else 0) + (self.last if said and said[-1] == label else 0)
+
+
+class TestEntropyOrder:
+    examples = (Example({"text": "x"}, "good"), Example({"text": "y"}, "bad"), Example({"text": "z"}, "bad"))
+    probes = ({"text": "good film"}, {"text": "bad film"}, {"text": "good and bad"})
+
+    def test_an_order_that_does_not_lean_is_found(self) -> None:
+        # leans to "bad" by 1.5: only a last example that says "good" lets both labels be answered
+        scorer = Leaning(-1.5, last=1.5)
+        for kind in ("global", "local"):
+            best = entropy_order(PROMPT, self.examples, scorer, LABELS, self.probes, kind=kind)
+            assert best[-1].target == "good"
+        assert [len(call) for call in scorer.calls] == [18, 18]
+
+    def test_many_orders_are_drawn(self) -> None:
+        many = [Example({"text": f"t{i}"}, LABELS[i % 2]) for i in range(12)]
+        scorer = Leaning(0.0)
+        found = entropy_order(PROMPT, many, scorer, LABELS, self.probes, limit=7, seed=1)
+        assert len(scorer.calls[0]) == 21
+        assert sorted(e.inputs["text"] for e in found) == sorted(e.inputs["text"] for e in many)
+        assert found == entropy_order(PROMPT, many, Leaning(0.0), LABELS, self.probes, limit=7, seed=1)
+
+    def test_probes_are_needed(self) -> None:
+        with pytest.raises(PromptError, match="no probes"):
+            entropy_order(PROMPT, self.examples, Leaning(0.0), LABELS, [])
+
+    def test_another_kind_is_refused(self) -> None:
+        kind: Any = "other"
+        with pytest.raises(PromptError, match="use 'global' or 'local'"):
+            entropy_order(PROMPT, self.examples, Leaning(0.0), LABELS, self.probes, kind=kind)

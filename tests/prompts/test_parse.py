@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from condition.prompts.parse import after, first_of, json_value, label, last_number, letter
+from condition.prompts.template import ChatPrompt
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("3 + 4 = 7, so 7 apples.", 7),
+        ("It costs $1,250.50.", 1250.5),
+        ("-3", -3),
+        ("−2.5 degrees", -2.5),
+        ("from 10-12", 12),
+        ("1,2,3", 3),
+        (".5", 0.5),
+        ("6.02e23 of them", 6.02e23),
+        ("Answer: 18\n", 18),
+        ("12,345,678", 12345678),
+    ],
+)
+def test_the_last_number(text: str, number: float) -> None:
+    assert last_number(text) == pytest.approx(number)
+
+
+@given(st.integers() | st.floats(allow_nan=False, allow_infinity=False, width=32))
+def test_any_number_that_python_writes_is_read(number: float) -> None:
+    assert last_number(f"So it is {number}.") == pytest.approx(float(number))
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("B", "B"),
+        ("B. Paris", "B"),
+        ("(C) because A is wrong", "C"),
+        ("The answer is (B).", "B"),
+        ("The answer is **D**", "D"),
+        ("Answer: C", "C"),
+        ("A dog is an animal, so the answer is D", "D"),
+        ("Neither (A) nor (B): I choose [C]", "C"),
+        ("I thought about it.\n\nA", "A"),
+        ("answer: option A.", "A"),
+    ],
+)
+def test_the_letter_of_a_choice(text: str, choice: str) -> None:
+    assert letter()(text) == choice
+
+
+@pytest.mark.parametrize("text", ["", "A dog is an animal", "I don't know", "E", "the answer is a dog"])
+def test_no_letter_is_guessed(text: str) -> None:
+    with pytest.raises(ValueError, match="none of A, B, C, D"):
+        letter()(text)
+
+
+def test_other_letters() -> None:
+    assert letter("VWXYZ")("So (Z).") == "Z"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ('Sure!\n```json\n{"a": [1, {"b": "}"}]}\n```\nDone.', {"a": [1, {"b": "}"}]}),
+        ("the set {x} is [1, 2]", [1, 2]),
+        ('{"a": 1} {"b": 2}', {"a": 1}),
+    ],
+)
+def test_json_among_words(text: str, value: Any) -> None:
+    assert json_value(text) == value
+
+
+@given(st.recursive(st.none() | st.booleans() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+def test_any_json_is_found(value: Any) -> None:
+    wrapped = {"value": value}
+    assert json_value(f"Here: {json.dumps(wrapped, ensure_ascii=False)} (end)") == wrapped
+
+
+@pytest.mark.parametrize("text", ["", "{", "{a: 1}", "[" * 100_000])
+def test_no_json_is_no_answer(text: str) -> None:
+    with pytest.raises(ValueError, match="no JSON"):
+        json_value(text)
+
+
+def test_what_follows_a_marker() -> None:
+    assert after("answer:")("Answer: no. Wait.\nANSWER: Rouen \nbecause") == "Rouen"
+    assert after("####", last_number)("2 + 2\n#### 4 apples") == 4
+    with pytest.raises(ValueError, match="it has no '####'"):
+        after("####")("none")
+    with pytest.raises(ValueError, match="nothing follows"):
+        after("####")("#### ")
+    with pytest.raises(ValueError, match="marker is empty"):
+        after("")
+
+
+def test_the_first_parser_that_finds_something() -> None:
+    parse = first_of(after("####", last_number), last_number)
+    assert parse("7 #### 4 and 5") == 5
+    assert parse("7") == 7
+    with pytest.raises(ValueError, match="it has no '####'; it has no number"):
+        parse("none")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("Negative.", "negative"), ("not unpositive but negative", "negative"), ("NEUTRAL", "neutral")]
+)
+def test_a_label_whatever_its_case(text: str, found: str) -> None:
+    assert label(["positive", "negative", "neutral"])(text) == found
+
+
+def test_the_longest_label_and_none() -> None:
+    assert label(["sci", "sci/tech"])("Sci/Tech") == "sci/tech"
+    with pytest.raises(ValueError, match="none of sci"):
+        label(["sci"])("science")
+    with pytest.raises(ValueError, match="give a list"):
+        label("sci")
+
+
+def test_a_prompt_takes_each_as_its_parser() -> None:
+    parsers: list[Callable[[str], Any]] = [last_number, letter(), json_value, after("x"), label(["a"])]
+    assert all(ChatPrompt([("user", "{q}")], parse=parse).parse is parse for parse in parsers)
