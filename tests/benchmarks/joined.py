@@ -1,7 +1,7 @@
 """What joining saves: requests through `ainvoke` that wait at once, beside the same ones in turn.
 
-    python tests/benchmarks/concurrent.py
-    python tests/benchmarks/concurrent.py --requests 64 --tokens 16
+    python tests/benchmarks/joined.py
+    python tests/benchmarks/joined.py --requests 64 --tokens 16
 
 A tiny random network and the embedded model, greedy, one short question a request, each with the same system message.
 Both sides go through LangChain. Seconds and the most memory that a side added, in one process, in turn.
