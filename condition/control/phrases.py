@@ -2,6 +2,8 @@
 
 Letters are compared casefolded and runs of white space are one space. A word begins and ends where letters do: "ass"
 stands in "An ass!" and not in "class". The states of this automaton are found when they are first reached.
+
+Bytes that are no UTF-8 break a text for good: tokenizers differ in what they make of them, and of the bytes around.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class _State(NamedTuple):
     """The beginning of a character."""
     found: frozenset[int] = frozenset()
     """Phrases that stand in the text, whatever follows."""
+    broken: bool = False
 
 
 def folded(phrase: str) -> str:
@@ -61,6 +64,14 @@ class Phrases:
         own = self._states[state]
         return own.found | {p for p, said in own.begun if said == len(self.phrases[p])}
 
+    def broken(self, state: int) -> bool:
+        """Whether the text is no UTF-8, whatever follows."""
+        return self._states[state].broken
+
+    def whole(self, state: int) -> bool:
+        """Whether the text ends behind a character and not within one."""
+        return not self._states[state].held and not self._states[state].broken
+
     def after(self, state: int, piece: bytes) -> int:
         """The state behind some bytes more."""
         for byte in piece:
@@ -79,7 +90,8 @@ class Phrases:
 
     def _look(self, state: int, byte: int) -> int:
         """Work out where a byte leads."""
-        new = self._read(self._states[state], byte)
+        own = self._states[state]
+        new = own if own.broken else self._read(own, byte)
         number = self._numbers.setdefault(new, len(self._states))
         if number == len(self._states):
             self._states.append(new)
@@ -89,12 +101,18 @@ class Phrases:
         return number
 
     def _read(self, state: _State, byte: int) -> _State:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder = codecs.getincrementaldecoder("utf-8")()
         decoder.setstate((state.held, 0))
-        text = decoder.decode(bytes([byte]))
+        try:
+            text = decoder.decode(bytes([byte]))
+        except UnicodeDecodeError:
+            return _State(broken=True)
+        held = decoder.getstate()[0]
+        if held[:1] == b"\xed" and held[1:] >= b"\xa0":  # half of a surrogate pair: no third byte completes it
+            return _State(broken=True)
         for character in text.casefold():
             state = self._said(state, character)
-        return state._replace(held=decoder.getstate()[0])
+        return state._replace(held=held)
 
     def _said(self, state: _State, character: str) -> _State:
         kind = _kind(character)

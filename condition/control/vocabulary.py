@@ -28,13 +28,16 @@ class Vocabulary:
         self.stops = () if eos is None else (self.end,)
         """What ends a text where nobody says otherwise."""
         silent = {*tokenizer.all_special_ids, *(n for n, t in tokenizer.added_tokens_decoder.items() if t.special)}
-        self.pieces = [b"" if n in silent else self.parsed.decode_bytes([n]) for n in range(self.size)]
+        self.pieces = [b"" if n in silent else self._piece(tokenizer, n) for n in range(self.size)]
         """Bytes of each token; none where decoding leaves the token out."""
         _check(tokenizer, self.pieces)
-        self.drops_space = _drops_space(tokenizer, self.pieces)
-        """Whether decoding leaves out a space at the beginning, as SentencePiece tokenizers do."""
+        self.drops_space = drops_space(tokenizer)
         self.kept_spaces = [n for n, piece in enumerate(self.pieces) if piece == b" " and tokenizer.decode([n]) == " "]
         """Spaces that it would not leave out, such as one that is written as a byte."""
+
+    def _piece(self, tokenizer: PreTrainedTokenizerBase, number: int) -> bytes:
+        # llguidance keeps the byte 0xFF for itself and gives nothing for it
+        return self.parsed.decode_bytes([number]) or (b"\xff" if tokenizer.decode([number]) else b"")
 
     def encode(self, text: str) -> list[int]:
         """Tokens that write exactly this."""
@@ -52,6 +55,13 @@ def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
             known = len(tokenizer), Vocabulary(tokenizer)
             _KNOWN[tokenizer] = known
         return known[1]
+
+
+def drops_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether decoding leaves out a space at the beginning, as SentencePiece tokenizers do."""
+    ids = tokenizer.encode("a a", add_special_tokens=False)
+    ends = [str(tokenizer.decode(ids[n:], skip_special_tokens=True)) for n in range(len(ids))]
+    return bool(ends) and ends[0].endswith("a a") and " a" not in ends
 
 
 _KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, Vocabulary]] = WeakKeyDictionary()
@@ -94,11 +104,6 @@ def _unreadable(tokenizer: PreTrainedTokenizerBase, why: str) -> ControlError:
 
 
 _PROBE = "The bridge at Orla, built in 1784: naïve, 中文!"
-
-
-def _drops_space(tokenizer: PreTrainedTokenizerBase, pieces: list[bytes]) -> bool:
-    spaced = next((n for n, piece in enumerate(pieces) if piece[:1] == b" " and piece[1:].isalpha()), None)
-    return spaced is not None and not str(tokenizer.decode([spaced])).startswith(" ")
 
 
 class _Bytes:

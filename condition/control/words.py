@@ -12,6 +12,8 @@ ends at everything but letters, digits, marks and "_". A phrase may have spaces,
 No beginning of the text holds a banned word, so that it does not stand there while it is streamed nor where the text is
 cut off. "Assess" can therefore be said in a token that goes beyond "ass", not behind one that ends with it.
 
+Only whole characters are said: no byte that is none, and no beginning that the tokens left could not finish.
+
 A text does not end before it holds all required words. Where only as many tokens are left as these take, they are
 written one after the other, and the text ends.
 """
@@ -32,6 +34,9 @@ from condition.control.phrases import Phrases, folded
 from condition.control.vocabulary import Vocabulary
 from condition.errors import ControlError
 from condition.types import Value
+
+CHARACTER_BYTES = 4
+"""At the most, in UTF-8, and a token holds one of them at least."""
 
 
 @final
@@ -74,17 +79,18 @@ class _Both:
     """Both kinds along one sample."""
 
     def __init__(self, words: Words, vocabulary: Vocabulary) -> None:
-        self.banned = _Banned(_bans(vocabulary, words.ban)) if words.ban else None
+        self.banned = _Banned(_bans(vocabulary, words.ban))
         self.required = _Required(words.require, vocabulary) if words.require else None
 
     def limit(self, mask: Mask, left: int | None) -> bool:
-        if self.banned is not None:
-            self.banned.limit(mask)
-        return self.required is None or self.required.limit(mask, left)
+        may_end = True
+        if self.required is not None:
+            may_end = self.required.limit(mask, left)
+            left = self.required.spare(left)
+        return self.banned.limit(mask, left) and may_end
 
     def push(self, token: int) -> None:
-        if self.banned is not None:
-            self.banned.push(token)
+        self.banned.push(token)
         if self.required is not None:
             self.required.push(token)
 
@@ -101,19 +107,23 @@ class _Bans:
         self._starts = (np.cumsum(lengths) - lengths)[self._order]
         self._counts = [int((lengths > n).sum()) for n in range(lengths.max(initial=0))]
         self._bytes = np.frombuffer(b"".join(self.pieces), np.uint8)
-        self._masks: dict[int, Mask] = {}
+        self._masks: dict[tuple[int, bool], Mask] = {}
 
-    def mask(self, state: int) -> Mask:
-        """Tokens behind which no banned word stands."""
-        if state not in self._masks:
+    def mask(self, state: int, *, whole: bool) -> Mask:
+        """Tokens behind which no banned word stands, nor, if `whole`, half a character."""
+        if (state, whole) not in self._masks:
             behind = np.full(len(self.pieces), state, np.int32)
             for n, count in enumerate(self._counts):
                 behind[:count] = self.phrases.after_each(behind[:count], self._bytes[self._starts[:count] + n])
-            clean = np.array([not self.phrases.standing(s) for s in range(len(self.phrases))])
+            clean = np.array([self._is_clean(s, whole) for s in range(len(self.phrases))])
             allowed = np.empty(len(behind), np.bool_)
             allowed[self._order] = clean[behind]
-            self._masks[state] = _packed(allowed)
-        return self._masks[state]
+            self._masks[state, whole] = _packed(allowed)
+        return self._masks[state, whole]
+
+    def _is_clean(self, state: int, whole: bool) -> bool:
+        own = self.phrases
+        return not own.standing(state) and not own.broken(state) and (own.whole(state) or not whole)
 
 
 @lru_cache(maxsize=16)
@@ -126,8 +136,10 @@ class _Banned:
     def __init__(self, bans: _Bans) -> None:
         self.bans, self.state = bans, 0
 
-    def limit(self, mask: Mask) -> None:
-        mask &= self.bans.mask(self.state)
+    def limit(self, mask: Mask, left: int | None) -> bool:
+        is_whole = self.bans.phrases.whole(self.state)
+        mask &= self.bans.mask(self.state, whole=is_whole and left is not None and left < CHARACTER_BYTES)
+        return is_whole
 
     def push(self, token: int) -> None:
         self.state = self.bans.phrases.after(self.state, self.bans.pieces[token])
@@ -156,6 +168,13 @@ class _Required:
                 only[self.plan[0] // 32] = np.uint32(1 << self.plan[0] % 32).view(np.int32)
             mask &= only
         return not missing
+
+    def spare(self, left: int | None) -> int | None:
+        """Tokens left before the words that are missing have to be written; none where they are being written."""
+        if left is None or self.plan is not None:
+            return None
+        cost = self._cost(self.phrases.found(self.state))
+        return left - cost - 1 if cost else left
 
     def push(self, token: int) -> None:
         self.state = self.phrases.after(self.state, self.pieces[token])

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
+from condition.control.vocabulary import drops_space
 from condition.errors import ModelError
 from condition.models.render import Renderer
 from condition.protocols import Control, RowProcessor
@@ -132,8 +133,8 @@ def cut(
 
 
 def spaced(writer: Writer, prompt: Asked) -> bool:
-    """Whether a completion begins with a space that is the template's own."""
-    return writer.renderer.plain and not prompt.is_text
+    """Whether a completion begins with a space that is the template's own, and that decoding does not leave out."""
+    return writer.renderer.plain and not prompt.is_text and not drops_space(writer.renderer.tokenizer)
 
 
 def grouped(completions: Sequence[Completion], prompts: int, sampling: Sampling) -> list[list[Completion]]:

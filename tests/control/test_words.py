@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import codecs
 import re
+import unicodedata
 from itertools import combinations
 
 import numpy as np
@@ -24,10 +26,10 @@ def _samples(model: LocalModel, control: Words | None, n: int, max_tokens: int =
 
 
 def _holds(text: str, phrase: str) -> bool:
-    """By a regular expression over the whole text; marks are parts of words."""
-    plain = re.sub(r"\s+", " ", text.casefold())
-    letter = r"[\w\u0300-\u036f]"
-    return bool(re.search(rf"(?<!{letter}){re.escape(phrase.casefold())}(?!{letter})", plain))
+    """By a regular expression over the whole text. Marks, which are no `\\w`, are parts of words: read as letters."""
+    plain = "".join("x" if unicodedata.category(c)[0] == "M" else c for c in text.casefold())
+    spaced = re.sub(r"\s+", " ", plain)
+    return bool(re.search(rf"(?<!\w){re.escape(phrase.casefold())}(?!\w)", spaced))
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -134,6 +136,26 @@ def test_what_is_no_word_is_refused() -> None:
         Words(require=["the Bridge"], ban=["bridge"])
 
 
+def _is_utf8(text: bytes) -> bool:
+    """True also for one that ends within a character."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(text)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _says(text: bytes, banned: tuple[str, ...]) -> bool:
+    return any(_holds(text.decode(errors="replace"), word) for word in banned)
+
+
+def test_only_whole_characters_are_said(tiny_model: TinyModel) -> None:
+    for words in (Words(ban=["the"]), Words(require=["Orla"]), Words(["naïve 中文"], ["the"])):
+        found = _samples(tiny_model(), words, 200, max_tokens=24)
+        assert not [c.text for c in found if "\ufffd" in c.text]
+        assert any(not c.text.isascii() for c in found)
+
+
 def test_masks_are_those_of_one_token_at_a_time(tiny_model: TinyModel) -> None:
     model = tiny_model()
     words = Words(ban=["ass", "new york", "é"])
@@ -146,7 +168,17 @@ def test_masks_are_those_of_one_token_at_a_time(tiny_model: TinyModel) -> None:
             scores = processor(row, torch.zeros(1, 512))[0]
             row = row if token is None else torch.cat([row, torch.tensor([[token]])], 1)
         text = said.encode()
-        expected = [
-            not any(_holds((text + piece).decode(errors="replace"), word) for word in words.ban) for piece in pieces
-        ]
+        expected = [_is_utf8(text + piece) and not _says(text + piece, words.ban) for piece in pieces]
         assert np.array_equal((scores == 0).numpy(), expected)
+
+
+@pytest.mark.real
+def test_the_embedded_model_says_it_in_other_words(embedded: LocalModel) -> None:
+    asked, sampling = "What is a bridge? Answer in one sentence.", Sampling(max_tokens=40)
+    [[free]] = embedded.generate(asked, sampling)
+    [[limited]] = embedded.generate(asked, sampling, control=Words(require=["river"], ban=["bridge", "structure"]))
+    assert _holds(free.text, "bridge")
+    assert not _holds(limited.text, "bridge")
+    assert not _holds(limited.text, "structure")
+    assert _holds(limited.text, "river")
+    assert len(limited.text.split()) > 8
