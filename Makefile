@@ -24,6 +24,9 @@ export DEMO_QUESTION     := $(value QUESTION)
 export TOKENIZERS_PARALLELISM ?= false
 export PIP_ROOT_USER_ACTION := ignore
 
+# Test processes side by side, of one thread and up to two gigabytes each.
+WORKERS ?= 2
+
 BENCHMARKS ?= $(wildcard tests/benchmarks/[!_]*.py)
 
 .PHONY: help demo test check format docs build bench clean
@@ -32,7 +35,7 @@ BENCHMARKS ?= $(wildcard tests/benchmarks/[!_]*.py)
 help:
 	@echo 'make demo     tune the embedded model on the sample rows, measure it before and after, answer a question'
 	@echo '              options: ROWS=40 QUESTION="..." MODEL=... QUANTIZATION=nf4 DATA=rows.json OUTPUT=folder ARGS="..."'
-	@echo 'make test     run the tests                      (ARGS="-k render" passes on to pytest)'
+	@echo 'make test     run the tests                      (ARGS="-k render" passes on to pytest, WORKERS=4 uses more cores)'
 	@echo 'make check    format, lint, types, floors'
 	@echo 'make format   let ruff rewrite the files'
 	@echo 'make docs     build the documentation into site/'
@@ -51,7 +54,7 @@ demo: $(CORE)
 	    $(ARGS)
 
 test: $(FULL)
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(FULL)
 	$(PY) -m ruff format --check .

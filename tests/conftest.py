@@ -1,9 +1,11 @@
-"""What every test stands on: two threads, no network, tiny random networks, the shared data where there is some."""
+"""What every test stands on: few threads, no network, tiny random networks, the shared data where there is some."""
 
 from __future__ import annotations
 
 import os
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side do not fight for cores
+    os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # before torch is imported
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
