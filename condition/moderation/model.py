@@ -23,8 +23,8 @@ VERDICT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         "allowed": {"type": "boolean"},
-        "categories": {"type": "array", "items": {"type": "string", "maxLength": 40}, "maxItems": 4},
-        "reason": {"type": "string", "maxLength": 200},
+        "categories": {"type": "array", "items": {"type": "string", "maxLength": 30}, "maxItems": 3},
+        "reason": {"type": "string", "maxLength": 120},
     },
     "required": ["allowed", "categories", "reason"],
     "additionalProperties": False,

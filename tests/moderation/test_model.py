@@ -148,8 +148,5 @@ class TestRead:
 
 @pytest.mark.real
 def test_a_grammar_makes_the_embedded_model_readable(embedded: LocalModel) -> None:
-    moderator = ModelModerator(
-        embedded, control=JSONSchema(VERDICT_SCHEMA), sampling=Sampling(max_tokens=160), categories=["insult"]
-    )
-    found = moderator.many(["Have a nice day.", "{text}"])
-    assert all("unchecked" not in verdict.categories for verdict in found)
+    moderator = ModelModerator(embedded, control=JSONSchema(VERDICT_SCHEMA), categories=["insult"])
+    assert "unchecked" not in moderator("Have a nice day, {text}.").categories
