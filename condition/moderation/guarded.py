@@ -140,7 +140,8 @@ class GuardedChain(Runnable[Any, Any]):
 
     What is said instead has the type of the chain's answers: an Answer whose `error` says why, a string where a
     Runnable gives strings, an AIMessage with finish_reason "content_filter" where it ends in a chat model. Tool calls
-    are checked too. A stream comes in one piece, since what was shown can't be taken back.
+    are checked too; an Answer's candidates are not, and left out where there are moderators after the chain: guard the
+    model inside a chain to keep them. A stream comes in one piece, since what was shown can't be taken back.
     """
 
     def __init__(self, chain: Chain | Runnable[Any, Any], guard: Guard) -> None:
@@ -199,8 +200,10 @@ class GuardedChain(Runnable[Any, Any]):
 
     def _after(self, answers: Sequence[Any], places: Sequence[int]) -> list[tuple[Any, Verdict]]:
         checked = self.guard.check("after", answers, places)
+        if not self.guard.after:
+            return checked
         return [
-            (_without_traces(shown) if isinstance(shown, Answer) and not verdict.allowed else shown, verdict)
+            (_without_traces(shown, verdict) if isinstance(shown, Answer) else shown, verdict)
             for shown, verdict in checked
         ]
 
@@ -267,9 +270,9 @@ def Guarded(
     raise ModelError(f"{type(model).__name__} is neither a model (name, generate) nor a chain (invoke, batch)")
 
 
-def _without_traces(answer: Answer) -> Answer:
-    """Candidates, and what was parsed, would tell what was masked."""
-    return answer.model_copy(update={"candidates": (), "parsed": None})
+def _without_traces(answer: Answer, verdict: Verdict) -> Answer:
+    """Nobody looked at the candidates, and what was parsed would tell what was masked."""
+    return answer.model_copy(update={"candidates": (), "parsed": answer.parsed if verdict.allowed else None})
 
 
 def _gives(chain: object, kind: type) -> bool:

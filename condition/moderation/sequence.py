@@ -111,10 +111,13 @@ class SequenceModerator:
 def _parts(model: Any, tokenizer: PreTrainedTokenizerBase | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if isinstance(model, str | Path):
         try:
-            network = AutoModelForSequenceClassification.from_pretrained(str(model))
+            network = AutoModelForSequenceClassification.from_pretrained(str(model), use_safetensors=True)
             tokenizer = tokenizer or AutoTokenizer.from_pretrained(str(model))
         except Exception as error:  # what reads files and asks the hub may fail in any way
-            raise ModelError(f"can't load the sequence classifier {model}: {error}") from error
+            raise ModelError(
+                f"can't load the sequence classifier {model}: {error}. Give a folder or a hub id with safetensors; "
+                "pickled weights can run code and are not read"
+            ) from error
     else:
         network = model if isinstance(model, PreTrainedModel) else getattr(model, "model", None)
         tokenizer = tokenizer or getattr(model, "tokenizer", None)

@@ -17,7 +17,7 @@ from condition.types import Answer, Completion, Example, Message, Ranking, Verdi
 _PARTS: dict[type[BaseModel], tuple[str, ...]] = {
     Message: ("content",),
     Completion: ("text",),
-    Answer: ("text", "reasoning"),
+    Answer: ("text", "reasoning", "error"),
     Example: ("inputs", "target", "rationale"),
     Ranking: ("inputs", "candidates"),
     AIMessage: ("content", "tool_calls"),
@@ -40,7 +40,10 @@ def strings(value: object) -> list[str]:
 
 
 def rewritten(value: Any, change: Callable[[str], str]) -> Any:
-    """The value with each of its texts changed; what has none stays as it is."""
+    """The value with each of its texts changed; what has none stays as it is.
+
+    An object of another kind is the text that a template would make of it.
+    """
     if isinstance(value, str):
         return change(value)
     if isinstance(value, PromptValue):
@@ -55,7 +58,11 @@ def rewritten(value: Any, change: Callable[[str], str]) -> Any:
         return type(value)(*(rewritten(inner, change) for inner in value))
     if isinstance(value, list | tuple | set | frozenset):
         return type(value)(rewritten(inner, change) for inner in value)
-    return value
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    written = str(value)  # as a template would write it
+    changed = change(written)
+    return value if changed == written else changed
 
 
 def checked(text: object) -> str:

@@ -229,6 +229,13 @@ class TestChain:
         assert found[2].usage == Usage(output_tokens=2)
         assert found[2].candidates == ()
         assert found[0].parsed == "secret"  # what passes is untouched
+        assert found[0].candidates == ()  # nobody looked at them
+        assert Guarded(chain, before=INSULTS).invoke({"q": "a"}).candidates == (Completion("secret"),)
+
+    def test_what_went_wrong_is_checked_as_well(self) -> None:
+        chain = RunnableLambda(lambda given: Answer("", error=f"unparsable: {given['q']}"))
+        answer = Guarded(chain, after=SECRETS).invoke({"q": "a secret"})
+        assert answer.error == "refused after the model: secrets: holds 'secret'"
 
     def test_redacting_leaves_no_trace(self) -> None:
         answer = Guarded(Chained(), after=SECRETS, redact=True).invoke({"q": "the secret"})

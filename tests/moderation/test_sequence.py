@@ -121,3 +121,14 @@ def test_what_does_not_fit_is_refused(
         SequenceModerator(BertModel(network.config), tiny_tokenizer, refuse=["spam"])
     with pytest.raises(ModelError, match="can't load"):
         SequenceModerator(tmp_path / "nothing", refuse=["spam"])
+
+
+def test_pickled_weights_are_not_read(
+    network: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    network.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(network.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="safetensors"):
+        SequenceModerator(tmp_path, refuse=["toxic"])

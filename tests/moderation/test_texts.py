@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage
@@ -21,6 +23,8 @@ CALL = {"name": "search", "args": {"query": "ships"}, "id": "7", "type": "tool_c
         ([Message("user", "a"), Message("assistant", "b")], ["a", "b"]),
         (Completion("a", token_ids=(1,)), ["a"]),
         (Answer("a", reasoning="b", candidates=(Completion("c"),)), ["a", "b"]),
+        (Answer("a", error="b"), ["a", "b"]),
+        ({"when": date(1815, 12, 10), "raw": b"a"}, ["1815-12-10", "b'a'"]),
         (Example({"q": "a", "n": 1}, "b", rationale="c", id="x"), ["a", "b", "c"]),
         (Ranking({"q": "a"}, ("b", "c")), ["a", "b", "c"]),
         (HumanMessage("a", id="x"), ["a"]),
@@ -53,6 +57,12 @@ def test_texts_are_changed_and_the_rest_stays() -> None:
         "m": Message("user", "A"),
         "d": Document("A", metadata={"source": "a"}),
     }
+
+
+def test_an_object_stays_one_unless_its_words_change() -> None:
+    day = date(1815, 12, 10)
+    assert rewritten({"when": day}, str.upper) == {"when": day}
+    assert rewritten({"when": day}, lambda text: text.replace("1815", "****")) == {"when": "****-12-10"}
 
 
 def test_what_is_no_text_is_refused() -> None:
