@@ -56,8 +56,9 @@ def model(request: pytest.FixtureRequest, tiny_model: TinyModel) -> LocalModel:
 def test_a_space_that_decoding_leaves_out_is_no_part_of_the_text(model: LocalModel) -> None:
     assert vocabulary_of(model.tokenizer).drops_space
     for asked in (ASKED, (Message("text", "Who?"),)):
-        [found] = model.generate([asked], DRAWN, control=Choice(["yes", "the oak", "naïve 中"]))
-        assert {c.text for c in found if c.finish_reason == "stop"} == {"yes", "the oak", "naïve 中"}
+        drawn = DRAWN.model_copy(update={"n": 96})
+        [found] = model.generate([asked], drawn, control=Choice(["yes", "the oak", "naïve 中", " no"]))
+        assert {c.text for c in found if c.finish_reason == "stop"} == {"yes", "the oak", "naïve 中", " no"}
 
 
 def test_expressions_and_words_hold_there_too(model: LocalModel) -> None:
@@ -68,6 +69,16 @@ def test_expressions_and_words_hold_there_too(model: LocalModel) -> None:
     assert not any(re.search(r"\b(oak|br)\b", c.text) for c in found)
     [found] = model.generate([ASKED], DRAWN, control=Words(require=["oak"]))
     assert all(re.search(r"\boak\b", c.text.casefold()) for c in found)
+
+
+def test_broken_bytes_do_not_uncover_a_word(model: LocalModel) -> None:
+    """Such a tokenizer writes U+FFFD for each byte of a run that is no UTF-8, letters included."""
+    ids = model.tokenizer.convert_tokens_to_ids
+    run = [ids("oak"), ids("<0x6B>"), ids("<0xB5>")]
+    assert model.tokenizer.decode(run[:2]) == "oakk"
+    assert model.tokenizer.decode(run) == "oak\ufffd\ufffd"
+    [found] = model.generate([ASKED], DRAWN, control=Words(ban=["oak", "yes", "no", "bridge"]))
+    assert not [c.text for c in found if re.search(r"\b(oak|yes|no|bridge)\b|\ufffd", c.text.casefold())]
 
 
 def test_a_vocabulary_is_read_once_and_goes_with_its_tokenizer(tiny_model: TinyModel) -> None:
@@ -81,6 +92,10 @@ def test_a_vocabulary_is_read_once_and_goes_with_its_tokenizer(tiny_model: TinyM
     del tokenizer, known
     gc.collect()
     assert len(_KNOWN) < before
+
+
+def test_the_byte_that_no_text_has(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+    assert vocabulary_of(tiny_tokenizer).pieces[int(tiny_tokenizer.convert_tokens_to_ids("ÿ"))] == b"\xff"
 
 
 def test_special_tokens_write_nothing(tiny_tokenizer: PreTrainedTokenizerBase) -> None:

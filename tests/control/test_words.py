@@ -151,7 +151,7 @@ def _says(text: bytes, banned: tuple[str, ...]) -> bool:
 
 def test_only_whole_characters_are_said(tiny_model: TinyModel) -> None:
     for words in (Words(ban=["the"]), Words(require=["Orla"]), Words(["naïve 中文"], ["the"])):
-        found = _samples(tiny_model(), words, 200, max_tokens=24)
+        found = _samples(tiny_model(), words, 64, max_tokens=16)
         assert not [c.text for c in found if "\ufffd" in c.text]
         assert any(not c.text.isascii() for c in found)
 
