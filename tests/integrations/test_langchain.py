@@ -6,8 +6,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from langchain_core.caches import InMemoryCache
@@ -15,22 +14,17 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
 from condition.adapters.lora import LoRA
-from condition.errors import ContractError, ModelError, PromptError, SettingsError
+from condition.errors import ModelError, PromptError
 from condition.integrations.langchain import ChatCondition
 from condition.models import writing
-from condition.models.contract import Contract
-from condition.models.load import load
 from condition.models.local import LocalModel
-from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.types import Message, Sampling
 from tests.conftest import TinyModel
-from tests.training.test_sft import fit
 
 LONG = re.compile("tool|structured|json|agent|anthropic")
 """Names of tests that look at what a model says."""
@@ -339,134 +333,3 @@ class TestThreads:
         alone = [ask(i) for i in range(8)]
         with ThreadPoolExecutor(8) as pool:
             assert list(pool.map(ask, range(8))) == alone
-
-
-@pytest.mark.real
-class TestPrompt:
-    PROMPT = ChatPrompt([("system", "Answer from the passage."), ("user", "{context}\n\n{question}")])
-    INPUTS: ClassVar = {"context": "Ada {was} born in 1815.", "question": "When was Ada born?"}
-
-    @pytest.mark.parametrize("prompt", [PROMPT, TextPrompt("{context}\nQ: {question}\nA:")], ids=["chat", "text"])
-    def test_through_the_template_it_answers_as_the_tuned_model(self, embedded: LocalModel, prompt: Any) -> None:
-        tuned = embedded.with_prompt(prompt)
-        llm = ChatCondition(tuned, max_tokens=5)
-        assert isinstance(llm.prompt, BasePromptTemplate)
-        assert llm.prompt.input_variables == ["context", "question"]
-        chain = llm.prompt | llm | StrOutputParser()
-        assert chain.invoke(self.INPUTS) == tuned.invoke(self.INPUTS, Sampling(max_tokens=5)).text
-
-    def test_it_is_a_template_as_others(self, embedded: LocalModel) -> None:
-        prompt = ChatCondition(embedded.with_prompt(self.PROMPT)).prompt
-        half = prompt.partial(context="C")
-        assert half.input_variables == ["question"]
-        assert half.invoke({"question": "Q"}).to_messages()[1].content == "C\n\nQ"
-        assert "Answer from the passage." in prompt.pretty_repr()
-
-    def test_a_missing_value_is_named_with_those_given(self, embedded: LocalModel) -> None:
-        llm = ChatCondition(embedded.with_prompt(self.PROMPT), max_tokens=1)
-        for call in ((llm.prompt | llm).invoke, lambda given: asyncio.run(llm.prompt.ainvoke(given))):
-            with pytest.raises(PromptError, match=r"^no value for 'context'; given: 'contxt', 'question'$"):
-                call({"contxt": "C", "question": "Q"})
-        with pytest.raises(PromptError, match="no value for 'question'; given: nothing"):
-            llm.prompt.partial(context="C").invoke({})
-        with pytest.raises(TypeError, match="Expected mapping type"):  # LangChain's own
-            llm.prompt.invoke("C")  # type: ignore[arg-type]
-        assert llm.prompt.partial(context="C").invoke("Q").to_messages()[1].content == "C\n\nQ"  # type: ignore[arg-type]
-
-    def test_without_one_there_is_none(self, llm: ChatCondition) -> None:
-        with pytest.raises(PromptError, match="no prompt of its own"):
-            _ = llm.prompt
-
-
-@pytest.mark.real
-class TestSettings:
-    def test_defaults_are_those_of_sampling(self, embedded: LocalModel) -> None:
-        llm = ChatCondition(embedded)
-        assert {name: getattr(llm, name) for name in Sampling.model_fields} == Sampling().model_dump()
-
-    @pytest.mark.parametrize(
-        ("settings", "message"),
-        [
-            ({"temprature": 0.7}, "did you mean 'temperature'"),
-            ({"functions": []}, "no setting 'functions'"),
-            ({"temperature": -1}, "temperature = -1"),
-            ({"max_tokens": "many"}, "max_tokens = 'many'"),
-            ({"stop": [""]}, "empty stop"),
-        ],
-    )
-    def test_what_does_not_fit_is_an_error(self, embedded: LocalModel, settings: dict[str, Any], message: str) -> None:
-        with pytest.raises(SettingsError, match=message):
-            ChatCondition(embedded, **settings)
-        llm = ChatCondition(embedded, max_tokens=1)
-        with pytest.raises(SettingsError, match=message):
-            llm.invoke("Hello", **{k: v for k, v in settings.items() if k != "stop"}, stop=settings.get("stop"))
-        (failed,) = llm.batch(["Hello"], return_exceptions=True, **settings)
-        assert isinstance(failed, SettingsError)
-
-    def test_none_means_the_default(self, embedded: LocalModel) -> None:
-        assert ChatCondition(embedded, max_tokens=None, stop=None).max_tokens == Sampling().max_tokens
-
-    def test_a_thing_that_is_no_model_is_an_error(self) -> None:
-        with pytest.raises(SettingsError, match="not int"):
-            ChatCondition(3)  # type: ignore[arg-type]
-
-    @pytest.mark.parametrize("name", ["model", "model_name"])
-    def test_the_model_by_another_name(self, name: str) -> None:
-        given: dict[str, Any] = {name: "qa-lora"}
-        with pytest.raises(SettingsError, match=f"no setting '{name}'; did you mean 'model_or_folder'"):
-            ChatCondition(**given)
-
-    def test_a_base_that_has_moved(self, tiny_folder: Path, tmp_path: Path) -> None:
-        fit(load(tiny_folder), max_steps=1).save_pretrained(tmp_path / "tuned")
-        moved = tiny_folder.rename(tmp_path / "moved")
-        with pytest.raises(ContractError, match="which is gone"):
-            ChatCondition(tmp_path / "tuned")
-        llm = ChatCondition(str(tmp_path / "tuned"), base=moved, max_tokens=2)
-        assert llm.model.source.name == str(moved)
-        assert llm.invoke("Hello").response_metadata["model_name"] == llm.model.name
-        for given in (llm.model, None):
-            with pytest.raises(SettingsError, match=r"ChatCondition\(folder, base=\.\.\.\)"):
-                ChatCondition(given, base=moved)
-
-    def test_a_folder_that_is_not_there_is_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(ModelError):
-            ChatCondition(tmp_path)
-
-    def test_no_model_is_the_embedded_one(self, embedded: LocalModel) -> None:
-        llm = ChatCondition(max_tokens=1)
-        assert llm.model.name == embedded.name
-        assert isinstance(llm.invoke("Hello"), AIMessage)
-
-    def test_two_adapters_of_one_kind_differ_for_a_cache(self, embedded: LocalModel) -> None:
-        def tuned(data: str) -> ChatCondition:
-            promised = Contract(
-                base=embedded.source,
-                tokenizer="t",
-                chat_template="c",
-                stop_tokens=(2,),
-                dtype="float32",
-                adapter={"kind": "LoRA"},
-                data=data,
-            )
-            return ChatCondition(
-                LocalModel(embedded.network, embedded.tokenizer, source=embedded.source, contract=promised)
-            )
-
-        one, other = tuned("a")._identifying_params, tuned("b")._identifying_params
-        assert one["model_name"] == other["model_name"]
-        assert one != other
-        assert one == tuned("a")._identifying_params
-
-    def test_traces_name_model_and_settings(self, embedded: LocalModel) -> None:
-        llm = ChatCondition(embedded, max_tokens=9, temperature=0.5, stop=["A"])
-        told = llm._get_ls_params(stop=["B"])
-        assert told == {
-            "ls_provider": "condition",
-            "ls_model_name": embedded.name,
-            "ls_model_type": "chat",
-            "ls_temperature": 0.5,
-            "ls_max_tokens": 9,
-            "ls_stop": ["A", "B"],
-        }
-        assert llm._llm_type == "condition"
-        assert llm._identifying_params["max_tokens"] == 9

@@ -22,6 +22,7 @@ def values() -> None:
     assert_type(cd.Ranking({}, ("a", "b")).candidates, tuple[str, ...])
     assert_type(cd.Sampling(max_tokens=5).stop, tuple[str, ...])
     assert_type(cd.Completion("a").logprob, float | None)
+    assert_type(cd.Completion("a").logprobs, tuple[float, ...])
     assert_type(cd.Score(-1.0, 2, 3).logprob, float)
     assert_type(cd.Answer("a").usage, cd.Usage)
     assert_type(cd.Usage() + cd.Usage(), cd.Usage)
