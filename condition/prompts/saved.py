@@ -1,52 +1,99 @@
-"""Prompts as JSON, and what stays behind when they are saved: code."""
+"""Prompts as JSON, and what stays behind when they are saved: code.
+
+    save_prompt(prompt, "qa.json")
+    prompt = load_prompt("qa.json")
+
+A saved prompt is data: its templates reach no attribute, import or file, whoever wrote the file (`sandbox.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, final
 
 from pydantic import ValidationError
 
-from condition.errors import PromptError
+from condition.errors import ConditionError, PromptError
+from condition.prompts.compose import Joined, Partial, PipelinePrompt
+from condition.prompts.few_shot import FewShotPrompt
+from condition.prompts.history import History
+from condition.prompts.sandbox import check_jinja
+from condition.prompts.saved_selectors import example_from_json, example_to_json, selector_from_json, selector_to_json
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.protocols import Prompt
 from condition.types import Message, Messages
 
+VERSION = 2
+"""1 had the kinds chat, text and code, and no number."""
+
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
-    """What `prompt_from_json` reads. Of a prompt that is code only the names are kept."""
+    """What `prompt_from_json` reads. Of a prompt, or a part of one, that is code only the names are kept."""
     if isinstance(prompt, ChatPrompt | TextPrompt):
         code = prompt.inputs.__qualname__ if prompt.inputs else None
+        if not _may_be_read(prompt):
+            name = f"{type(prompt).__qualname__} with a template that reaches into its values"
+            return {"kind": "code", "name": name, "variables": sorted(prompt.variables)}
         return {**prompt.to_json(), **({"inputs": code} if code else {})}
     if isinstance(prompt, LostPrompt):
         return {"kind": "code", "name": prompt.name, "variables": sorted(prompt.variables)}
-    return {"kind": "code", "name": type(prompt).__qualname__, "variables": sorted(prompt.variables)}
+    made = _made_of_prompts(prompt)
+    if made is None:
+        return {"kind": "code", "name": type(prompt).__qualname__, "variables": sorted(prompt.variables)}
+    return {**made, "version": VERSION}
 
 
 def prompt_from_json(saved: Mapping[str, Any]) -> Prompt:
     """The prompt that `prompt_to_json` wrote. One that was code is a `LostPrompt`, which says what to do.
 
-    Raises PromptError for anything else.
+    Raises PromptError for anything else, and for what a later version has written.
     """
     try:
+        if saved.get("version", 1) > VERSION:
+            raise PromptError(
+                f"this prompt was saved by a later version of condition (format {saved['version']}, known: {VERSION}): "
+                "update condition to read it"
+            )
         if saved["kind"] == "code" or saved.get("inputs"):
             name = saved["name"] if saved["kind"] == "code" else f"a prompt with the input model {saved['inputs']}"
             return LostPrompt(name, saved.get("variables", ()))
-        if saved["kind"] not in ("chat", "text"):
-            raise PromptError(f"a saved prompt can't be read: its kind is {saved['kind']!r}, not 'chat' or 'text'")
-        if saved["kind"] == "text":
-            return TextPrompt(saved["template"], template_format=saved["format"])
-        parts = [
-            Message(m["role"], m["text"]) if "text" in m else (m["role"], m["template"]) for m in saved["messages"]
-        ]
-        return ChatPrompt(parts, template_format=saved["format"])
-    except (KeyError, TypeError, ValidationError) as error:
+        if saved["kind"] not in _READERS:
+            raise PromptError(
+                f"a saved prompt can't be read: its kind is {saved['kind']!r}, not one of {', '.join(_READERS)}"
+            )
+        return _READERS[saved["kind"]](saved)
+    except PromptError:
+        raise
+    except (ConditionError, KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
         raise PromptError(f"a saved prompt can't be read: {error!r}") from error
+
+
+def save_prompt(prompt: Prompt, file: str | Path) -> None:
+    """Write a prompt as JSON. Raises PromptError where all or part of it is code, which would be lost."""
+    saved = prompt_to_json(prompt)
+    if lost := _code_in(saved):
+        raise PromptError(
+            f"{lost} is code or holds values that JSON can't: save the rest without it, and make that part in Python"
+        )
+    text = json.dumps(saved, ensure_ascii=False, indent=2) + "\n"
+    # Half a character, which UTF-8 can't write, is kept as its escape.
+    Path(file).write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def load_prompt(file: str | Path) -> Prompt:
+    """The prompt that `save_prompt` wrote. Raises PromptError where the file is missing or holds no prompt."""
+    try:
+        saved = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PromptError(f"{file} can't be read as a prompt: {error}") from error
+    return prompt_from_json(saved)
 
 
 @final
 class LostPrompt:
-    """Stands for a prompt that was code when its model was saved. Never guesses: formatting is an error."""
+    """Stands for a prompt that was code when it was saved. Never guesses: formatting is an error."""
 
     def __init__(self, name: str, variables: Any) -> None:
         self.name = name
@@ -62,3 +109,121 @@ class LostPrompt:
             f"this model was tuned with {self.name}, which is code and was not saved with it: "
             f"give the prompt again with model.with_prompt(prompt)"
         )
+
+
+def _made_of_prompts(prompt: Prompt) -> dict[str, Any] | None:
+    """The parts of a prompt that is made of others; None where it is code."""
+    if isinstance(prompt, Joined):
+        return {"kind": "joined", "parts": [prompt_to_json(part) for part in prompt.parts]}
+    if isinstance(prompt, Partial):
+        if not _is_json(prompt.values):
+            return None
+        return {"kind": "partial", "prompt": prompt_to_json(prompt.prompt), "values": prompt.values}
+    if isinstance(prompt, PipelinePrompt):
+        # A list keeps the order of the parts wherever the JSON has been.
+        parts = [[name, prompt_to_json(part)] for name, part in prompt.parts.items()]
+        return {"kind": "pipeline", "prompt": prompt_to_json(prompt.prompt), "parts": parts}
+    if isinstance(prompt, History):
+        return {"kind": "history", "name": prompt.name, "optional": prompt.optional, "last": prompt.last}
+    return _few_shot(prompt) if isinstance(prompt, FewShotPrompt) else None
+
+
+def _few_shot(prompt: FewShotPrompt) -> dict[str, Any] | None:
+    selector = None if prompt.selector is None else selector_to_json(prompt.selector, prompt.examples)
+    examples = [example_to_json(example) for example in prompt.examples]
+    if (
+        callable(prompt.order)
+        or (prompt.selector is not None and selector is None)
+        or not _is_json([examples, selector])
+    ):
+        return None
+    return {
+        "kind": "few-shot",
+        "prompt": prompt_to_json(prompt.prompt),
+        "examples": examples,
+        "selector": selector,
+        "k": prompt.k,
+        "order": prompt.order,
+        "rationale": prompt.rationale,
+        "instruction": None if prompt.instruction is None else prompt_to_json(prompt.instruction),
+        "separator": prompt.separator,
+        "seed": prompt.seed,
+    }
+
+
+def _read_few_shot(saved: Mapping[str, Any]) -> Prompt:
+    examples = [example_from_json(example) for example in saved["examples"]]
+    return FewShotPrompt(
+        prompt_from_json(saved["prompt"]),
+        examples,
+        selector=None if saved["selector"] is None else selector_from_json(saved["selector"], examples),
+        k=saved["k"],
+        order=saved["order"],
+        rationale=saved["rationale"],
+        instruction=None if saved["instruction"] is None else prompt_from_json(saved["instruction"]),
+        separator=saved["separator"],
+        seed=saved["seed"],
+    )
+
+
+def _read_text(saved: Mapping[str, Any]) -> Prompt:
+    _check(saved["template"], saved["format"])
+    return TextPrompt(saved["template"], template_format=saved["format"])
+
+
+def _read_chat(saved: Mapping[str, Any]) -> Prompt:
+    for message in saved["messages"]:
+        _check(message.get("template", ""), saved["format"])
+    parts = [Message(m["role"], m["text"]) if "text" in m else (m["role"], m["template"]) for m in saved["messages"]]
+    return ChatPrompt(parts, template_format=saved["format"])
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Prompt]] = {
+    "chat": _read_chat,
+    "text": _read_text,
+    "joined": lambda saved: Joined([prompt_from_json(part) for part in saved["parts"]]),
+    "partial": lambda saved: Partial(prompt_from_json(saved["prompt"]), saved["values"]),
+    "pipeline": lambda saved: PipelinePrompt(
+        prompt_from_json(saved["prompt"]), {name: prompt_from_json(part) for name, part in saved["parts"]}
+    ),
+    "history": lambda saved: History(saved["name"], optional=saved["optional"], last=saved["last"]),
+    "few-shot": _read_few_shot,
+}
+
+
+def _may_be_read(prompt: ChatPrompt | TextPrompt) -> bool:
+    templates = (
+        [prompt.template] if isinstance(prompt, TextPrompt) else [m[1] for m in prompt.messages if isinstance(m, tuple)]
+    )
+    try:
+        for template in templates:
+            _check(template, prompt.template_format)
+    except PromptError:
+        return False
+    return True
+
+
+def _check(template: object, template_format: object) -> None:
+    if template_format == "jinja2" and isinstance(template, str):
+        check_jinja(template)
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _code_in(saved: object) -> str | None:
+    """The name of the first part that is code."""
+    if isinstance(saved, Mapping):
+        if saved.get("kind") == "code":
+            return str(saved["name"])
+        if saved.get("kind") in ("chat", "text"):
+            return f"the input model {saved['inputs']}" if saved.get("inputs") else None
+        parts: Sequence[object] = [saved.get(name) for name in ("prompt", "instruction", "parts")]
+    else:
+        parts = saved if isinstance(saved, list) else []
+    return next((found for part in parts if (found := _code_in(part))), None)

@@ -1,16 +1,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from condition.errors import PromptError
-from condition.prompts.saved import LostPrompt, prompt_from_json, prompt_to_json
-from condition.prompts.template import ChatPrompt, as_prompt
+from condition.prompts.bm25 import BM25Selector
+from condition.prompts.compose import PipelinePrompt
+from condition.prompts.few_shot import FewShotPrompt
+from condition.prompts.history import History
+from condition.prompts.saved import LostPrompt, load_prompt, prompt_from_json, prompt_to_json, save_prompt
+from condition.prompts.selectors import BalancedSelector, FixedSelector, LengthSelector, RandomSelector
+from condition.prompts.similarity import DiverseSelector, MMRSelector, SemanticSelector
+from condition.prompts.template import ChatPrompt, TextPrompt, as_prompt
 from condition.protocols import Prompt
-from condition.types import Message, Messages
+from condition.types import Example, Message, Messages
 
 
 class Inputs(BaseModel):
@@ -47,3 +57,120 @@ def test_a_tuned_prompt_comes_back_from_langchain() -> None:
 
     own = ChatPrompt([("user", "{question}")])
     assert as_prompt(TunedPrompt(prompt=own, input_variables=["question"])) is own
+
+
+POOL = [Example({"q": f"word{i} {i}"}, "ab"[i % 2], f"because {i}", str(i)) for i in range(6)]
+QA = ChatPrompt([("system", "s {{x}}"), ("user", "{q}")])
+MADE: dict[str, Prompt] = {
+    "joined": ChatPrompt([("system", "a")]) + History("past", optional=True, last=2) + "{q}",
+    "joined text": TextPrompt("a ") + TextPrompt("{{ q }}", template_format="jinja2"),
+    "partial": ChatPrompt([("user", "{q} {tone}")]).partial(tone="{brief}"),
+    "pipeline": PipelinePrompt(TextPrompt("{b}|{q}"), {"z": TextPrompt("[{q}]"), "b": TextPrompt("<{z}>")}),
+    "few-shot": FewShotPrompt(QA, POOL, k=3, order="random", seed=4, rationale=True, instruction="Do {this}"),
+    "few-shot text": FewShotPrompt(TextPrompt("Q: {q}\nA:"), POOL, separator="\n---\n"),
+    "fixed": FewShotPrompt(QA, POOL, selector=FixedSelector(POOL[2:]), k=2),
+    "random": FewShotPrompt(QA, POOL, selector=RandomSelector(POOL, 5), k=2),
+    "balanced": FewShotPrompt(QA, POOL, selector=BalancedSelector(POOL, BM25Selector(POOL, k1=1.0)), k=2),
+    "bm25": FewShotPrompt(QA, POOL, selector=BM25Selector(POOL, b=0.1, on="q"), k=2, order="nearest-first"),
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_a_prompt_made_of_prompts_comes_back_the_same(kind: str, tmp_path: Path) -> None:
+    prompt, file = MADE[kind], tmp_path / "prompt.json"
+    save_prompt(prompt, file)
+    again = load_prompt(file)
+    assert type(again) is type(prompt)
+    assert again.variables == prompt.variables
+    for q in ("word3 3", "word1 and {q}", "é\u202e"):
+        row: dict[str, Any] = {"q": q, "past": [("user", "1"), ("assistant", "{2}")], "this": "it"}
+        assert again.format(**row) == prompt.format(**row)
+    assert prompt_to_json(again) == prompt_to_json(prompt)
+
+
+@pytest.mark.parametrize("selector", [SemanticSelector(POOL), MMRSelector(POOL, diversity=0.2), DiverseSelector(POOL)])
+def test_selectors_by_meaning_are_kept_with_the_embedded_encoder(selector: Any) -> None:
+    again = saved(FewShotPrompt(QA, POOL, selector=selector, k=2))
+    assert isinstance(again, FewShotPrompt)
+    assert type(again.selector) is type(selector)
+    assert getattr(again.selector, "diversity", None) == getattr(selector, "diversity", None)
+
+
+@given(st.text(), st.text())
+def test_examples_of_any_words_come_back(q: str, target: str) -> None:
+    again = saved(FewShotPrompt(QA, [Example({"q": q}, target)]))
+    assert isinstance(again, FewShotPrompt)
+    assert again.examples == (Example({"q": q}, target),)
+
+
+class Mine:
+    def select(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
+        return POOL[:k]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        FewShotPrompt(QA, POOL, selector=Mine()),
+        FewShotPrompt(QA, POOL, selector=LengthSelector(POOL, 50, len)),
+        FewShotPrompt(QA, POOL, order=lambda shown: shown),
+        FewShotPrompt(QA, [Example({"q": object()}, "x")]),
+        ChatPrompt([("user", "{q} {now}")]).partial(now=lambda: "noon"),
+        ChatPrompt([("user", "{question} {tone}")], inputs=Inputs),
+        ChatPrompt([("system", "a")]) + Own(),
+        ChatPrompt([("user", "{{ q.title }}")], template_format="jinja2"),
+        FewShotPrompt(TextPrompt("{{ q.title }}", template_format="jinja2"), POOL),
+    ],
+    ids=lambda prompt: type(prompt).__name__,
+)
+def test_code_is_not_written_to_a_file_and_never_guessed(prompt: Prompt, tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match="is code or holds values that JSON can't"):
+        save_prompt(prompt, tmp_path / "prompt.json")
+    assert not (tmp_path / "prompt.json").exists()
+    with pytest.raises(PromptError, match="with_prompt"):
+        saved(prompt).format(q="x", question="x", tone="y")
+
+
+@pytest.mark.parametrize("place", ["prompt", "instruction", "part", "text"])
+def test_a_template_from_a_file_is_checked_wherever_it_stands(place: str, tmp_path: Path) -> None:
+    messages = [{"role": "user", "template": "{{ q }}{{ q.upper() }}"}]
+    hostile: dict[str, Any] = {"kind": "chat", "format": "jinja2", "messages": messages}
+    made: dict[str, Any] = prompt_to_json(FewShotPrompt(QA, POOL[:1]))
+    if place == "part":
+        made = {"kind": "joined", "version": 2, "parts": [hostile]}
+    elif place == "text":
+        made = {"kind": "text", "format": "jinja2", "template": "{{ q }}{{ q.upper() }}"}
+    else:
+        made[place] = hostile
+    (tmp_path / "prompt.json").write_text(json.dumps(made))
+    with pytest.raises(PromptError, match="may only write values, loop and choose"):
+        load_prompt(tmp_path / "prompt.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 3}, "later version of condition"),
+        ({"kind": "poem"}, "not one of chat, text, joined"),
+        ({"k": "many"}, "k='many'"),
+        ({"order": "best"}, "order='best'"),
+        ({"examples": []}, "no examples"),
+        ({"examples": [{"inputs": {"q": "x"}}]}, "can't be read"),
+        ({"examples": [{"inputs": {"q": "x"}, "target": "y", "code": "z"}]}, "can't be read"),
+        ({"selector": {"kind": "mine"}}, "its kind is 'mine'"),
+        ({"selector": {"kind": "semantic", "encoder": "https://x"}}, r"it has \['encoder'\]"),
+        ({"selector": 5}, "can't be read"),
+        ({"prompt": 5}, "can't be read"),
+    ],
+)
+def test_a_few_shot_prompt_that_was_edited_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        prompt_from_json({**prompt_to_json(FewShotPrompt(QA, POOL)), **change})
+
+
+def test_a_file_that_is_missing_or_no_prompt_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match="can't be read as a prompt"):
+        load_prompt(tmp_path / "none.json")
+    (tmp_path / "list.json").write_text("[1]")
+    with pytest.raises(PromptError, match="can't be read"):
+        load_prompt(tmp_path / "list.json")
