@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -59,11 +60,8 @@ class Tools(NamedTuple):
             schemas.append(dict(self.schema))
         if not schemas:
             return None
-        whole = hoisted(schemas)
-        if self.offered and self.choice == "auto" and self.schema is None:
-            whole["x-guidance"] = {"whitespace_pattern": " "}
-            return Grammar(f"start: TEXT | call\nTEXT: /[^{{\\s](.|\\n)*/\ncall: %json {json.dumps(whole)}")
-        return JSONSchema(whole)
+        may_talk = bool(self.offered) and self.choice == "auto" and self.schema is None
+        return _grammar(json.dumps(hoisted(schemas)), may_talk=may_talk)
 
     @property
     def instruction(self) -> str:
@@ -141,6 +139,15 @@ def schema_of(schema: Mapping[str, Any] | type) -> dict[str, Any]:
         raise SettingsError(
             f"{schema!r:.80} is no schema: give a JSON schema, a pydantic model or a TypedDict"
         ) from error
+
+
+@lru_cache(maxsize=64)
+def _grammar(schema: str, *, may_talk: bool) -> Control:
+    """JSON that fits a schema; or else, where it may talk, text that does not begin like JSON."""
+    if not may_talk:
+        return JSONSchema(schema)
+    guided = json.dumps({**json.loads(schema), "x-guidance": {"whitespace_pattern": " "}})
+    return Grammar(f"start: TEXT | call\nTEXT: /[^{{\\s](.|\\n)*/\ncall: %json {guided}")
 
 
 def _as_tool(tool: ToolLike) -> dict[str, Any]:
