@@ -49,6 +49,22 @@ if TYPE_CHECKING:
     from condition.moderation.screen import screen as screen
     from condition.moderation.sequence import SequenceModerator as SequenceModerator
     from condition.moderation.words import WordList as WordList
+    from condition.prompts.bm25 import BM25Selector as BM25Selector
+    from condition.prompts.calibrate import calibrate as calibrate
+    from condition.prompts.compose import PipelinePrompt as PipelinePrompt
+    from condition.prompts.few_shot import FewShotPrompt as FewShotPrompt
+    from condition.prompts.history import History as History
+    from condition.prompts.outcome import OutcomeSelector as OutcomeSelector
+    from condition.prompts.retrieval import RetrievalPrompt as RetrievalPrompt
+    from condition.prompts.saved import load_prompt as load_prompt
+    from condition.prompts.saved import save_prompt as save_prompt
+    from condition.prompts.selectors import BalancedSelector as BalancedSelector
+    from condition.prompts.selectors import FixedSelector as FixedSelector
+    from condition.prompts.selectors import LengthSelector as LengthSelector
+    from condition.prompts.selectors import RandomSelector as RandomSelector
+    from condition.prompts.similarity import DiverseSelector as DiverseSelector
+    from condition.prompts.similarity import MMRSelector as MMRSelector
+    from condition.prompts.similarity import SemanticSelector as SemanticSelector
     from condition.prompts.template import ChatPrompt as ChatPrompt
     from condition.prompts.template import TextPrompt as TextPrompt
     from condition.prompts.template import as_prompt as as_prompt
@@ -115,6 +131,16 @@ _HOMES = {
     "condition.moderation.screen": ("ModerationFilter", "screen"),
     "condition.moderation.sequence": ("SequenceModerator",),
     "condition.moderation.words": ("WordList",),
+    "condition.prompts.bm25": ("BM25Selector",),
+    "condition.prompts.calibrate": ("calibrate",),
+    "condition.prompts.compose": ("PipelinePrompt",),
+    "condition.prompts.few_shot": ("FewShotPrompt",),
+    "condition.prompts.history": ("History",),
+    "condition.prompts.outcome": ("OutcomeSelector",),
+    "condition.prompts.retrieval": ("RetrievalPrompt",),
+    "condition.prompts.saved": ("load_prompt", "save_prompt"),
+    "condition.prompts.selectors": ("BalancedSelector", "FixedSelector", "LengthSelector", "RandomSelector"),
+    "condition.prompts.similarity": ("DiverseSelector", "MMRSelector", "SemanticSelector"),
     "condition.prompts.template": ("ChatPrompt", "TextPrompt", "as_prompt"),
     "condition.reasoning.ask_and_explain": ("AskAndExplain",),
     "condition.reasoning.auto_cot": ("AutoCoT",),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
+from langchain_core.prompt_values import PromptValue
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel
@@ -188,12 +189,13 @@ class TestLangChain:
         assert [m.content for m in messages] == ["Be x.", "{hi}", "1"]
 
     def test_a_prompt_stands_before_a_model_in_a_pipe(self) -> None:
-        chain = (SYSTEM + ASK).partial(tone="x") | RunnableLambda(
-            lambda value: [m.content for m in value.to_messages()]
-        )
-        assert chain.invoke({"q": "1"}) == "['Be x.', '1']"
-        words = TextPrompt("{a}{b}").partial(a="{") | RunnableLambda(lambda value: value.to_string())
-        assert words.invoke({"b": "}"}) == "{}"
+        def read(value: PromptValue) -> list[str]:
+            return [str(m.content) for m in value.to_messages()]
+
+        chain = (SYSTEM + ASK).partial(tone="x") | RunnableLambda(read)
+        assert chain.invoke({"q": "1"}) == ["Be x.", "1"]
+        words = TextPrompt("{a}{b}").partial(a="{") | RunnableLambda(read)
+        assert words.invoke({"b": "}"}) == ["{}"]
 
 
 class TestPreview:
