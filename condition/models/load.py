@@ -36,7 +36,7 @@ from condition.models.embedded import NAME, converted, embedded_file
 from condition.models.history import History
 from condition.models.hub import explained, meant, on_hub, pinned, tuned_on_hub
 from condition.models.local import LocalModel
-from condition.models.place import left_behind
+from condition.models.place import check_not_cut_off, here
 from condition.models.quantize import Quantization, differentiable
 from condition.models.render import Renderer
 from condition.models.save import precision
@@ -76,9 +76,9 @@ def load(
         raise SettingsError(
             "base is a loaded model: its quantization, dtype and device are as they are; leave them out"
         )
-    path = _here(name_or_path)
+    path = here(name_or_path)
     if path is None and name_or_path is not None:
-        _check_not_cut_off(name_or_path)
+        check_not_cut_off(name_or_path)
     if path is not None and path.is_file() and path.suffix != ".gguf":
         raise ModelError(f"{path} is a file, not a model: give a folder, a hub id or a .gguf file")
     if path is not None and revision is not None:
@@ -111,34 +111,12 @@ def _check_name(name: object) -> None:
         )
 
 
-def _here(name: str | Path | None) -> Path | None:
-    """What a name stands for on this machine, if anything. A hub id, or nonsense, is no path."""
-    try:
-        path = None if name is None else Path(name).expanduser()
-        return path if path is not None and path.exists() else None
-    except (OSError, ValueError, RuntimeError):
-        return None
-
-
-def _check_not_cut_off(name: str | Path) -> None:
-    """Raises ModelError where a save was cut off between taking the old model away and putting the new one there."""
-    try:
-        left = left_behind(Path(name).expanduser())
-    except (OSError, ValueError, RuntimeError):  # a hub id, or nonsense, is no path
-        return
-    if left is not None:
-        raise ModelError(
-            f"{name} is not there, because saving over it was cut off; the model that was there is whole, in {left}: "
-            f"move that folder to {name}, or load it from where it is and save it again"
-        )
-
-
 def _find(name: str | Path | None, revision: str | None) -> tuple[Source, str]:
     """Where a base is, and what transformers is to read."""
     if name is None:
         folder = converted(embedded_file())
         return Source(kind="embedded", name=NAME, fingerprint=_files_fingerprint(folder)), str(folder)
-    path = _here(name)
+    path = here(name)
     if str(name).endswith(".gguf"):
         if path is None or not path.is_file():
             raise ModelError(f"{name}: no such file{meant(str(name))}")

@@ -98,3 +98,25 @@ def _exchange(folder: Path, new: Path) -> None:
 
 def _old(folder: Path) -> str:
     return f".{folder.name}-old-"
+
+
+def here(name: str | Path | None) -> Path | None:
+    """What a name stands for on this machine, if anything. A hub id, or nonsense, is no path."""
+    try:
+        path = None if name is None else Path(name).expanduser()
+        return path if path is not None and path.exists() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def check_not_cut_off(name: str | Path) -> None:
+    """Raises ModelError where a save was cut off between taking the old model away and putting the new one there."""
+    try:
+        left = left_behind(Path(name).expanduser())
+    except (OSError, ValueError, RuntimeError):  # a hub id, or nonsense, is no path
+        return
+    if left is not None:
+        raise ModelError(
+            f"{name} is not there, because saving over it was cut off; the model that was there is whole, in {left}: "
+            f"move that folder to {name}, or load it from where it is and save it again"
+        )

@@ -20,6 +20,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from condition.errors import PromptError
+from condition.models.checked import check_text, checked, roles
 from condition.types import Message, Messages, Rendered, Span
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class Renderer:
         ids end where the model goes on. Raises PromptError for no messages, for text mixed with turns, and for a
         template that does not show a message's words.
         """
-        messages = _checked(messages)
-        _check_text("target", target or "")
+        messages = checked(messages)
+        check_text("target", target or "")
         is_text = messages[0].role == "text"
         with TURNS:
             ids, spans = self._text_prompt(messages) if is_text else self._chat_prompt(messages)
@@ -172,7 +173,7 @@ class Renderer:
             )
         except Exception as error:  # a template is a program of its own and may raise anything
             raise PromptError(
-                f"the model's chat template refuses these messages ({_roles(messages)}): {error}"
+                f"the model's chat template refuses these messages ({roles(messages)}): {error}"
             ) from error
         return str(text)
 
@@ -253,36 +254,11 @@ class Renderer:
         return behind[0] if behind and behind[0] in known else self.tokenizer.eos_token_id
 
 
-def _checked(messages: Sequence[Message]) -> Messages:
-    messages = tuple(messages)
-    if not messages:
-        raise PromptError("no messages: a prompt has at least one")
-    if any(not isinstance(m, Message) for m in messages):
-        raise PromptError(f"expected Messages, got {[type(m).__name__ for m in messages]}")
-    kinds = {m.role == "text" for m in messages}
-    if len(kinds) > 1:
-        raise PromptError(f"messages of role 'text' can't be mixed with turns ({_roles(messages)})")
-    for message in messages:
-        _check_text(f"{message.role} message", message.content)
-    return messages
-
-
-def _check_text(place: str, text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise PromptError(f"the {place} holds half a character, which no tokenizer reads: {error}") from error
-
-
 def _parted(message: Message) -> list[_Piece]:
     """A text message's own words and its values."""
     cuts = (0, *(place for value in message.values for place in value), len(message.content))
     pieces = [_Piece("text", message.content[a:b], bool(i % 2)) for i, (a, b) in enumerate(pairwise(cuts))]
     return [piece for piece in pieces if piece.text]
-
-
-def _roles(messages: Sequence[Message]) -> str:
-    return ", ".join(m.role for m in messages)
 
 
 def _continued(text: str, encode: Callable[[str], list[int]]) -> list[int]:
