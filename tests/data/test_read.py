@@ -299,7 +299,9 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"no gzip at all", gzip.compress(as_jsonl(ROWS).encode())[:-12]])
+@pytest.mark.parametrize(
+    "content", [b"no gzip at all", gzip.compress(as_jsonl(ROWS).encode())[:-12]], ids=["none", "cut off"]
+)
 def test_a_damaged_gz_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(content)
