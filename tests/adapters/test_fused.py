@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -233,3 +234,52 @@ def test_a_norm_that_is_trained_gets_its_gradient() -> None:
         found = step(model)
     assert "model.norm.weight" in expected[1]
     same(found, expected, 1e-5)
+
+
+def with_other(network: PreTrainedModel) -> PreTrainedModel:
+    """With a second adapter beside the first, which stays active."""
+    with pytest.warns(UserWarning, match="multiple adapters"):
+        network.add_adapter(LoraConfig(r=2, lora_alpha=4, target_modules="all-linear"), "other")
+    numbers = torch.Generator().manual_seed(2)
+    for name, parameter in network.named_parameters():
+        if ".other." in name:
+            parameter.data = torch.randn(parameter.shape, generator=numbers) * 0.1
+    network.set_adapter("default")
+    return network
+
+
+def test_the_active_adapter_is_computed() -> None:
+    model = with_other(adapted(llama()))
+    default = step(model)
+    model.set_adapter("other")
+    expected = step(model)
+    assert all(".other." in name for name in expected[1])
+    with fused(model, torch.float32):
+        assert swapped(model)
+        same(step(model), expected, 1e-5)
+        model.set_adapter("default")  # asked at each call
+        same(step(model), default, 1e-5)
+
+
+def test_a_base_layer_that_is_trained_gets_its_gradient() -> None:
+    model = adapted(llama())
+    layer: Any = model.get_submodule("model.layers.0.self_attn.q_proj")
+    layer.base_layer.weight.requires_grad_()
+    expected = step(model)
+    assert "model.layers.0.self_attn.q_proj.base_layer.weight" in expected[1]
+    with fused(model, torch.float32):
+        same(step(model), expected, 1e-5)
+
+
+def test_one_of_siblings_called_twice_and_nothing_kept() -> None:
+    model = adapted(llama())
+    attention: Any = model.get_submodule("model.layers.0.self_attn")
+    x = torch.randn(1, 5, 32)
+    with torch.no_grad(), fused(model, torch.float32):
+        first = attention.q_proj(x)
+        torch.testing.assert_close(attention.q_proj(x), first)
+        for layer in (attention.k_proj, attention.v_proj):
+            layer(x)
+        alive = weakref.ref(x)
+        del x
+        assert alive() is None

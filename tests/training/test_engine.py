@@ -34,6 +34,9 @@ def test_arguments_follow_the_settings() -> None:
     assert (found.num_train_epochs, found.per_device_train_batch_size, found.gradient_accumulation_steps) == (3, 4, 2)
     assert (found.warmup_steps, found.lr_scheduler_type, found.max_grad_norm) == (0.1, "constant_with_warmup", 0.5)
     assert (found.seed, found.use_cpu, found.remove_unused_columns, found.report_to) == (7, True, False, [])
+    found = arguments(batch_size=3, weight_decay=0.1, log_every=3, learning_rate=1e-3, patience=2)
+    assert (found.per_device_eval_batch_size, found.weight_decay, found.logging_steps) == (3, 0.1, 3)
+    assert (found.learning_rate, found.restore_callback_states_from_checkpoint) == (1e-3, True)
     assert arguments(max_steps=9).max_steps == 9
     assert arguments().max_steps == -1
 

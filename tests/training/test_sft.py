@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
+from transformers import PreTrainedModel
 
 from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA
@@ -150,6 +151,48 @@ def test_the_contract_tells_of_the_training(tiny_model: TinyModel) -> None:
     assert "best_step" not in fit(tiny_model(), max_steps=1).contract.metrics  # type: ignore[union-attr]  # it has one
 
 
+def test_rows_left_out_or_cut_are_counted(tiny_model: TinyModel) -> None:
+    rows = [*ROWS, {"q": "sky " * 90, "target": "blue"}]
+    for policy, counts in (("drop", (12, 1, 0)), ("trim", (13, 0, 1))):
+        contract = fit(tiny_model(), rows, max_steps=1, max_length=80, too_long=policy).contract
+        assert contract is not None
+        assert (contract.rows, contract.metrics["rows_dropped"], contract.metrics["rows_trimmed"]) == counts
+
+
+def test_what_comes_back_is_ready_for_use(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    base, enable = tiny_model(), PreTrainedModel.activation_checkpointing_enable
+    monkeypatch.setattr(
+        PreTrainedModel, "activation_checkpointing_enable", lambda self, how: [asked.append(how), enable(self, how)]
+    )
+    for checkpointing in ("auto", False, True):
+        network = fit(base, max_steps=1, checkpointing=checkpointing).network
+        assert not any(getattr(module, "gradient_checkpointing", False) for module in network.modules())
+        assert all(parameter.grad is None for parameter in network.parameters())
+        assert not network.training
+    assert asked == [{"use_reentrant": False}]  # on the CPU only where it is asked for
+
+
+def test_it_trains_with_fused_layers_and_shared_beginnings(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither changes a number, so only speed would tell."""
+    seen: list[tuple[int, bool]] = []
+    base, real = tiny_model(), Engine.training_step
+
+    def look(engine: Engine, *given: Any, **named: Any) -> Any:
+        swapped = sum("forward" in module.__dict__ for module in engine.model.network.modules())
+        seen.append((swapped, engine.model.shared))
+        return real(engine, *given, **named)
+
+    monkeypatch.setattr(Engine, "training_step", look)
+    tuned = fit(base, max_steps=1)
+    [(swapped, shared)] = seen
+    assert swapped >= 2 * 7  # the projections of two layers
+    assert shared
+    assert not any("forward" in module.__dict__ for module in tuned.network.modules())
+
+
 # What is equal
 
 
@@ -192,6 +235,13 @@ def test_packing_trains_on_every_row(tiny_model: TinyModel) -> None:
     plain, packed = (weights(fit(base, rows, batch_size=12, max_steps=1, packing=p)) for p in (False, True))
     for name, tensor in plain.items():
         torch.testing.assert_close(packed[name], tensor, rtol=0, atol=1e-5, msg=name)
+
+
+def test_packing_takes_rows_in_an_order_of_the_seed(tiny_model: TinyModel) -> None:
+    """From one start, so that nothing but the order differs."""
+    start = fit(tiny_model(), max_steps=1)
+    one, other = (fit(start, max_steps=3, packing=True, seed=seed) for seed in (0, 1))
+    assert not same(one, other)
 
 
 def test_checkpointing_gives_the_same_gradients(tiny_model: TinyModel) -> None:
@@ -271,6 +321,23 @@ def test_the_finished_call_again_is_done_at_once(tiny_model: TinyModel, tmp_path
     assert same(again, done)
     assert list(again.history) == list(done.history)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")} == times
+
+
+def test_what_changes_no_weight_makes_no_other_run(tiny_model: TinyModel, tmp_path: Path) -> None:
+    base, output = tiny_model(), str(tmp_path / "run")
+    done = fit(base, output=output, max_steps=2, save_every=1)
+    assert same(fit(base, output=output, max_steps=2, save_every=1, keep=9, log_every=7), done)
+    assert same(fit(base, output=tmp_path / "run", max_steps=2, save_every=1, report_to="tensorboard"), done)
+
+
+def test_saved_steps_are_saved_whether_they_are_best_or_not(tiny_model: TinyModel, tmp_path: Path) -> None:
+    tuned = fit(
+        tiny_model(tie_word_embeddings=True),
+        **{**CONTRARY, "epochs": 2, "eval_every": 1, "save_every": 1, "keep": 99, "output": str(tmp_path / "run")},
+    )
+    steps, _ = tuned.history.series("eval_loss")
+    assert best_of(tuned)[0] < steps[-1]
+    assert {int(p.name.rpartition("-")[2]) for p in (tmp_path / "run").glob("checkpoint-*")} == set(steps)
 
 
 @pytest.mark.parametrize(
