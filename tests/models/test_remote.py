@@ -254,7 +254,7 @@ def test_the_embedded_model_is_unwrapped(embedded: LocalModel) -> None:
     assert completion.text == embedded.generate([HELLO], Sampling(max_tokens=2))[0][0].text
     assert completion.finish_reason == "length"
     with pytest.raises(SettingsError):
-        as_model(llm.bind(tools=[])).generate([HELLO])
+        as_model(llm.bind(functions=[])).generate([HELLO])
 
 
 def test_messages_come_back_the_same() -> None:

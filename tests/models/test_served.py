@@ -250,7 +250,15 @@ def test_a_server_that_goes_away_leaves_what_was_finished(loopback: Any, short_w
     assert len(server.bodies) <= 16 + 4 * 3
 
 
-def test_ctrl_c_keeps_what_was_finished(loopback: Any) -> None:
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """Python's own answer to Ctrl-C: test processes side by side switch it off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_keeps_what_was_finished(loopback: Any, hears_ctrl_c: None) -> None:
     def interrupts(text: str, _: int) -> Trouble:
         if text == "row 12":
             os.kill(os.getpid(), signal.SIGINT)
