@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from condition.adapters.norms import Forward, agrees, is_rms_norm, trained
 from condition.adapters.projections import Projections, frozen
-from condition.adapters.siblings import is_plain, siblings
+from condition.adapters.siblings import Shared, is_plain, siblings
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def fused(network: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
 
 def _forwards(network: PreTrainedModel, dtype: torch.dtype) -> Iterator[tuple[nn.Module, Forward]]:
     for layers in _groups(network):
-        shared = _SharedInput(layers, dtype)
+        shared = Shared(_Product(layers, dtype))
         yield from ((layer, shared.forward_of(index)) for index, layer in enumerate(layers))
     for module in network.modules():
         if is_rms_norm(module) and not module.weight.requires_grad:
@@ -72,27 +72,14 @@ def _can_be_fused(layer: nn.Linear | LoraLinear) -> bool:
 
 
 @final
-class _SharedInput:
-    """Layers that read one input: the first one called computes all, the others find their output waiting."""
+class _Product:
+    """Outputs of layers that read one input, with their backward by hand."""
 
     def __init__(self, layers: list[LoraLinear], dtype: torch.dtype) -> None:
         self._layers, self._dtype = layers, dtype
         self._weights = tuple(frozen(cast(nn.Linear, layer.base_layer), dtype) for layer in layers)
-        self._input: Tensor | None = None
-        self._outputs: dict[int, Tensor] = {}
 
-    def forward_of(self, index: int) -> Forward:
-        def forward(x: Tensor) -> Tensor:
-            if self._input is not x or index not in self._outputs:
-                self._input, self._outputs = x, dict(enumerate(self._compute(x)))
-            output = self._outputs.pop(index)
-            if not self._outputs:
-                self._input = None
-            return output
-
-        return forward
-
-    def _compute(self, x: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         # Asked at each call: a reference model is the same network with its adapters switched off.
         layers = [] if self._layers[0].disable_adapters else self._layers
         name = self._layers[0].active_adapters[0]

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from condition.adapters.copies import Copies
 from condition.adapters.norms import Forward, is_rms_norm, written
 from condition.adapters.projections import can_pack, packed_linear
-from condition.adapters.siblings import is_plain, siblings
+from condition.adapters.siblings import Shared, is_plain, siblings
 
 COPIES = Copies(1 << 30)
 """A network whose weights take more than a gigabyte keeps torch's own layout."""
@@ -66,8 +66,8 @@ def _forwards(network: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
     groups = list(siblings(network, _can_be_packed))
     copies = COPIES.of([tuple(_linear(layer).weight for layer in group) for group in groups])
     for group, copy in zip(groups, copies, strict=False):  # none where they have no room
-        product = _Product(group, copy)
-        yield from ((layer, product.forward_of(index)) for index, layer in enumerate(group))
+        shared = Shared(_Product(group, copy))
+        yield from ((layer, shared.forward_of(index)) for index, layer in enumerate(group))
 
 
 def _can_be_packed(layer: nn.Module) -> bool:
@@ -84,31 +84,18 @@ def _linear(layer: nn.Module) -> nn.Linear:
 
 @final
 class _Product:
-    """Layers that read one input: the first one called computes all, the others find their output waiting."""
+    """Outputs of layers that read one input, by their common packed weight."""
 
     def __init__(self, layers: Sequence[nn.Module], weight: Tensor) -> None:
-        self._layers, self._weight = layers, weight
+        self._weight = weight
         linears = [_linear(layer) for layer in layers]
         self._sizes = [linear.out_features for linear in linears]
         biased = any(linear.bias is not None for linear in linears)
         biases = [x.weight.new_zeros(x.out_features) if x.bias is None else x.bias.detach() for x in linears]
         self._bias = torch.cat(biases) if biased else None
         self._update = _update(layers)
-        self._input: Tensor | None = None
-        self._outputs: dict[int, Tensor] = {}
 
-    def forward_of(self, index: int) -> Forward:
-        def forward(x: Tensor) -> Tensor:
-            if self._input is not x or index not in self._outputs:
-                self._input, self._outputs = x, dict(enumerate(self._compute(x)))
-            output = self._outputs.pop(index)
-            if not self._outputs:
-                self._input = None
-            return output
-
-        return forward
-
-    def _compute(self, x: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         y = packed_linear(x, self._weight, self._bias)
         if self._update is not None:
             a, b = self._update

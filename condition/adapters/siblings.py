@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import final
 
 from peft.tuners.lora import Linear as LoraLinear
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -44,3 +45,26 @@ def is_plain(layer: LoraLinear) -> bool:
 def _factors(layer: LoraLinear) -> Iterator[nn.Module]:
     yield from layer.lora_A.values()
     yield from layer.lora_B.values()
+
+
+@final
+class Shared:
+    """Outputs of siblings from one computation: the first one called computes all, the others find theirs waiting."""
+
+    def __init__(self, compute: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
+        self._compute = compute
+        self._input: Tensor | None = None
+        self._outputs: dict[int, Tensor] = {}
+
+    def forward_of(self, index: int) -> Callable[[Tensor], Tensor]:
+        """The forward of one of them, by its place."""
+
+        def forward(x: Tensor) -> Tensor:
+            if self._input is not x or index not in self._outputs:
+                self._input, self._outputs = x, dict(enumerate(self._compute(x)))
+            output = self._outputs.pop(index)
+            if not self._outputs:
+                self._input = None
+            return output
+
+        return forward
