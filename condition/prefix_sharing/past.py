@@ -51,10 +51,8 @@ def remember(network: PreTrainedModel, ids: Sequence[int]) -> Past:
     """Read a beginning to keep. Ask `probe.shareable(network)` first. Raises ValueError for one without tokens."""
     if not ids:
         raise ValueError("a beginning without tokens has nothing to keep")
-    past: Past | None = None
-    for start in range(0, len(ids), CHUNK):
-        past = _longer(network, past, ids[start : start + CHUNK])
-    return cast(Past, past)
+    past = read_long(network, None, ids)
+    return _longer(network, past, ids[len(past.ids) if past else 0 :])
 
 
 def read_long(network: PreTrainedModel, past: Past | None, ids: Sequence[int]) -> Past | None:
