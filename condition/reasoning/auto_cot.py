@@ -25,12 +25,10 @@ from condition.reasoning.answers import Parse, parser_of
 from condition.reasoning.best_of import question_of
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
-from condition.reasoning.cot import THINKING, ZeroShotCoT, answer_in
+from condition.reasoning.cot import THINKING, TRIGGER, ZeroShotCoT, answer_in
 from condition.reasoning.steps import Program, ask
 from condition.reasoning.turns import Triggered
 from condition.types import Answer, Example, Sampling
-
-TRIGGER = "Let's think step by step."
 
 
 @final

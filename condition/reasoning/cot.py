@@ -23,6 +23,7 @@ from condition.reasoning.turns import add, reply
 from condition.types import Answer, Completion, Sampling
 
 THINKING = Sampling(max_tokens=256, temperature=0.0)
+TRIGGER = "Let's think step by step."
 READING = Sampling(max_tokens=32, temperature=0.0)
 """For an answer that is all there already."""
 
@@ -73,7 +74,7 @@ class ZeroShotCoT(Reasoner):
         model: Any,
         prompt: Any = "{question}",
         *,
-        trigger: str = "Let's think step by step.",
+        trigger: str = TRIGGER,
         extract: str = "Therefore, the answer is",
         parse: Parse | None = None,
         sampling: Sampling = THINKING,
