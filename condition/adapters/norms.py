@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 Forward = Callable[[Tensor], Tensor]
+_TRIED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def is_rms_norm(module: nn.Module) -> bool:
@@ -20,8 +22,12 @@ def is_rms_norm(module: nn.Module) -> bool:
     weight, epsilon = getattr(module, "weight", None), getattr(module, "variance_epsilon", None)
     if not type(module).__name__.endswith("RMSNorm") or not isinstance(weight, nn.Parameter) or epsilon is None:
         return False
-    trial = torch.linspace(-1, 1, 2 * weight.numel()).view(1, 2, -1)
-    return "forward" not in module.__dict__ and agrees(module, trained(module, torch.float32), trial)
+    if "forward" in module.__dict__:
+        return False
+    if module not in _TRIED:  # asked at each call of a model
+        trial = torch.linspace(-1, 1, 2 * weight.numel()).view(1, 2, -1)
+        _TRIED[module] = agrees(module, trained(module, torch.float32), trial)
+    return _TRIED[module]
 
 
 def trained(module: Any, dtype: torch.dtype) -> Forward:
