@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -33,7 +34,7 @@ from condition.errors import ModelError, SettingsError
 from condition.training.checkpoints import any_complete, is_complete, load_trainable, save_trainable, writing
 from condition.training.objective import Objective
 from condition.training.packing import AlikeSampler
-from condition.training.rows import Row, collate
+from condition.training.rows import Trained, collate
 from condition.training.schedule import share_of_rate
 from condition.training.settings import Settings
 
@@ -44,7 +45,13 @@ class Engine(Trainer):
     model: Objective
 
     def __init__(
-        self, objective: Objective, settings: Settings, output: Path, rows: list[Row], validation: list[Row] | None
+        self,
+        objective: Objective,
+        settings: Settings,
+        output: Path,
+        rows: Sequence[Trained],
+        validation: Sequence[Trained] | None,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.settings = settings
         self._watch = _Watch()
@@ -56,7 +63,11 @@ class Engine(Trainer):
                 train_dataset=rows,
                 eval_dataset=validation,
                 data_collator=collate,
-                callbacks=[self._watch, *([EarlyStoppingCallback(settings.patience)] if settings.patience else [])],
+                callbacks=[
+                    self._watch,
+                    *callbacks,
+                    *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
+                ],
             )
         except (ImportError, RuntimeError, ValueError) as error:
             raise SettingsError(f"these settings can't be used here: {error}") from error
@@ -90,15 +101,29 @@ class Engine(Trainer):
             return AlikeSampler(rows, self.settings.batch_size, self.settings.seed)
         return super()._get_train_sampler(train_dataset)
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As transformers', with what is watched beside the loss."""
+        super().log({**logs, **self._watched(training=True)} if "loss" in logs else logs, start_time)
+
+    def _watched(self, *, training: bool) -> dict[str, float]:
+        """Means over all processes since they were last asked for."""
+        found = {} if self.model is None else self.model.watched.take(training=training)
+        if not found:
+            return {}
+        totals = torch.tensor(list(found.values()), dtype=torch.float64, device=self.args.device)
+        totals = self.accelerator.reduce(totals)
+        return {name: float(total / count) for name, (total, count) in zip(found, totals.tolist(), strict=True)}
+
     def evaluation_loop(self, *given: Any, **options: Any) -> Any:
-        """The mean loss over all trained tokens; transformers would weigh the last batch by its rows."""
+        """The mean loss over all labels; transformers would weigh the last batch by its rows."""
         self._held = torch.zeros(2, dtype=torch.float64)
         output = super().evaluation_loop(*given, **options)
         total, tokens = self.accelerator.reduce(self._held.to(self.args.device)).tolist()
-        return output._replace(metrics={**(output.metrics or {}), "eval_loss": total / tokens})
+        watched = {f"eval_{name}": mean for name, mean in self._watched(training=False).items()}
+        return output._replace(metrics={**(output.metrics or {}), "eval_loss": total / tokens, **watched})
 
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
-        """The mean loss of a batch, added up over its tokens."""
+        """The mean loss of a batch, added up over its labels."""
         with torch.no_grad():
             loss = model(**self._prepare_inputs(inputs))["loss"].detach()
         tokens = inputs["labels"].numel()

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from condition.errors import ModelError
-from condition.prefix_sharing.logprobs import logprobs
 from condition.training.rows import Batch
+from condition.training.watched import Watched
 
-Loss = Callable[[Tensor], Tensor]
+
+class Measured(NamedTuple):
+    """What a batch gave."""
+
+    loss: Tensor
+    """Summed over what the loss is a mean of: the batch's labels."""
+    watched: Mapping[str, Tensor] = {}
+    """Values of what is watched beside it; their mean is logged."""
+
+
+Measure = Callable[[PreTrainedModel, Any, bool], Measured]
+"""A network, the rows of a batch, and whether common beginnings may be computed once."""
 
 
 @final
 class Objective(nn.Module):
-    """Mean loss over the tokens of a step; `shared` computes common beginnings of a batch's rows once."""
+    """Mean loss over the labels of a step; `shared` computes common beginnings of a batch's rows once."""
 
-    accepts_loss_kwargs = True  # read by transformers: the loss is divided by the tokens of the whole step here
+    accepts_loss_kwargs = True  # read by transformers: the loss is divided by the labels of the whole step here
 
-    def __init__(self, network: PreTrainedModel, loss: Loss, *, shared: bool, dtype: torch.dtype) -> None:
+    def __init__(self, network: PreTrainedModel, measure: Measure, *, shared: bool, dtype: torch.dtype) -> None:
         super().__init__()
         self.network = network
-        self.loss = loss
+        self.measure = measure
         self.shared = shared
         self.dtype = dtype
+        self.watched = Watched()
 
     def train(self, mode: bool = True) -> Objective:
         """As torch's. The engine calls it at each step, and to walk through a network's modules takes its time."""
@@ -39,10 +51,9 @@ class Objective(nn.Module):
         device = self.network.device
         mixed = torch.autocast(device.type, self.dtype) if self.dtype != torch.float32 else nullcontext()
         with mixed:
-            values = logprobs(
-                self.network, [row.ids for row in batch.rows], [row.start for row in batch.rows], shared=self.shared
-            )
-        loss = self.loss(torch.cat(values)) / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+            measured = self.measure(self.network, batch.rows, self.shared)
+        self.watched.add(measured.watched, training=self.training)
+        loss = measured.loss / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
         if not bool(torch.isfinite(loss)):
             raise ModelError(
                 f"the loss became {float(loss.detach())}: the learning rate is too high, or the base's weights are "

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Sampler
 
 from condition.prefix_sharing.layout import common_prefix
-from condition.training.rows import Row
+from condition.training.rows import Trained
 
 LOOK_AHEAD = 64
 """Groups that are tried for the rest of a batch before one is cut to fit."""
@@ -17,7 +17,7 @@ LOOK_AHEAD = 64
 class AlikeSampler(Sampler[int]):
     """Every row once an epoch, shuffled, so that groups which begin alike do not cross the border of a batch."""
 
-    def __init__(self, rows: Sequence[Row], batch_size: int, seed: int) -> None:
+    def __init__(self, rows: Sequence[Trained], batch_size: int, seed: int) -> None:
         self.runs, self.batch_size, self.seed, self.epoch = alike(rows), batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -53,7 +53,7 @@ def _filled(groups: list[list[int]], batch_size: int) -> Iterator[int]:
         room = (room - len(piece)) or batch_size
 
 
-def alike(rows: Sequence[Row], least: int = 32) -> list[list[int]]:
+def alike(rows: Sequence[Trained], least: int = 32) -> list[list[int]]:
     """Indices of rows in runs whose prompts begin with the same `least` tokens, and share at least half of them."""
     order = sorted(range(len(rows)), key=lambda i: rows[i].ids)
     runs: list[list[int]] = []

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -30,19 +30,42 @@ class Row(NamedTuple):
     ids: tuple[int, ...]
     start: int
 
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return self.ids[self.start :]
+
+
+class Trained(Protocol):
+    """A row of any kind, as batches are made of."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Tokens by which rows that begin alike are found."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """Where the prompt ends."""
+        ...
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """One entry for each thing that the loss is a mean of: a token, or a pair."""
+        ...
+
 
 @dataclass(frozen=True)
 class Prepared:
     """Rows ready to train on, and what was done to get them."""
 
-    rows: list[Row]
+    rows: Sequence[Trained]
     dropped: int
     trimmed: int
 
     @property
     def digest(self) -> str:
         """Hash of all rows, in their order."""
-        return hashlib.sha256(repr(self.rows).encode()).hexdigest()
+        return hashlib.sha256(repr(list(self.rows)).encode()).hexdigest()
 
 
 def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str = "training") -> Prepared:
@@ -127,9 +150,9 @@ def _names(names: Iterable[str]) -> str:
 class Batch:
     """Rows that go through the network together. An object of its own, so that nobody moves or pads its lists."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[Trained, ...]
 
 
-def collate(rows: Sequence[Row]) -> dict[str, Any]:
-    """A batch, with the trained tokens `[tokens]` beside it: they are what transformers counts to scale the loss."""
-    return {"batch": Batch(tuple(rows)), "labels": torch.tensor([t for row in rows for t in row.ids[row.start :]])}
+def collate(rows: Sequence[Trained]) -> dict[str, Any]:
+    """A batch, with the labels of its rows beside it: they are what transformers counts to scale the loss."""
+    return {"batch": Batch(tuple(rows)), "labels": torch.tensor([label for row in rows for label in row.labels])}

@@ -28,9 +28,10 @@ from condition.models.local import LocalModel
 from condition.prompts.template import as_prompt
 from condition.training.checkpoints import LOCK, WEIGHTS, digest, load_trainable
 from condition.training.engine import Engine
+from condition.training.fit import training_dtype
 from condition.training.rows import prepare
 from condition.training.settings import Settings
-from condition.training.sft import SFTTrainer, training_dtype
+from condition.training.sft import SFTTrainer
 from condition.types import Sampling
 from tests.conftest import ROOT, TinyModel
 

@@ -1,0 +1,229 @@
+"""Fitting, which all trainers share: checks, one seeded run in a folder of its own, and the contract of what comes out.
+
+A trainer is its settings and a Task: how its rows are prepared, and what is minimised over them.
+
+    class Mine:
+        def fit(self, model, data, *, prompt, validation=None):
+            return fitted(MyTask(self.margin), self.adapter, self.settings, model, data, prompt, validation)
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from transformers import PreTrainedModel, TrainerCallback
+
+from condition.adapters.attach import trainable
+from condition.adapters.fused import fused
+from condition.adapters.lora import LoRA
+from condition.errors import ModelError, SettingsError
+from condition.models.arguments import check_options
+from condition.models.contract import Contract, memory_fingerprint
+from condition.models.device import has_bf16
+from condition.models.history import History
+from condition.models.local import LocalModel
+from condition.models.place import check_writable
+from condition.models.render import TURNS
+from condition.models.save import contract_of
+from condition.models.seeded import seeded
+from condition.prefix_sharing.head import cast_once
+from condition.prefix_sharing.logprobs import output_head
+from condition.prefix_sharing.probe import shareable
+from condition.prompts.template import as_prompt
+from condition.protocols import Prompt
+from condition.training.adapting import adapted, adapter_for, check_adapter, tuned_on
+from condition.training.checkpoints import claim, finished, keep_finished, locked, make_own
+from condition.training.engine import Engine
+from condition.training.objective import Measure, Objective
+from condition.training.rows import Prepared
+from condition.training.settings import Settings
+
+
+class Task(Protocol):
+    """What one kind of training is."""
+
+    @property
+    def trainer(self) -> str:
+        """The trainer's name."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The trainer's own settings, as JSON has them."""
+        ...
+
+    def prepare(self, model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str) -> Prepared:
+        """Rows of `data`, rendered and checked; `what` is "training" or "validation"."""
+        ...
+
+    def extend(self, network: PreTrainedModel) -> None:
+        """Add what is trained beside the adapter, if anything."""
+        ...
+
+    @property
+    def measure(self) -> Measure:
+        """What is minimised."""
+        ...
+
+    def callbacks(self) -> Sequence[TrainerCallback]:
+        """What looks on while it trains."""
+        ...
+
+
+class _Trained(NamedTuple):
+    """What came out of the engine."""
+
+    network: PreTrainedModel
+    history: History
+    seconds: float
+    """Of the training loop, with the laying out of frozen weights."""
+
+
+def check_arguments(adapter: object, settings: object, trainer: str) -> None:
+    """Raises SettingsError where a trainer was given something else than an adapter and Settings."""
+    if isinstance(adapter, Settings):
+        raise SettingsError(f"the adapter's place holds Settings: give {trainer}(settings=cd.Settings(...))")
+    check_adapter(adapter)
+    check_options(settings, Settings, "settings", {"epochs": settings}, {"epochs": 1})
+
+
+def fitted(
+    task: Task,
+    adapter: LoRA,
+    settings: Settings,
+    model: LocalModel,
+    data: object,
+    prompt: Prompt | str,
+    validation: object,
+) -> LocalModel:
+    """A tuned model that carries the prompt, its history and its contract; the model given stays as it is.
+
+    A model that is tuned already is tuned on. Raises DataError, SettingsError or ModelError before any work is lost.
+    """
+    if not isinstance(model, LocalModel):
+        name = repr(str(model)) if isinstance(model, str | Path) else "..."
+        raise ModelError(f"fit takes a loaded model, not {model!r:.80}: load it first: cd.load({name})")
+    prompt = as_prompt(prompt)
+    if settings.patience and validation is None:
+        raise SettingsError("patience needs validation rows: fit(..., validation=rows)")
+    if settings.output is not None:
+        check_writable(Path(settings.output))
+    elif "tensorboard" in settings.report_to:
+        raise SettingsError("report_to='tensorboard' needs an output folder to write to: Settings(output=...)")
+    adapter = adapter_for(model, adapter)
+    rows = task.prepare(model, data, prompt, settings, "training")
+    held = None if validation is None else task.prepare(model, validation, prompt, settings, "validation")
+    with TURNS, seeded(settings.seed):  # the random state is the process's
+        began = time.perf_counter()
+        trained = _train(task, adapter, settings, model, rows, held)
+    tuned = LocalModel(
+        trained.network,
+        model.tokenizer,
+        source=model.source,
+        quantization=model.quantization,
+        prompt=prompt,
+        history=trained.history,
+    )
+    seconds = {"seconds": time.perf_counter() - began, "loop_seconds": trained.seconds}
+    tuned.contract = _contract(task, adapter, settings, tuned, rows, seconds)
+    return tuned
+
+
+def _train(
+    task: Task, adapter: LoRA, settings: Settings, model: LocalModel, rows: Prepared, held: Prepared | None
+) -> _Trained:
+    dtype = training_dtype(settings, model.device)
+    shared = shareable(model.network)
+    network = adapted(model, adapter)
+    task.extend(network)
+    if settings.checkpointing is True or (settings.checkpointing == "auto" and model.device.type == "cuda"):
+        network.activation_checkpointing_enable({"use_reentrant": False})
+    objective = Objective(network, task.measure, shared=shared, dtype=dtype)
+    with tempfile.TemporaryDirectory() if settings.output is None else nullcontext(settings.output) as folder:
+        output, run = Path(folder), _run(task, adapter, settings, model, rows, held, dtype)
+        claim(output, run, settings.resume)
+        # Before anything in the folder is touched: settings that can't be used are refused here.
+        engine = Engine(objective, settings, output, rows.rows, held.rows if held else None, task.callbacks())
+        with locked(output):
+            checkpoint = make_own(output, run, settings.resume)
+            done = finished(network, output)
+            if done is None:
+                began = time.perf_counter()
+                with fused(network, dtype), cast_once(output_head(network), dtype):
+                    engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+                done = engine.state.log_history, time.perf_counter() - began
+                keep_finished(network, output, *done)
+    network.activation_checkpointing_disable()
+    for parameter in network.parameters():
+        parameter.grad = None
+    lines, seconds = done
+    return _Trained(network, History(lines), seconds)
+
+
+def _run(
+    task: Task,
+    adapter: LoRA,
+    settings: Settings,
+    model: LocalModel,
+    rows: Prepared,
+    held: Prepared | None,
+    dtype: torch.dtype,
+) -> dict[str, Any]:
+    """What makes a run the same run."""
+    beside = {"output", "resume", "report_to", "log_every", "keep"}
+    return {
+        "trainer": task.trainer,
+        **task.options,
+        "base": model.source.fingerprint or model.source.name,
+        "weights_dtype": str(model.network.dtype),
+        "weights": memory_fingerprint(model.network),  # may have been changed since they were read
+        "quantization": model.quantization.model_dump() if model.quantization else None,
+        "adapter": adapter.model_dump(mode="json"),
+        "tuned_on": tuned_on(model),
+        "data": rows.digest,
+        "validation": None if held is None else held.digest,
+        "dtype": str(dtype),
+        **settings.model_dump(mode="json", exclude=beside),
+    }
+
+
+def _contract(
+    task: Task, adapter: LoRA, settings: Settings, tuned: LocalModel, rows: Prepared, seconds: Mapping[str, float]
+) -> Contract:
+    _, losses = tuned.history.series("loss")
+    best = min(((line["eval_loss"], line["step"]) for line in tuned.history if "eval_loss" in line), default=None)
+    used = str(training_dtype(settings, tuned.device)).removeprefix("torch.")
+    return contract_of(
+        tuned,
+        adapter=adapter.model_dump(mode="json"),
+        trainer=task.trainer,
+        settings={**task.options, **settings.model_dump(mode="json"), "precision_used": used},
+        data=rows.digest,
+        rows=len(rows.rows),
+        metrics={
+            **seconds,
+            "trained_parameters": float(sum(p.numel() for p in trainable(tuned.network).values())),
+            "rows_dropped": float(rows.dropped),
+            "rows_trimmed": float(rows.trimmed),
+            **({"final_loss": losses[-1]} if losses else {}),
+            **({"best_eval_loss": best[0], "best_step": float(best[1])} if best else {}),
+        },
+    )
+
+
+def training_dtype(settings: Settings, device: torch.device) -> torch.dtype:
+    """What products are computed in. Raises SettingsError for bf16 on a processor that only emulates it."""
+    if settings.precision == "auto":
+        return torch.bfloat16 if has_bf16(device) else torch.float32
+    if settings.precision == "bf16" and not has_bf16(device):
+        raise SettingsError(
+            f"precision='bf16', but this {device.type} has no bf16 instructions "
+            f"and would be many times slower: use 'auto' or 'fp32'"
+        )
+    return torch.bfloat16 if settings.precision == "bf16" else torch.float32
