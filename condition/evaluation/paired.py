@@ -1,7 +1,7 @@
 """Whether two subjects differ on the same rows, and how sure that is: p-values, and their correction for several rows.
 
-    found = compared(scores_a, scores_b, clusters=passages)
-    print(found.difference, found.p, found.test)          # -3.1 [-5.0, -1.2] 0.002 paired bootstrap
+found = compared(scores_a, scores_b, clusters=passages)
+print(found.difference, found.p, found.test)          # -3.1 [-5.0, -1.2] 0.002 paired bootstrap
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def bootstrap(
     given = range(len(differences)) if clusters is None else clusters
     names = {name: i for i, name in enumerate(dict.fromkeys(given))}
     places = [names[name] for name in given]
-    sums = np.bincount(places, np.asarray(differences, dtype=float))  # [clusters]
-    sizes = np.bincount(places).astype(float)
+    sums = np.bincount(places, np.asarray(differences, dtype=float)).astype(np.float64)  # [clusters]
+    sizes = np.bincount(places).astype(np.float64)
     count = len(sums)
     if count == 1 or not np.any(sums):
         return 1.0
@@ -96,7 +96,7 @@ def bootstrap(
 
 
 def _means(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means `[draws]` of clusters `[draws, clusters]` over their rows, with cluster-robust standard errors `[draws]`."""
+    """Means `[draws]` over the rows of clusters `[draws, clusters]`, and their cluster-robust standard errors."""
     rows = sizes.sum(axis=1)
     means = sums.sum(axis=1) / rows
     astray = sums - means[:, None] * sizes

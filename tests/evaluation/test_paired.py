@@ -30,13 +30,13 @@ def test_mcnemar_by_hand() -> None:
 
 
 def test_mcnemars_p_values_are_uniform_where_nothing_differs() -> None:
-    numbers = np.random.default_rng(0)
-    drawn = numbers.binomial(400, 0.5, 2000)
-    found = np.array([mcnemar(int(gained), int(400 - gained)) for gained in drawn])
-    assert 0.04 <= np.mean(found < 0.05) <= 0.06
-    assert 0.17 <= np.mean(found < 0.2) <= 0.23
-    # Uniform but for the steps of a count, the largest of which is 4 % wide.
-    assert off_uniform(found) <= 1.63 + 0.02 * sqrt(2000)
+    """All 301 splits of 300 rows with their probabilities; uniform but for the steps of a count."""
+    chances = np.array([comb(300, k) / 2**300 for k in range(301)])
+    found = np.array([mcnemar(k, 300 - k) for k in range(301)])
+    for level in (0.01, 0.05, 0.1, 0.3, 0.5):
+        step = chances[np.abs(found - level).argmin()]
+        assert chances[found <= level].sum() == pytest.approx(level, abs=2 * step)
+    assert chances[found <= 0.05].sum() <= 0.06
 
 
 @pytest.mark.parametrize(("clusters", "rows"), [(150, 1), (40, 5), (15, 4)])
