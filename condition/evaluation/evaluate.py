@@ -9,9 +9,9 @@ from os import PathLike
 from typing import Any
 
 from condition.errors import BudgetError, DataError
-from condition.evaluation.statistics import Estimate, estimate
+from condition.evaluation.statistics import Estimate, estimate, pooled
 from condition.evaluation.subjects import Subject, ask
-from condition.evaluation.tasks import Task, TaskRow
+from condition.evaluation.tasks.task import Reply, Task, TaskRow
 from condition.types import Usage, Value
 
 
@@ -58,20 +58,22 @@ def evaluate(subject: Subject, task: Task, *, budget: int | None = None) -> Resu
         raise BudgetError(f"budget={budget}: at least one row has to be asked")
     asked = task.rows[:budget]
     began = time.perf_counter()
-    said = ask(subject, task, [row.inputs for row in asked])
+    said = ask(subject, task, asked)
     seconds = time.perf_counter() - began
     names: set[str] = set()
+    replies = [Reply(*reply) for reply in zip(said.texts, said.scores, said.samples, strict=True)]
     rows = tuple(
         ResultRow(
             id=row.id,
-            prediction=text,
+            prediction=reply.text,
             target=row.target,
-            metrics=_measured(task, row, text, names),
+            metrics=_measured(task, row, reply, names),
             splits=tuple(task.splits(row)),
         )
-        for row, text in zip(asked, said.texts, strict=True)
+        for row, reply in zip(asked, replies, strict=True)
     )
     constant, measures = _measures(task, asked, rows)
+    measures |= _pooled(task, asked, replies)
     return Result(task=task.name, metrics=measures, rows=rows, constant=constant, usage=said.usage, seconds=seconds)
 
 
@@ -82,9 +84,9 @@ def _no_task(subject: object, task: object) -> str:
     return f"evaluate takes a task, not {task!r:.80}: give cd.tasks.squad_v2({rows}) or another task over these rows"
 
 
-def _measured(task: Task, row: TaskRow, text: str, names: set[str]) -> Mapping[str, float]:
+def _measured(task: Task, row: TaskRow, reply: Reply, names: set[str]) -> Mapping[str, float]:
     """The metric's values for one row. Raises DataError for none, others than before, or no finite numbers."""
-    values = task.metric(text, row.target)
+    values = task.measure(row, *reply)
     where = f"{task.name}, row {row.id}: the metric"
     if not isinstance(values, Mapping) or not values:
         raise DataError(f"{where} gave {values!r:.60}, not named values such as {{'exact': 1.0}}")
@@ -111,7 +113,7 @@ def _measures(
     if not task.constants:
         return None, found
     # The best constant is the one with the highest mean of the last measure: F1 for SQuAD, the only one elsewhere.
-    scored = {c: [task.metric(c, row.target) for row in asked] for c in task.constants}
+    scored = {c: [task.measure(row, c) for row in asked] for c in task.constants}
     best = max(scored, key=lambda c: sum(m[names[-1]] for m in scored[c]))
     for name in names:
         constant = [m[name] for m in scored[best]]
@@ -120,6 +122,15 @@ def _measures(
         bounds = (-1.0, 1.0) if all(0 <= v <= 1 for v in (*constant, *(row.metrics[name] for row in rows))) else None
         found[f"over_constant_{name}"] = estimate(differences, clusters, bounds=bounds)
     return best, found
+
+
+def _pooled(task: Task, asked: Sequence[TaskRow], replies: Sequence[Reply]) -> dict[str, Estimate]:
+    """Measures of all rows together."""
+    clusters = [row.cluster for row in asked]
+    return {
+        name: pooled([one.count(row, reply) for row, reply in zip(asked, replies, strict=True)], one.total, clusters)
+        for name, one in task.pooled.items()
+    }
 
 
 def _bounded(values: Sequence[float], clusters: Sequence[str]) -> Estimate:

@@ -1,7 +1,12 @@
-"""Asking whatever is measured: a model, a model behind a prompt, a chain, or a function."""
+"""Asking whatever is measured: a model, a model behind a prompt, a chain, or a function.
+
+A row with choices is scored where the subject can score (a Scorer, such as `LocalModel`). A chain, a function or a
+remote model is asked to write instead, and the task's measure finds out which choice was meant: see `read_choice`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,13 +14,13 @@ from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables.base import RunnableBindingBase
 
 from condition.errors import ModelError
-from condition.evaluation.tasks import Task
+from condition.evaluation.tasks.task import Task, TaskRow
 from condition.models.local import LocalModel
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
-from condition.protocols import Chain, Model, Prompt
-from condition.types import Usage
+from condition.protocols import Chain, Model, Prompt, Scorer
+from condition.types import Messages, Score, Usage
 
 Subject = LocalModel | Model | Chain | tuple[Any, Any] | Callable[[Mapping[str, Any]], Any]
 
@@ -25,24 +30,29 @@ class Said(NamedTuple):
 
     texts: list[str]
     usage: Usage
+    scores: tuple[tuple[Score, ...] | None, ...] = ()
+    """For each row, of its choices behind the prompt and then behind each of the task's references; none if written."""
+    samples: tuple[tuple[str, ...], ...] = ()
+    """For each row, all texts that the task's `sampling.n` asked for, the first one as in `texts`."""
 
 
-def ask(subject: Subject, task: Task, inputs: Sequence[Mapping[str, Any]]) -> Said:
+def ask(subject: Subject, task: Task, rows: Sequence[TaskRow]) -> Said:
     """What a subject says to each row. Raises ModelError where it can't be asked, or says something without text."""
     if isinstance(subject, type):
         raise ModelError(f"{subject.__name__} is a class: give an instance")
     if isinstance(subject, tuple):
         if len(subject) != 2:
             raise ModelError(f"can't evaluate {len(subject)} things at once: give (model, prompt)")
-        return _by_model(as_model(subject[0]), as_prompt(subject[1]), task, inputs)
+        return _by_model(as_model(subject[0]), as_prompt(subject[1]), task, rows)
     if _is_model(subject):
         model = as_model(subject)
         own = getattr(model, "prompt", None)
-        return _by_model(model, task.prompt if own is None else as_prompt(own), task, inputs)
+        return _by_model(model, task.prompt if own is None else as_prompt(own), task, rows)
+    asked = [dict(row.inputs) for row in rows for _ in range(task.sampling.n)]
     if isinstance(subject, Chain):
-        return _read(subject.batch([dict(i) for i in inputs]), f"{type(subject).__name__}.batch", len(inputs))
+        return _read(subject.batch(asked), f"{type(subject).__name__}.batch", rows, task.sampling.n)
     if callable(subject):
-        return _read((subject(i) for i in inputs), "the function", len(inputs))
+        return _read((subject(i) for i in asked), "the function", rows, task.sampling.n)
     raise ModelError(
         f"can't evaluate {type(subject).__name__}: give a model (name, generate), (model, prompt), "
         f"a chain (invoke, batch) or a function"
@@ -59,15 +69,42 @@ def _is_model(subject: object) -> bool:
     return isinstance(subject, Model) and not isinstance(subject, Chain)
 
 
-def _by_model(model: Model, prompt: Prompt, task: Task, inputs: Sequence[Mapping[str, Any]]) -> Said:
-    written = model.generate([fill(prompt, row) for row in inputs], task.sampling)
-    if len(written) != len(inputs) or not all(written):
-        raise ModelError(f"{model.name} gave completions for {sum(map(bool, written))} of {len(inputs)} prompts")
-    return _read((row[0] for row in written), f"{model.name}.generate", len(inputs))
+def _by_model(model: Model, prompt: Prompt, task: Task, rows: Sequence[TaskRow]) -> Said:
+    prompts = [fill(prompt, row.inputs) for row in rows]
+    if task.scored and isinstance(model, Scorer):
+        return _scored(model, prompts, task, rows)
+    written = model.generate(prompts, task.sampling)
+    n = task.sampling.n
+    if len(written) != len(rows) or any(len(row) != n for row in written):
+        raise ModelError(
+            f"{model.name} gave completions for {sum(len(row) == n for row in written)} of {len(rows)} prompts"
+        )
+    return _read((one for row in written for one in row), f"{model.name}.generate", rows, n)
 
 
-def _read(answers: Iterable[Any], who: str, expected: int) -> Said:
-    """Texts and usage of strings, Answers, Completions or LangChain messages."""
+def _scored(model: Scorer, prompts: Sequence[Messages], task: Task, rows: Sequence[TaskRow]) -> Said:
+    """Scores of all choices, in one call for all prompts, and the likeliest choice of each row as its text."""
+    asked = [*prompts, *(fill(reference, row.inputs) for reference in task.references for row in rows)]
+    found = model.score(asked, [row.choices for _ in range(1 + len(task.references)) for row in rows])
+    who = f"{type(model).__name__}.score"
+    if len(found) != len(asked):
+        raise ModelError(f"{who} gave {len(found)} lists of scores for {len(asked)} prompts")
+    texts: list[str] = []
+    scores: list[tuple[Score, ...]] = []
+    for i, row in enumerate(rows):
+        lists = found[i :: len(rows)]
+        if any(len(one) != len(row.choices) for one in lists):
+            raise ModelError(f"{who} gave {[len(one) for one in lists]} scores for {len(row.choices)} choices")
+        if any(math.isnan(score.logprob) for one in lists for score in one):
+            raise ModelError(f"{who} gave a log-probability that is no number (row {row.id}): the network is broken")
+        best = max(range(len(row.choices)), key=lambda c: lists[0][c].logprob)
+        texts.append(row.choices[best].strip())
+        scores.append(tuple(score for one in lists for score in one))
+    return Said(texts, Usage(), tuple(scores), tuple((text,) for text in texts))
+
+
+def _read(answers: Iterable[Any], who: str, rows: Sequence[TaskRow], n: int) -> Said:
+    """Texts and usage of `n` strings, Answers, Completions or LangChain messages for each row."""
     texts: list[str] = []
     usage = Usage()
     for answer in answers:
@@ -76,9 +113,9 @@ def _read(answers: Iterable[Any], who: str, expected: int) -> Said:
             raise ModelError(f"{who} gave {type(answer).__name__}, which has no text; give text or an Answer")
         texts.append(str(text))
         usage = usage + _usage(answer)
-    if len(texts) != expected:
-        raise ModelError(f"{who} gave {len(texts)} answers to {expected} rows")
-    return Said(texts, usage)
+    if len(texts) != n * len(rows):
+        raise ModelError(f"{who} gave {len(texts)} answers to {len(rows)} rows{f' of {n} samples' if n > 1 else ''}")
+    return Said(texts[::n], usage, (None,) * len(rows), tuple(tuple(texts[i : i + n]) for i in range(0, len(texts), n)))
 
 
 def _usage(answer: object) -> Usage:

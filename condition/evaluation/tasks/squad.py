@@ -1,64 +1,17 @@
-"""What is measured: rows with inputs and targets, a metric, and what to report beside its mean."""
+"""SQuAD v2: questions over passages, some without an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, final
+from collections.abc import Mapping
+from typing import Any
 
 from condition.data.formats import NO_ANSWER, is_abstention, is_squad, squad_answers
 from condition.data.read import locate
 from condition.errors import DataError
 from condition.evaluation import metrics
-from condition.prompts.template import ChatPrompt, as_prompt
-from condition.protocols import Metric, Prompt
+from condition.evaluation.tasks.task import Task, TaskRow
+from condition.prompts.template import ChatPrompt
 from condition.types import Example, Sampling
-
-Splits = Callable[["TaskRow"], Sequence[str]]
-
-
-class TaskRow(NamedTuple):
-    """One question to a subject."""
-
-    id: str
-    inputs: Mapping[str, Any]
-    target: Any
-    cluster: str
-    """Rows of one cluster (a passage) count as one observation in intervals."""
-
-
-@final
-class Task:
-    """Rows, a metric, and the prompt for subjects that bring none.
-
-    The metric's values go from 0 to 1 and are shown in percent; by its last one the best constant is chosen.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        rows: Sequence[TaskRow],
-        metric: Metric,
-        *,
-        prompt: Prompt | str,
-        sampling: Sampling = Sampling(temperature=0.0),
-        splits: Splits = lambda row: (),
-        constants: Sequence[str] = (),
-    ) -> None:
-        if not rows:
-            raise DataError(f"the task {name} has no rows")
-        self.name = name
-        self.rows = tuple(rows)
-        self.metric = metric
-        self.prompt = as_prompt(prompt)
-        self.sampling = sampling
-        self.splits = splits
-        """Names of the parts that a row is also reported under."""
-        self.constants = (constants,) if isinstance(constants, str) else tuple(constants)
-        """Answers that need no model; the best of them is reported beside every result."""
-
-    def __repr__(self) -> str:
-        return f"Task({self.name!r}, {len(self.rows)} rows)"
-
 
 SQUAD_PROMPT = ChatPrompt(
     [

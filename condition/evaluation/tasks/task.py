@@ -1,0 +1,135 @@
+"""What is measured: rows with inputs and targets, a metric, and what to report beside its mean.
+
+    rows = [TaskRow("1", {"question": "2 + 2?"}, "4"), TaskRow("2", {"question": "3 + 4?"}, "7")]
+    task = Task("sums", rows, metrics.exact_match, prompt="{question}")
+
+A row with `choices` is a likelihood row: a subject that can score says how likely each choice is, and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple, final
+
+from condition.errors import DataError
+from condition.prompts.template import as_prompt
+from condition.protocols import Metric, Prompt
+from condition.types import Sampling, Score
+
+
+class TaskRow(NamedTuple):
+    """One question to a subject."""
+
+    id: str
+    inputs: Mapping[str, Any]
+    target: Any
+    cluster: str = ""
+    """Rows of one cluster (a passage) count as one observation in intervals. A row without one is its own."""
+    choices: tuple[str, ...] = ()
+    """Continuations of the prompt to be scored, exactly as they follow it; none where the subject writes."""
+
+
+class Reply(NamedTuple):
+    """What a subject made of one row."""
+
+    text: str
+    """What was written; where choices were scored, the likeliest."""
+    scores: tuple[Score, ...] | None = None
+    """Of the row's choices behind the prompt, then of all of them behind each of the task's `references`."""
+    samples: tuple[str, ...] = ()
+    """Everything that was written for the row, `text` first, where more than one text was asked for."""
+
+
+class Pooled(NamedTuple):
+    """A measure of all rows together that is no mean of theirs, such as the perplexity of a corpus."""
+
+    count: Callable[[TaskRow, Reply], Sequence[float]]
+    """What a row adds: as many numbers for each row."""
+    total: Callable[[Sequence[float]], float]
+    """The measure, from the sums of those numbers over rows."""
+
+
+Splits = Callable[[TaskRow], Sequence[str]]
+Measure = Callable[[TaskRow, Reply], Mapping[str, float]]
+
+
+@final
+class Task:
+    """Rows, a metric, and the prompt for subjects that bring none.
+
+    `metric` sees a prediction and the row's target; `measure`, where it is given instead, sees the whole row and reply.
+    Raises DataError for no rows, for a row that has choices where another has none, and for a choice that is there
+    twice or is empty.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rows: Sequence[TaskRow],
+        metric: Metric | None = None,
+        *,
+        prompt: Prompt | str,
+        sampling: Sampling = Sampling(temperature=0.0),
+        splits: Splits = lambda row: (),
+        constants: Sequence[str] = (),
+        measure: Measure | None = None,
+        references: Sequence[Prompt | str] = (),
+        pooled: Mapping[str, Pooled] | None = None,
+        headline: str | None = None,
+        less_is_better: Collection[str] = (),
+    ) -> None:
+        if not rows:
+            raise DataError(f"the task {name} has no rows")
+        if (metric is None) == (measure is None):
+            raise DataError(f"the task {name} needs a metric(prediction, target), or a measure(row, reply) instead")
+        _check_choices(name, rows)
+        self.name = name
+        self.rows = tuple(row if row.cluster else row._replace(cluster=row.id) for row in rows)
+        self.metric: Metric = metric or _whole_rows_only
+        self.prompt = as_prompt(prompt)
+        self.sampling = sampling
+        self.splits = splits
+        """Names of the parts that a row is also reported under."""
+        self.constants = (constants,) if isinstance(constants, str) else tuple(constants)
+        """Answers that need no model; the best of them is reported beside every result."""
+        self.references = tuple(as_prompt(reference) for reference in references)
+        """Further prompts behind which choices are scored: what they are compared with, by PMI for example."""
+        self.pooled = dict(pooled or {})
+        """Measures of all rows together, by name."""
+        self.headline = headline
+        """The measure that decides, among those of a row or the pooled ones; the last one of a row where it is none."""
+        self.less_is_better = frozenset(less_is_better)
+        """Measures, such as a perplexity, of which less is better."""
+        self._measure = measure
+
+    @property
+    def scored(self) -> bool:
+        """Whether choices are scored rather than answers written."""
+        return bool(self.rows[0].choices)
+
+    def measure(
+        self, row: TaskRow, text: str, scores: tuple[Score, ...] | None = None, samples: tuple[str, ...] = ()
+    ) -> Mapping[str, float]:
+        """Named values of one row."""
+        if self._measure is not None:
+            return self._measure(row, Reply(text, scores, samples))
+        return self.metric(text, row.target)
+
+    def __repr__(self) -> str:
+        return f"Task({self.name!r}, {len(self.rows)} rows)"
+
+
+def _whole_rows_only(prediction: str, target: Any, /) -> Mapping[str, float]:
+    raise DataError("this task measures a whole row with its reply: call task.measure(row, text, scores)")
+
+
+def _check_choices(name: str, rows: Sequence[TaskRow]) -> None:
+    for row in rows:
+        if bool(row.choices) != bool(rows[0].choices):
+            raise DataError(f"the task {name}: row {row.id} and row {rows[0].id}: one has choices, the other has none")
+        if isinstance(row.choices, str) or not all(isinstance(c, str) and c for c in row.choices):
+            raise DataError(
+                f"the task {name}: row {row.id}: choices are texts, none of them empty: {row.choices!r:.80}"
+            )
+        if len(set(row.choices)) < len(row.choices):
+            raise DataError(f"the task {name}: row {row.id}: a choice is there twice: {row.choices!r:.80}")
