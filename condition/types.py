@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -115,12 +117,19 @@ class Example(Value):
     rationale: str | None = None
     """The reasoning that leads to the target, where it is known."""
     id: str | None = None
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """How much it counts in training: one of weight 2 as much as two of weight 1."""
 
     def __init__(
-        self, inputs: Mapping[str, Any], target: str, rationale: str | None = None, id: str | None = None
+        self,
+        inputs: Mapping[str, Any],
+        target: str,
+        rationale: str | None = None,
+        id: str | None = None,
+        weight: float = 1.0,
     ) -> None:
         try:
-            super().__init__(inputs=inputs, target=target, rationale=rationale, id=id)
+            super().__init__(inputs=inputs, target=target, rationale=rationale, id=id, weight=weight)
         except ValidationError as error:
             raise DataError(
                 f"{_sentences(type(self), error)}. Write Example({{'question': 'When?'}}, 'what should follow')"
@@ -132,19 +141,77 @@ class Ranking(Value):
 
     inputs: Mapping[str, Any]
     candidates: tuple[str, ...] = Field(min_length=2)
+    scores: tuple[float, ...] | None = None
+    """How good each is, where that is known. Equal scores are a tie, from which nothing is learned."""
+    id: str | None = None
 
-    def __init__(self, inputs: Mapping[str, Any], candidates: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        inputs: Mapping[str, Any],
+        candidates: tuple[str, ...],
+        scores: tuple[float, ...] | None = None,
+        id: str | None = None,
+    ) -> None:
+        if isinstance(candidates, str):
+            raise DataError(f"the candidates are one string, {candidates!r:.60}: give a list, the best first")
+        given = None if scores is None else tuple(scores)
         try:
-            super().__init__(inputs=inputs, candidates=tuple(candidates))
+            super().__init__(inputs=inputs, candidates=tuple(candidates), scores=given, id=id)
         except ValidationError as error:
             raise DataError(
                 f"{_sentences(type(self), error)}. Write Ranking({{'question': 'When?'}}, ['the best', 'a worse one'])"
             ) from None
 
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if self.scores is None:
+            return self
+        if len(self.scores) != len(self.candidates) or not all(math.isfinite(score) for score in self.scores):
+            raise ValueError(f"{len(self.candidates)} candidates need as many scores that are numbers")
+        if any(first < second for first, second in pairwise(self.scores)):
+            raise ValueError("a score is higher than the one before it: use Ranking.graded(inputs, candidates, scores)")
+        return self
+
     @classmethod
     def pair(cls, inputs: Mapping[str, Any], chosen: str, rejected: str) -> Self:
         """A ranking of two."""
         return cls(inputs, (chosen, rejected))
+
+    @classmethod
+    def graded(
+        cls, inputs: Mapping[str, Any], candidates: Sequence[str], scores: Sequence[float], id: str | None = None
+    ) -> Self:
+        """A ranking by scores, given in any order; of equal ones the first stays first."""
+        if len(candidates) != len(scores):
+            raise DataError(f"{len(candidates)} candidates and {len(scores)} scores: give one for each")
+        order = sorted(range(len(scores)), key=lambda i: -scores[i])
+        return cls(inputs, tuple(candidates[i] for i in order), tuple(scores[i] for i in order), id)
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Places of every better candidate with every worse one; those of a tie are no pair."""
+        places, scores = range(len(self.candidates)), self.scores
+        return tuple((i, j) for i in places for j in places[i + 1 :] if scores is None or scores[i] > scores[j])
+
+
+class Feedback(Value):
+    """What somebody thought of one completion. Raises DataError for other types."""
+
+    inputs: Mapping[str, Any]
+    completion: str
+    said: bool | float | str
+    """A thumb (True is up), a grade (higher is better), or words."""
+    id: str | None = None
+
+    def __init__(
+        self, inputs: Mapping[str, Any], completion: str, said: bool | float | str, id: str | None = None
+    ) -> None:
+        try:
+            super().__init__(inputs=inputs, completion=completion, said=said, id=id)
+        except ValidationError as error:
+            raise DataError(
+                f"{_sentences(type(self), error)}. Write Feedback({{'question': 'When?'}}, 'what was said', True)"
+            ) from None
 
 
 def _as_stops(value: object) -> object:

@@ -2,19 +2,19 @@
 
 A trainer is its settings and a Task: how its rows are prepared, and what is minimised over them.
 
-    class Mine:
-        def fit(self, model, data, *, prompt, validation=None):
-            return fitted(MyTask(self.margin), self.adapter, self.settings, model, data, prompt, validation)
+    task = Task("MyTrainer", prepare, measure)
+    tuned = fitted(task, LoRA(), Settings(), model, rows, "{question}", None)
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedModel, TrainerCallback
@@ -45,35 +45,32 @@ from condition.training.rows import Prepared
 from condition.training.settings import Settings
 
 
-class Task(Protocol):
+def _as_prepared(model: LocalModel, rows: Prepared, dtype: torch.dtype) -> Prepared:
+    return rows
+
+
+def _nothing(network: PreTrainedModel) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Task:
     """What one kind of training is."""
 
-    @property
-    def trainer(self) -> str:
-        """The trainer's name."""
-        ...
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """The trainer's own settings, as JSON has them."""
-        ...
-
-    def prepare(self, model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str) -> Prepared:
-        """Rows of `data`, rendered and checked; `what` is "training" or "validation"."""
-        ...
-
-    def extend(self, network: PreTrainedModel) -> None:
-        """Add what is trained beside the adapter, if anything."""
-        ...
-
-    @property
-    def measure(self) -> Measure:
-        """What is minimised."""
-        ...
-
-    def callbacks(self) -> Sequence[TrainerCallback]:
-        """What looks on while it trains."""
-        ...
+    trainer: str
+    """The trainer's name."""
+    prepare: Callable[[LocalModel, object, Prompt, Settings, str], Prepared]
+    """Rows, rendered and checked; the last argument is "training" or "validation"."""
+    measure: Measure
+    """What is minimised."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The trainer's own settings, as JSON has them."""
+    complete: Callable[[LocalModel, Prepared, torch.dtype], Prepared] = _as_prepared
+    """Rows with what takes the network to compute, asked for when all else is checked."""
+    extend: Callable[[PreTrainedModel], None] = _nothing
+    """Adds to the adapted network what is trained beside the adapter."""
+    callbacks: Sequence[TrainerCallback] = ()
+    """Who looks on while it trains."""
 
 
 class _Trained(NamedTuple):
@@ -148,8 +145,9 @@ def _train(
     with tempfile.TemporaryDirectory() if settings.output is None else nullcontext(settings.output) as folder:
         output, run = Path(folder), _run(task, adapter, settings, model, rows, held, dtype)
         claim(output, run, settings.resume)
+        rows, held = task.complete(model, rows, dtype), held and task.complete(model, held, dtype)
         # Before anything in the folder is touched: settings that can't be used are refused here.
-        engine = Engine(objective, settings, output, rows.rows, held.rows if held else None, task.callbacks())
+        engine = Engine(objective, settings, output, rows.rows, held.rows if held else None, task.callbacks)
         with locked(output):
             checkpoint = make_own(output, run, settings.resume)
             done = finished(network, output)

@@ -7,20 +7,20 @@ The loss is the negative log-likelihood of the target and its stop token; the pr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, final
+from collections.abc import Sequence
+from typing import final
 
 import torch
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel
 
 from condition.adapters.lora import LoRA
 from condition.models.local import LocalModel
 from condition.prefix_sharing.logprobs import logprobs
 from condition.protocols import Prompt
-from condition.training.fit import check_arguments, fitted
+from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import sft_loss
 from condition.training.objective import Measured
-from condition.training.rows import Prepared, Row, prepare
+from condition.training.rows import Row, prepare
 from condition.training.settings import Settings
 
 
@@ -39,28 +39,11 @@ class SFTTrainer:
         `data` and `validation` are Examples, rows, a `datasets.Dataset` or a path. A model that is tuned already is
         tuned on. Raises DataError, SettingsError or ModelError before any work is lost.
         """
-        return fitted(_Imitation(), self.adapter, self.settings, model, data, prompt, validation)
+        task = Task("SFTTrainer", prepare, likelihood)
+        return fitted(task, self.adapter, self.settings, model, data, prompt, validation)
 
 
 def likelihood(network: PreTrainedModel, rows: Sequence[Row], shared: bool) -> Measured:
     """The SFT loss of rows."""
     values = logprobs(network, [row.ids for row in rows], [row.start for row in rows], shared=shared)
     return Measured(sft_loss(torch.cat(values)))
-
-
-@final
-class _Imitation:
-    """Say the target."""
-
-    trainer = "SFTTrainer"
-    options: Mapping[str, Any] = {}
-    measure = staticmethod(likelihood)
-
-    def prepare(self, model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str) -> Prepared:
-        return prepare(model, data, prompt, settings, what)
-
-    def extend(self, network: PreTrainedModel) -> None:
-        """Nothing is trained beside the adapter."""
-
-    def callbacks(self) -> Sequence[TrainerCallback]:
-        return ()
