@@ -2,7 +2,7 @@
 
 read("train.jsonl")                          a column `target`, all others are inputs
 read("train.csv", target="label")
-read("squad/dev-v2.0.json")                  SQuAD v2 is recognised by its columns
+read("squad/dev-v2.0.json")                  SQuAD v2, Alpaca, Dolly, GSM8K, ShareGPT, ChatML: by their columns
 read(datasets.load_dataset(...)["train"])
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import re
 import zlib
 from collections import Counter
@@ -19,11 +20,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from condition.data.conversations import conversation_examples, is_conversation
 from condition.data.formats import is_squad, squad_example, squad_paragraphs
+from condition.data.instructions import (
+    alpaca_example,
+    dolly_example,
+    gsm8k_example,
+    is_alpaca,
+    is_dolly,
+    is_gsm8k,
+)
 from condition.errors import DataError
 from condition.types import Example
 
 Row = Mapping[str, Any]
+
+SCHEMAS: tuple[tuple[Callable[[Row], bool], Callable[[Row, str], Example]], ...] = (
+    (is_squad, squad_example),
+    (is_alpaca, alpaca_example),
+    (is_dolly, dolly_example),
+    (is_gsm8k, gsm8k_example),
+)
+"""What a row without the target's column is recognised as, and read by."""
 
 RESERVED = ("id", "rationale")
 """Columns about the row itself: no inputs, unless `read(..., inputs=...)` names them."""
@@ -39,16 +57,19 @@ class Located(NamedTuple):
     where: str
 
 
-def read(source: object, *, target: str = "target", inputs: Iterable[str] | None = None) -> list[Example]:
+def read(
+    source: object, *, target: str = "target", inputs: Iterable[str] | None = None, weight: str | None = None
+) -> list[Example]:
     """Examples from a path (.json .jsonl .csv .tsv .parquet, .gz of all but the last), a `datasets.Dataset`,
     a pandas DataFrame or rows.
 
     `target` names the column that should be written, `inputs` those that the prompt may use: by default all others,
-    without `id` (names the row) and `rationale` (the reasoning behind the target).
+    without `id` (names the row) and `rationale` (the reasoning behind the target). `weight` names a column of numbers:
+    how much a row counts in training. A conversation gives an Example for each turn of the assistant.
     Raises DataError for a missing file or column, a wrong type or an empty target, with file and line.
     """
     wanted = (inputs,) if isinstance(inputs, str) else None if inputs is None else tuple(inputs)
-    return [_example(located, target, wanted) for located in locate(source)]
+    return [example for located in locate(source) for example in _examples(located, target, wanted, weight)]
 
 
 def locate(source: object) -> Iterator[Located]:
@@ -77,16 +98,36 @@ def column_hint(name: str, columns: Iterable[str]) -> str:
     return f"; the name {near[0]!r} has spaces at its ends: take them out of the header" if near else ""
 
 
-def _example(located: Located, target: str, inputs: tuple[str, ...] | None) -> Example:
+def _examples(located: Located, target: str, inputs: tuple[str, ...] | None, weight: str | None) -> Iterator[Example]:
     row, where = located
     if isinstance(row.get("__example__"), Example):
         example: Example = row["__example__"]
         _checked_target(example.target, where)
-        return example
+        yield example
+        return
     _check_texts(row, where)
-    if target not in row and is_squad(row):
-        example = squad_example(row, where)
-        return example if inputs is None else example.model_copy(update={"inputs": _taken(row, inputs, where)})
+    factor = 1.0 if weight is None else _weight(row, weight, where)
+    columns = row if weight is None else {name: value for name, value in row.items() if name != weight}
+    known = () if target in row else tuple(_known(columns, where))
+    for found in known or (_plain(columns, target, inputs, where),):
+        _checked_target(found.target, where)
+        if known and inputs is not None:
+            found = found.model_copy(update={"inputs": _taken({**row, **found.inputs}, inputs, where)})
+        yield found if weight is None else found.model_copy(update={"weight": factor})
+
+
+def _known(row: Row, where: str) -> Iterator[Example]:
+    """The Examples of a row whose columns are recognised."""
+    if is_conversation(row):
+        yield from conversation_examples(row, where)
+        return
+    for fits, example in SCHEMAS:
+        if fits(row):
+            yield example(row, where)
+            return
+
+
+def _plain(row: Row, target: str, inputs: tuple[str, ...] | None, where: str) -> Example:
     names = tuple(name for name in row if name not in (target, *RESERVED)) if inputs is None else inputs
     chosen = _taken(row, names, where)
     if target not in row:
@@ -96,6 +137,17 @@ def _example(located: Located, target: str, inputs: tuple[str, ...] | None) -> E
     identity = str(row["id"]) if row.get("id") is not None else where
     rationale = row.get("rationale")
     return Example(chosen, text, None if rationale is None else str(rationale), identity)
+
+
+def _weight(row: Row, name: str, where: str) -> float:
+    (value,) = _taken(row, (name,), where).values()
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise DataError(f"{where}: the weight {name!r} is {value!r:.80}: give a number above 0, or drop the row")
+    return number
 
 
 def _taken(row: Row, names: tuple[str, ...], where: str) -> dict[str, Any]:

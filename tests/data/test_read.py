@@ -350,3 +350,27 @@ def test_a_name_on_the_hub_is_told(name: str, told: bool) -> None:
 def test_no_rows_in_memory_are_no_examples() -> None:
     assert read([]) == []
     assert list(locate([])) == []
+
+
+class TestWeights:
+    def test_a_column_says_how_much_a_row_counts(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.csv", "q,w,target\n1,2.5,a\n2,1,b\n")
+        found = read(path, weight="w")
+        assert [(dict(e.inputs), e.weight) for e in found] == [({"q": "1"}, 2.5), ({"q": "2"}, 1.0)]
+        assert [e.weight for e in read(path)] == [1.0, 1.0]
+        assert [e.weight for e in read([{**FLAT[0], "w": 3}], weight="w")] == [3.0]
+
+    @pytest.mark.parametrize("value", [0, -1, "much", None, float("nan"), float("inf")])
+    def test_what_is_no_weight(self, value: object) -> None:
+        with pytest.raises(DataError, match=r"row 0: the weight 'w' is .*: give a number above 0"):
+            read([{"q": "x", "w": value, "target": "a"}], weight="w")
+        with pytest.raises(DataError, match="row 0: no column 'v'"):
+            read([{"q": "x", "target": "a"}], weight="v")
+
+
+def test_the_one_broken_line_of_a_hundred_thousand(tmp_path: Path) -> None:
+    lines = [f'{{"q": "{i}", "target": "a"}}' for i in range(100_000)]
+    lines[69_999] = lines[69_999][:-2]
+    path = write(tmp_path / "rows.jsonl", "\n".join(lines))
+    with pytest.raises(DataError, match=r"rows\.jsonl:70000: not JSON: "):
+        read(path)
