@@ -37,9 +37,10 @@ def estimate(
     """The mean of `values` `[n]` with a t interval from cluster-robust errors. Liang & Zeger 1986.
 
     `clusters[i]` says what value i belongs to; without them each value is a cluster. `bounds` are the least and the
-    largest possible value: they cut the interval, and bound it where all clusters agree, so that 20 wrong answers of
-    20 are not a certain zero (Clopper & Pearson 1934). One cluster alone says nothing about others: the interval is as
-    wide as the bounds. Raises ValueError for no values.
+    largest possible value. With them it is a score interval for as many rows as are worth one each (Wilson 1927; Korn
+    & Graubard 1998 for clusters), which keeps its level near the bounds too; where all clusters agree, 20 wrong answers
+    of 20 are not a certain zero (Clopper & Pearson 1934). One cluster alone says nothing about others: the interval is
+    as wide as the bounds. Raises ValueError for no values.
     """
     if not values:
         raise ValueError("no values to estimate from")
@@ -55,12 +56,26 @@ def estimate(
     astray = np.bincount([names[name] for name in given], numbers - mean)  # each cluster's sum of deviations
     error = float(np.sqrt(count / (count - 1) * np.square(astray).sum()) / len(values))
     if error > 1e-12 * max(1.0, abs(mean)):
-        half = float(stdtrit(count - 1, 1 - OUTSIDE)) * error
-        return Estimate(mean, max(float(least), mean - half), min(float(most), mean + half), len(values))
+        t = float(stdtrit(count - 1, 1 - OUTSIDE))
+        low, high = (mean - t * error, mean + t * error) if bounds is None else _score(mean, t * error, least, most)
+        return Estimate(mean, low, high, len(values))
     if bounds is None:
         return Estimate(mean, mean, mean, len(values))
     unseen = 1 - OUTSIDE ** (1 / count)  # the largest share of other clusters that may well not have been drawn
     return Estimate(mean, mean - unseen * (mean - least), mean + unseen * (most - mean), len(values))
+
+
+def _score(mean: float, half: float, least: float, most: float) -> tuple[float, float]:
+    """All means between the bounds from which `mean` is at most `half` away, where errors shrink towards a bound as
+    those of a share do."""
+    width = most - least
+    share = (mean - least) / width
+    if not 0 < share < 1:
+        return mean - half, mean + half
+    odd = (half / width) ** 2 / (share * (1 - share))  # t^2 over the number of rows that are worth one each
+    middle = (share + odd / 2) / (1 + odd)
+    off = float(np.sqrt(odd * share * (1 - share) + odd**2 / 4)) / (1 + odd)
+    return least + width * max(0.0, middle - off), least + width * min(1.0, middle + off)
 
 
 def pooled(
