@@ -78,7 +78,7 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
     rows: list[Row] = []
     dropped = trimmed = 0
     for number, example in enumerate(read(data)):
-        rendered = _render(model, example, prompt, f"{what} row {number} ({example.id})")
+        rendered = render(model, example, prompt, f"{what} row {number} ({example.id})")
         excess = len(rendered.ids) - limit
         if excess <= 0:
             rows.append(Row(rendered.ids, len(rendered.prompt_ids)))
@@ -99,7 +99,8 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
     return Prepared(rows, dropped, trimmed)
 
 
-def _render(model: LocalModel, example: Example, prompt: Prompt, where: str) -> Rendered:
+def render(model: LocalModel, example: Example, prompt: Prompt, where: str) -> Rendered:
+    """An example behind its prompt. Raises DataError that says where, for what does not fit the prompt."""
     missing = prompt.variables - example.inputs.keys()
     if missing and getattr(prompt, "inputs", None) is None:  # an input model may have defaults
         raise DataError(

@@ -1,11 +1,15 @@
-"""What is watched beside the loss, added up between two log lines."""
+"""What is watched beside the loss, added up between two log lines, and a training that is stopped by it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
+from transformers import TrainerCallback
+
+log = logging.getLogger("condition")
 
 
 @final
@@ -26,3 +30,24 @@ class Watched:
         """Sum and count of each, which begin anew."""
         taken, self._sums[training] = self._sums[training], {}
         return taken
+
+
+class DriftStop(TrainerCallback):
+    """Ends a training once the better candidates have lost more than `limit` nats a token against the reference.
+
+    A preference loss is content with both candidates getting less likely, as long as the worse one does so faster.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
+        drift = (logs or {}).get("drift_better")
+        if drift is not None and drift < -self.limit:
+            log.warning(
+                "stopped behind step %s: a token of the better candidates has lost %.3g nats (stop_drift=%s)",
+                state.global_step,
+                -drift,
+                self.limit,
+            )
+            control.should_training_stop = True

@@ -1,0 +1,158 @@
+"""Candidates of one prompt as the network reads them: a row of a training that compares them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from condition.data.preferences import read_rankings
+from condition.errors import DataError
+from condition.models.local import LocalModel
+from condition.models.trim import trim
+from condition.protocols import Prompt
+from condition.training.rows import Prepared, render
+from condition.training.settings import Settings
+from condition.types import Example, Ranking, Rendered
+
+log = logging.getLogger("condition")
+
+
+class Pair(NamedTuple):
+    """Places of a better and a worse candidate, and by how much it is better."""
+
+    better: int
+    worse: int
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A prompt with its candidates, best first. The prompt's tokens are the same before each."""
+
+    prompt: tuple[int, ...]
+    completions: tuple[tuple[int, ...], ...]
+    """Each with its stop token."""
+    pairs: tuple[Pair, ...] = ()
+    grades: tuple[float, ...] | None = None
+    count: int = 1
+    """Things that the loss is a mean of."""
+    reference: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    """Log-probability of each token of each completion under the reference. No part of what the row is."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.prompt + self.completions[0]
+
+    @property
+    def start(self) -> int:
+        return len(self.prompt)
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return (1,) * self.count
+
+    @property
+    def sequences(self) -> list[tuple[int, ...]]:
+        return [self.prompt + completion for completion in self.completions]
+
+
+Choose = Callable[[Ranking], Sequence[tuple[int, int]]]
+"""Which candidates of a ranking are compared."""
+
+
+def prepare_rankings(
+    model: LocalModel,
+    data: object,
+    prompt: Prompt,
+    settings: Settings,
+    what: str,
+    *,
+    choose: Choose = lambda ranking: ranking.pairs,
+    by_pair: bool = True,
+) -> Prepared:
+    """Render rankings: a row each, whose labels are its pairs, or the ranking itself where `by_pair` is false.
+
+    Rankings that teach nothing (all tied, or the same tokens) are left out and counted. Raises DataError for none
+    left, a missing column, an empty candidate, and a row over the limit without a policy.
+    """
+    limit = min(settings.max_length or model.context, model.context)
+    rows: list[Candidates] = []
+    gone: Counter[str] = Counter()
+    trimmed = 0
+    for number, ranking in enumerate(read_rankings(data)):
+        where = f"{what} row {number}" + (f" ({ranking.id})" if ranking.id else "")
+        chosen = choose(ranking)
+        if not chosen:
+            gone["all candidates tied"] += 1
+            continue
+        rendered = render_all(model, prompt, ranking.inputs, ranking.candidates, where)
+        excess = max(len(r.ids) for r in rendered) - limit
+        if excess > 0:
+            cut = shortened(rendered, excess, limit, settings, where)
+            if cut is None:
+                gone["too long"] += 1
+                continue
+            rendered, trimmed = cut, trimmed + 1
+        start = len(rendered[0].prompt_ids)
+        completions = tuple(r.ids[start:] for r in rendered)
+        grades = ranking.scores
+        pairs = tuple(
+            Pair(i, j, grades[i] - grades[j] if grades else 0.0) for i, j in chosen if completions[i] != completions[j]
+        )
+        if not pairs:
+            gone["the same tokens in all candidates"] += 1
+            continue
+        count = len(pairs) if by_pair else 1
+        rows.append(Candidates(rendered[0].ids[:start], completions, pairs, grades, count))
+    told(gone, what)
+    if not rows:
+        raise DataError(f"no {what} rows{f' left: {_counted(gone)}' if gone else ': the data is empty'}")
+    return Prepared(rows, sum(gone.values()), trimmed)
+
+
+def render_all(
+    model: LocalModel, prompt: Prompt, inputs: Mapping[str, Any], texts: Iterable[str], where: str
+) -> list[Rendered]:
+    """Each text behind the same prompt. Raises DataError for an empty one."""
+    found = []
+    for text in texts:
+        if not text.strip():
+            raise DataError(f"{where}: an empty candidate; fix the row, or read with unusable='skip'")
+        found.append(render(model, Example(inputs, text), prompt, where))
+    return found
+
+
+def shortened(
+    rendered: Sequence[Rendered], excess: int, limit: int, settings: Settings, where: str
+) -> list[Rendered] | None:
+    """Candidates with the same cut in their common prompt, so that the longest fits; none where they are dropped.
+
+    Raises DataError where the settings say so.
+    """
+    if settings.too_long == "raise":
+        raise DataError(
+            f"{where} has {limit + excess:,} tokens, the limit is {limit:,}. Choose: "
+            f"Settings(too_long='drop'), too_long='trim' to cut the longest message, or a larger max_length"
+        )
+    if settings.too_long == "drop":
+        return None
+    cut = [trim(r, len(r.ids) - excess) for r in rendered]
+    return None if any(r is None for r in cut) else [r for r in cut if r is not None]
+
+
+def told(gone: Counter[str], what: str) -> None:
+    """Say what was left out."""
+    if gone:
+        log.warning("%s rows left out: %s", what, _counted(gone))
+
+
+def _counted(gone: Counter[str]) -> str:
+    return ", ".join(f"{count} with {reason}" for reason, count in sorted(gone.items()))
+
+
+def best_against_rest(ranking: Ranking) -> list[tuple[int, int]]:
+    """The first candidate with each that is worse."""
+    return [pair for pair in ranking.pairs if pair[0] == 0]

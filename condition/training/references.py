@@ -1,0 +1,134 @@
+"""Log-probabilities of candidates under the reference: computed once, kept by what they depend on, shared by all runs.
+
+The reference is the model that is given to `fit`. The tuned one stands on its very tensors, so that no second network
+is loaded; and because the reference never changes, one pass before the training is all that is ever needed. What it
+gives is kept in `$CONDITION_CACHE/references`, under a hash of the weights, their precision and the tokens of the rows:
+another run over the same rows finds it again, whatever its other settings are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from condition.errors import ContractError, ModelError
+from condition.models.contract import memory_fingerprint, tokenizer_fingerprint
+from condition.models.embedded import cache_folder
+from condition.models.local import LocalModel
+from condition.prefix_sharing.logprobs import logprobs
+from condition.prefix_sharing.probe import shareable
+from condition.training.candidates import Candidates
+from condition.training.checkpoints import digest
+
+PACK_TOKENS = 2048
+"""Tokens that go through the reference at once."""
+
+
+def with_references(rows: Sequence[Candidates], reference: LocalModel, dtype: torch.dtype) -> list[Candidates]:
+    """The rows with the log-probability of each token of each completion. Products are computed in `dtype`."""
+    file = cache_folder() / "references" / f"{_key(rows, reference, dtype)}.safetensors"
+    sizes = [len(completion) for row in rows for completion in row.completions]
+    values = _kept(file, sum(sizes))
+    if values is None:
+        values = torch.cat(_measured(rows, reference.network, dtype))
+        _keep(file, values)
+    told = iter([tuple(part.tolist()) for part in values.split(sizes)])
+    return [replace(row, reference=tuple(next(told) for _ in row.completions)) for row in rows]
+
+
+def check_reference(model: LocalModel, reference: LocalModel) -> None:
+    """Raises ContractError where a reference stands on another base or reads other tokens."""
+    ours, theirs = model.source.fingerprint, reference.source.fingerprint
+    if (ours and theirs and ours != theirs) or model.network.config.vocab_size != reference.network.config.vocab_size:
+        raise ContractError(
+            f"the reference stands on another base ({reference.source.name!r}) than the model ({model.source.name!r}): "
+            f"give a model tuned from the same base, or leave `reference` out: the model itself is the reference then"
+        )
+    if tokenizer_fingerprint(model.tokenizer) != tokenizer_fingerprint(reference.tokenizer):
+        raise ContractError("the reference has another tokenizer than the model: give one tuned from the same base")
+
+
+def _key(rows: Sequence[Candidates], reference: LocalModel, dtype: torch.dtype) -> str:
+    """Tokens say all of tokenizer, template and prompt that a log-probability depends on."""
+    source = reference.source
+    told = {
+        "base": source.fingerprint or source.name,
+        "weights": memory_fingerprint(reference.network),
+        "adapted": digest(reference.network),
+        "quantization": reference.quantization.model_dump(mode="json") if reference.quantization else None,
+        "dtypes": [str(reference.network.dtype), str(dtype)],
+        "tokenizer": tokenizer_fingerprint(reference.tokenizer),
+        "rows": [[row.prompt, row.completions] for row in rows],
+    }
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+@torch.no_grad()
+def _measured(rows: Sequence[Candidates], network: PreTrainedModel, dtype: torch.dtype) -> list[Tensor]:
+    """A tensor `[tokens]` for each completion, in the order of the rows."""
+    shared, device = shareable(network), network.device
+    mixed = torch.autocast(device.type, dtype) if dtype != torch.float32 else nullcontext()
+    was_training = network.training
+    found: list[Tensor] = []
+    try:
+        network.eval()
+        with mixed, tqdm(total=len(rows), desc="reference", unit="row", delay=3, leave=False) as progress:
+            for some in _packs(rows):
+                sequences = [sequence for row in some for sequence in row.sequences]
+                starts = [row.start for row in some for _ in row.completions]
+                found += [value.cpu() for value in logprobs(network, sequences, starts, shared=shared)]
+                progress.update(len(some))
+    finally:
+        network.train(was_training)
+    return found
+
+
+def _packs(rows: Sequence[Candidates]) -> Iterator[list[Candidates]]:
+    pack: list[Candidates] = []
+    size = 0
+    for row in rows:
+        own = row.start + sum(map(len, row.completions))
+        if pack and size + own > PACK_TOKENS:
+            yield pack
+            pack, size = [], 0
+        pack.append(row)
+        size += own
+    if pack:
+        yield pack
+
+
+def _kept(file: Path, count: int) -> Tensor | None:
+    """What an earlier run left; none where there is nothing, or half of it."""
+    try:
+        values = load_file(file)["logprobs"]
+    except (OSError, SafetensorError, KeyError):
+        return None
+    return values if values.shape == (count,) and bool(torch.isfinite(values).all()) else None
+
+
+def _keep(file: Path, values: Tensor) -> None:
+    """All or nothing; where it can't be written the next run computes it again."""
+    if not bool(torch.isfinite(values).all()):
+        raise ModelError("the reference gives log-probabilities that are no numbers: its weights are broken")
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, half = tempfile.mkstemp(dir=file.parent, prefix=".half-")
+        os.close(handle)
+        try:
+            save_file({"logprobs": values.contiguous()}, half)
+            Path(half).replace(file)
+        except SafetensorError:
+            Path(half).unlink(missing_ok=True)
