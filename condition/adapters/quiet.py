@@ -1,6 +1,6 @@
 """Other libraries' messages that tell a person nothing: only those named here, everything else is heard.
 
-Put in place by `condition.adapters`, before PEFT imports bitsandbytes, which speaks while it is imported.
+Put in place by `condition.adapters`, before PEFT imports bitsandbytes and torchao, which speak while they are imported.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ _NOISE = {
     "transformers.trainer_utils": "mtime may not be reliable on this filesystem",
     # once a layer, for what int8 products always do
     "bitsandbytes.autograd._functions": "MatMul8bitLt: inputs will be cast",
+    # kernels for GPUs of one kind, in a wheel for all machines
+    "torchao": "Failed to load ",
+    # for the authors of torchao
+    "torch.utils._pytree": "%s is an Enum subclass and is now natively supported",
 }
 
 

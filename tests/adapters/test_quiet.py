@@ -19,6 +19,7 @@ def test_only_the_named_messages_are_left_out(caplog: pytest.LogCaptureFixture) 
         ("bitsandbytes.backends.cpu.ops", "Failed to load CPU gemm_4bit_forward from kernels-community: %s."),
         ("transformers.trainer_utils", "mtime may not be reliable on this filesystem, falling back to …"),
         ("bitsandbytes.autograd._functions", "MatMul8bitLt: inputs will be cast from %s to float16"),
+        ("torchao", "Failed to load _C_mxfp8.so: %s"),
     ):
         logger = logging.getLogger(name)
         logger.warning(noise.replace("%s", "x"))
@@ -28,6 +29,7 @@ def test_only_the_named_messages_are_left_out(caplog: pytest.LogCaptureFixture) 
         "something else from bitsandbytes.backends.cpu.ops",
         "something else from transformers.trainer_utils",
         "something else from bitsandbytes.autograd._functions",
+        "something else from torchao",
     ]
 
 
