@@ -96,7 +96,7 @@ def everything(data: Path, base: cd.LocalModel) -> tuple[dict[str, Result], floa
     task = cd.tasks.squad_v2(data / "validation.jsonl")
     before = cd.evaluate((base, ALL), task)
     began = time.perf_counter()
-    settings = cd.Settings(epochs=2, learning_rate=1e-3, batch_size=20, packing=True, max_length=340, too_long="drop")
+    settings = cd.Settings(epochs=2, learning_rate=1e-3, batch_size=10, packing=True, max_length=340, too_long="drop")
     tuned = cd.SFTTrainer(cd.LoRA(rank=16, alpha=32), settings).fit(base, examples(train), prompt=ALL)
     seconds = time.perf_counter() - began
     chain = Abstain(tuned).calibrate(held, cd.metrics.squad_v2)
