@@ -1,8 +1,19 @@
-"""How likely continuations are: one tree for all prompts that begin alike."""
+"""How likely continuations are: one tree for all prompts that begin alike.
+
+    header ┬ question 1 ┬ choice        one pack: a tree
+           │            └ choice
+           └ question 2 ┬ choice        the next pack: behind the same header, whose keys and values are kept
+                        └ choice
+
+A continuation of an empty text, `[Message("text", "")]`, is scored from its first token on, behind the token that
+begins texts (or ends them, where there is none), and in windows of the context where it is longer than that.
+"""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 import torch
@@ -10,19 +21,22 @@ from tqdm.auto import tqdm
 
 from condition.errors import Interrupted, ModelError
 from condition.models.completion import Writer
-from condition.models.remember import kept
+from condition.models.remember import WORTH_USING, kept
 from condition.models.render import TURNS
 from condition.prefix_sharing.layout import common_prefix
 from condition.prefix_sharing.logprobs import logprobs
+from condition.prefix_sharing.past import Past, remember
 from condition.prefix_sharing.probe import shareable
 from condition.types import Messages, Score
 
 PACK_TOKENS = 4096
 """Tokens that go through the network at once."""
+SMALL_PACK = 1024
+"""Tokens from which on a pack ends where lines stop to begin alike, so that each pack has a header to keep."""
 
 
 class _Line(NamedTuple):
-    """One continuation behind its prompt."""
+    """One continuation behind its prompt, or a window of one."""
 
     prompt: int
     choice: int
@@ -42,25 +56,47 @@ def score(writer: Writer, prompts: Sequence[Messages], continuations: Sequence[S
             f"{len(prompts)} prompts and {len(continuations)} lists of continuations; one list a prompt, please"
         )
     lines = [line for i, messages in enumerate(prompts) for line in _lines(writer, i, messages, continuations[i])]
-    found: dict[tuple[int, int], Score] = {}
     scored = [line for line in lines if len(line.ids) > line.start]
+    found: dict[tuple[int, int], list[Score]] = defaultdict(list)
     with TURNS, tqdm(total=len(scored), desc="score", unit="text", delay=3, leave=False) as progress:
         try:
-            for pack in _packs(scored):
-                _measure(writer, pack, found)
+            packs = list(_packs(scored))
+            past: Past | None = None
+            for pack, following in zip_longest(packs, packs[1:]):
+                past = _before(writer, pack, following, past)
+                _measure(writer, pack, past, found)
                 progress.update(len(pack))
         except KeyboardInterrupt:
-            raise Interrupted(dict(_whole(found, continuations)), len(prompts)) from None
-    empty = Score(0.0, 0, 0)
-    return [[found.get((i, j), empty) for j in range(len(texts))] for i, texts in enumerate(continuations)]
+            raise Interrupted(dict(_whole(found, scored, continuations)), len(prompts)) from None
+    return [[_sum(found.get((i, j), [])) for j in range(len(texts))] for i, texts in enumerate(continuations)]
 
 
-def _measure(writer: Writer, pack: list[_Line], found: dict[tuple[int, int], Score]) -> None:
-    shared, sequences = shareable(writer.network), [line.ids for line in pack]
-    past = kept(writer.network, sequences) if shared else None
-    values = logprobs(writer.network, sequences, [line.start for line in pack], shared=shared, kept=past)
-    for line, value in zip(pack, values, strict=True):
-        found[line.prompt, line.choice] = Score(float(value.double().sum()), len(value), line.chars)
+def _before(writer: Writer, pack: list[_Line], following: list[_Line] | None, past: Past | None) -> Past | None:
+    """Keys and values of what the pack begins with: remembered by the user, of the pack before, or read now for the
+    pack that follows too."""
+    if not shareable(writer.network):
+        return None
+    known = [one for one in (kept(writer.network, [line.ids for line in pack]), past) if one is not None]
+    own = _beginning(pack)
+    begins = [common_prefix(one.ids, own) for one in known]
+    longest = max(begins, default=0)
+    ahead = _beginning([pack[0], following[-1]]) if following else ()  # lines are sorted: the ends say it for all
+    if len(ahead) >= WORTH_USING + longest:
+        return remember(writer.network, ahead)
+    return known[begins.index(longest)].first(longest) if longest >= WORTH_USING else None
+
+
+def _beginning(lines: list[_Line]) -> tuple[int, ...]:
+    """What sorted lines begin with alike."""
+    return lines[0].ids[: common_prefix(lines[0].ids, lines[-1].ids)]
+
+
+def _measure(writer: Writer, pack: list[_Line], past: Past | None, found: dict[tuple[int, int], list[Score]]) -> None:
+    sequences, starts = [line.ids for line in pack], [line.start for line in pack]
+    values = logprobs(writer.network, sequences, starts, shared=shareable(writer.network), kept=past)
+    sums = torch.stack([value.double().sum() for value in values]).tolist()
+    for line, value, own in zip(pack, values, sums, strict=True):
+        found[line.prompt, line.choice].append(Score(own, len(value), line.chars))
 
 
 def _lines(writer: Writer, index: int, messages: Messages, texts: Sequence[str]) -> Iterator[_Line]:
@@ -70,6 +106,9 @@ def _lines(writer: Writer, index: int, messages: Messages, texts: Sequence[str])
         rendered = writer.renderer.render(messages, text)
         start = len(rendered.prompt_ids)
         ids = rendered.ids[:-1]  # the stop token is not part of the continuation
+        if not any(message.content for message in messages):
+            yield from _windows(writer, index, choice, ids[start:], len(text))
+            continue
         if start == 0:
             raise ModelError(f"prompt {index} has no tokens: nothing is before the continuation")
         if len(ids) > writer.context:
@@ -79,27 +118,47 @@ def _lines(writer: Writer, index: int, messages: Messages, texts: Sequence[str])
         yield _Line(index, choice, ids, start, len(text))
 
 
+def _windows(writer: Writer, index: int, choice: int, ids: tuple[int, ...], chars: int) -> Iterator[_Line]:
+    """A whole text in windows, each of as many tokens before it as fit, the first behind the token of beginnings."""
+    tokenizer, context = writer.renderer.tokenizer, writer.context
+    first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    if not isinstance(first, int):
+        raise ModelError(f"prompt {index} has no tokens, and the tokenizer has none that begins or ends a text")
+    whole = (first, *ids)
+    for start in range(1, len(whole), context):
+        stop = min(start + context, len(whole))
+        begin = max(0, stop - context - 1)
+        yield _Line(index, choice, whole[begin:stop], start - begin, chars if start == 1 else 0)
+
+
 def _packs(lines: list[_Line]) -> Iterator[list[_Line]]:
     """Lines in the order of their tokens, so that those which begin alike meet in one pack."""
     pack: list[_Line] = []
     size = 0
-    before: tuple[int, ...] = ()
     for line in sorted(lines, key=lambda line: line.ids):
-        new = len(line.ids) - (common_prefix(before, line.ids) if pack else 0)
-        if pack and size + new > PACK_TOKENS:
+        alike = common_prefix(pack[-1].ids, line.ids) if pack else 0
+        new = len(line.ids) - alike
+        if pack and (size + new > PACK_TOKENS or (alike < WORTH_USING and size >= SMALL_PACK)):
             yield pack
             pack, size, new = [], 0, len(line.ids)
         pack.append(line)
         size += new
-        before = line.ids
     if pack:
         yield pack
 
 
+def _sum(pieces: Sequence[Score]) -> Score:
+    return Score(
+        sum(piece.logprob for piece in pieces), sum(piece.tokens for piece in pieces), sum(p.chars for p in pieces)
+    )
+
+
 def _whole(
-    found: dict[tuple[int, int], Score], continuations: Sequence[Sequence[str]]
+    found: dict[tuple[int, int], list[Score]], scored: Sequence[_Line], continuations: Sequence[Sequence[str]]
 ) -> Iterator[tuple[int, list[Score]]]:
+    """The prompts of which every continuation was measured."""
+    wanted = Counter((line.prompt, line.choice) for line in scored)
     for i, texts in enumerate(continuations):
-        scores = [found[i, j] for j in range(len(texts)) if (i, j) in found]
-        if len(scores) == len(texts):
-            yield i, scores
+        pieces = [found.get((i, j), []) for j in range(len(texts))]
+        if all(len(own) == wanted[i, j] for j, own in enumerate(pieces)):
+            yield i, [_sum(own) for own in pieces]

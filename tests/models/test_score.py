@@ -58,6 +58,63 @@ def test_many_packs_give_the_same(tiny_model: TinyModel, monkeypatch: pytest.Mon
     assert_right(model, model.score(PROMPTS, CHOICES))
 
 
+def test_a_header_is_read_once_for_all_packs_behind_it(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, read = tiny_model(), module.remember
+    other = "Say who wrote the letter to the mayor of that village. " * 4
+    prompts = [*(HEADER + f"Question {i}?" for i in range(9)), *(other + f"Question {i}?" for i in range(9)), "Sky?"]
+    choices = [["blue", "green"]] * len(prompts)
+    whole = model.score(prompts, choices)
+    headers: list[tuple[int, ...]] = []
+    monkeypatch.setattr(module, "remember", lambda network, ids: headers.append(tuple(ids)) or read(network, ids))
+    monkeypatch.setattr(module, "PACK_TOKENS", 150)
+    monkeypatch.setattr(module, "SMALL_PACK", 20)
+    found = model.score(prompts, choices)
+    assert len(headers) == 2
+    assert headers[0] != headers[1]
+    for row, other_row in zip(found, whole, strict=True):
+        assert [s.logprob for s in row] == pytest.approx([s.logprob for s in other_row], abs=1e-4)
+
+
+TEXT = (Message("text", ""),)
+
+
+def windows_by_hand(model: LocalModel, ids: list[int], context: int) -> float:
+    """Every token once; each window predicts what the one before did not, behind as many tokens as fit."""
+    first = model.tokenizer.eos_token_id if model.tokenizer.bos_token_id is None else model.tokenizer.bos_token_id
+    whole, total, done = [first, *ids], 0.0, 1
+    while done < len(whole):
+        stop = min(done + context, len(whole))
+        begin = max(0, stop - context - 1)
+        with torch.no_grad():
+            logits = model.network(input_ids=torch.tensor([whole[begin : stop - 1]])).logits[0].double()
+        values = logits.log_softmax(-1)
+        total += float(sum(values[i - begin - 1, whole[i]] for i in range(done, stop)))
+        done = stop
+    return total
+
+
+@pytest.mark.parametrize("context", [512, 16, 7])
+def test_a_whole_text_in_windows_of_the_context(tiny_model: TinyModel, context: int) -> None:
+    model = tiny_model(max_position_embeddings=context)
+    texts = ["The bridge at Orla was built of oak in 1784 and rebuilt in stone.", "sky"]
+    [found] = model.score([TEXT], [texts])
+    for text, score in zip(texts, found, strict=True):
+        ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert (score.tokens, score.chars) == (len(ids), len(text))
+        assert score.logprob == pytest.approx(windows_by_hand(model, ids, context), abs=1e-4)
+
+
+def test_a_whole_text_without_a_token_to_begin_it(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    model.tokenizer.bos_token = None
+    [[begun]] = model.score([TEXT], [["sky"]])
+    ids = model.tokenizer("sky", add_special_tokens=False)["input_ids"]
+    assert begun.logprob == pytest.approx(windows_by_hand(model, ids, 512), abs=1e-4)
+    model.tokenizer.eos_token = None
+    with pytest.raises(ModelError, match="none that begins or ends a text"):
+        model.score([TEXT], [["sky"]])
+
+
 def test_order_does_not_matter(tiny_model: TinyModel) -> None:
     model = tiny_model()
     forwards = model.score(PROMPTS, CHOICES)
@@ -85,7 +142,6 @@ def test_nothing(tiny_model: TinyModel) -> None:
     [
         (["x"], ["blue"], "prompt 0: continuations are a list of strings, not one string"),
         (["x", "y"], [["blue"]], "2 prompts and 1 lists of continuations"),
-        ([(Message("text", ""),)], [["blue"]], "prompt 0 has no tokens"),
         (["x"], [["blue " * 600]], r"prompt 0 with continuation 0: [\d,]+ tokens, context 512"),
     ],
 )
