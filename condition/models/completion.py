@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -89,7 +90,7 @@ def completion(
 ) -> Completion:
     """What a row says, cut at its stop token or stop text; `spent` is its share of the batch's reading and time.
 
-    `blocked`: a control let nothing follow.
+    `blocked`: a control let nothing follow. Raises ModelError where the network gave no numbers.
     """
     tokenizer = writer.renderer.tokenizer
     ended = next((i for i, token in enumerate(ids) if token in prompt.stops), None)
@@ -107,6 +108,11 @@ def completion(
         seconds=spent.seconds,
     )
     each = tuple(logprobs[:kept])
+    if math.isnan(sum(each)):
+        raise ModelError(
+            "the network gives no numbers (NaN) as log-probabilities, so what it says means nothing: its weights are "
+            "damaged or its precision overflows; load it with dtype='float32'"
+        )
     return Completion(text, tuple(own[:kept]), sum(each), finish, usage, each)
 
 
@@ -118,18 +124,19 @@ def cut(
     `spaced`: the space at the beginning belongs to the template, as behind the plain template's "Assistant:".
     """
     space = " " if spaced else ""
-    text = str(tokenizer.decode(list(ids), skip_special_tokens=True)).removeprefix(space)
+    text = text_of(tokenizer, ids).removeprefix(space)
     found = [place for stop in stops if (place := text.find(stop)) >= 0]
     if not found:
         return text, len(ids), False
     head = text[: min(found)]
     # Not by length alone: the first byte of a character decodes to one character too.
-    kept = next(
-        n
-        for n in range(len(ids) + 1)
-        if str(tokenizer.decode(list(ids[:n]), skip_special_tokens=True)).removeprefix(space).startswith(head)
-    )
+    kept = next(n for n in range(len(ids) + 1) if text_of(tokenizer, ids[:n]).removeprefix(space).startswith(head))
     return head, kept, True
+
+
+def text_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """What tokens say: special ones nothing, and no space is taken away before a sign."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def spaced(writer: Writer, prompt: Asked) -> bool:

@@ -8,7 +8,7 @@ from typing import final
 
 from condition.adapters.packed import PackedProducts
 from condition.errors import Interrupted
-from condition.models.completion import Asked, Wanted, Writer, completion, grouped, processor, spaced
+from condition.models.completion import Asked, Wanted, Writer, completion, grouped, processor, spaced, text_of
 from condition.models.remember import kept
 from condition.prefix_sharing.decode import Decoder, Drawn
 from condition.prefix_sharing.memory import store
@@ -16,7 +16,9 @@ from condition.protocols import Control
 from condition.types import Completion, Sampling, Usage
 
 MEMORY_BYTES = 1 << 30
-"""What the samples of one wave may store beside their prompts; more samples are written in several waves."""
+"""What the samples of one wave may take beside their prompts; more samples are written in several waves."""
+DRAWING_BYTES = 32
+"""For each token of the vocabulary, of a row that is drawn: logits, what a control lets through, and their sums."""
 
 
 def write_shared(
@@ -68,8 +70,9 @@ class Writing:
             ids = [prompt.ids for prompt in batch]
             self._stored = store(writer.network, ids, kept(writer.network, ids))
         self._most = min(sampling.max_tokens, writer.context - max(len(prompt.ids) for prompt in batch))
-        row = self._stored.row_bytes * self._most * len(batch)
-        self._wave = max(1, min(self.each, MEMORY_BYTES // max(1, row)))
+        drawing = DRAWING_BYTES * writer.network.config.get_text_config().vocab_size
+        row = (self._stored.row_bytes * self._most + drawing) * len(batch)
+        self._wave = max(1, min(self.each, MEMORY_BYTES // row))
         self._next = 0
         self._decoder = self._start()
 
@@ -142,7 +145,7 @@ class Writing:
         """Whether the newest token ends a stop text. Each token but a special one holds at least one byte."""
         longest = max(len(stop.encode()) for stop in self.sampling.stop)
         tail = self.tokens[sample][-longest - 8 :]
-        text = str(self.writer.renderer.tokenizer.decode(tail, skip_special_tokens=True))
+        text = text_of(self.writer.renderer.tokenizer, tail)
         if len(tail) == len(self.tokens[sample]) and spaced(self.writer, self.batch[sample // self.each]):
             text = text.removeprefix(" ")
         return any(stop in text for stop in self.sampling.stop)

@@ -1,0 +1,54 @@
+"""Waves: memory is bounded by a setting, whatever n and however short the samples are."""
+
+from __future__ import annotations
+
+import pytest
+
+from condition.models import writing
+from condition.models.completion import asked
+from condition.models.writing import Writing
+from condition.prefix_sharing.decode import Decoder
+from condition.types import Message, Sampling
+from tests.conftest import TinyModel
+
+ASKED = (Message("user", "Who built the bridge?"),)
+
+
+@pytest.mark.parametrize("most", [1, 40])
+def test_what_is_drawn_from_counts_as_well_as_what_is_stored(
+    tiny_model: TinyModel, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row of this network stores 2 layers x 2 shared heads x 2 x 16 numbers of 4 bytes a token."""
+    writer = tiny_model()._writer
+    monkeypatch.setattr(writing, "MEMORY_BYTES", 100_000)
+    drawn = Writing(writer, [asked(writer, 0, ASKED)], Sampling(max_tokens=most, temperature=1.0, n=1000))
+    assert drawn._decoder.samples == 100_000 // (512 * most + 32 * 512)
+
+
+def test_samples_of_all_waves_have_their_own_numbers(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    sampling = Sampling(max_tokens=6, temperature=1.0, n=7, seed=3)
+    whole = model.generate([ASKED], sampling)[0]
+    waves: list[int] = []
+    begin = Decoder.__init__
+
+    def noted(self: Decoder, *given: object, **more: object) -> None:
+        begin(self, *given, **more)  # type: ignore[arg-type]
+        waves.append(self.samples)
+
+    monkeypatch.setattr(Decoder, "__init__", noted)
+    monkeypatch.setattr(writing, "MEMORY_BYTES", 3 * (512 * 6 + 32 * 512))
+    found = model.generate([ASKED], sampling)[0]
+    assert waves == [3, 3, 1]
+    assert [c.token_ids for c in found] == [c.token_ids for c in whole]
+    assert len({c.token_ids for c in found}) == 7
+
+
+def test_a_stop_text_ends_a_sample_in_whatever_wave(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model()
+    sampling = Sampling(max_tokens=30, temperature=1.0, n=6, seed=3, stop=("e", "a"))
+    whole = model.generate([ASKED], sampling)[0]
+    monkeypatch.setattr(writing, "MEMORY_BYTES", 1)
+    found = model.generate([ASKED], sampling)[0]
+    assert [(c.text, c.finish_reason) for c in found] == [(c.text, c.finish_reason) for c in whole]
+    assert any(c.finish_reason == "stop" for c in found)
