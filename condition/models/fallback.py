@@ -21,13 +21,16 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 from condition.errors import ControlError
-from condition.models.completion import Asked, Wanted, Writer, completion, grouped, processor, spaced
+from condition.models.completion import Asked, Wanted, Writer, completion, grouped, processor, spaced, text_of
+from condition.prefix_sharing.choose import choose, uniforms
 from condition.prefix_sharing.head import gather_logprobs
 from condition.protocols import Control
 from condition.types import Completion, Sampling, Usage
 
+MOST_ROWS = 32
+"""Rows that are written at once; more samples are written in several waves, each of which reads its prompts anew."""
 
-@torch.inference_mode()
+
 def write_plainly(
     writer: Writer,
     batch: Sequence[Asked],
@@ -38,10 +41,32 @@ def write_plainly(
     wanted: Wanted | None = None,
 ) -> list[list[Completion]]:
     """`sampling.n` completions for each prompt of a batch, each prompt read n times."""
+    each = sampling.n if sampling.temperature > 0 else 1
+    wave = max(1, MOST_ROWS // len(batch))
+    found: list[list[Completion]] = [[] for _ in batch]
+    for first in range(0, each, wave):
+        numbers = range(first, min(each, first + wave))
+        written = _wave(writer, batch, sampling, control, streamer, wanted, numbers)
+        for i, own in enumerate(found):
+            own += written[i * len(numbers) : (i + 1) * len(numbers)]
+    return grouped([completion for own in found for completion in own], len(batch), sampling)
+
+
+@torch.inference_mode()
+def _wave(
+    writer: Writer,
+    batch: Sequence[Asked],
+    sampling: Sampling,
+    control: Control | None,
+    streamer: BaseStreamer | None,
+    wanted: Wanted | None,
+    numbers: range,
+) -> list[Completion]:
+    """The samples with some `numbers` of each prompt, `[prompts * numbers]`."""
     network, tokenizer = writer.network, writer.renderer.tokenizer
     began = time.perf_counter()
-    each = sampling.n if sampling.temperature > 0 else 1
-    rows = [p.ids for p in batch for _ in range(each)]
+    each = len(numbers)
+    rows = [p.ids for p in batch for _ in numbers]
     ids, mask = _left_padded(rows, batch[0].stops[0], network.device)
     recorder = _Recorder(ids.shape[1])
     processors: list[LogitsProcessor] = [recorder]
@@ -49,12 +74,16 @@ def write_plainly(
     most = min(sampling.max_tokens, writer.context - ids.shape[1])
     if (limits := processor(control, writer, batch, each, most)) is not None:
         processors += [limits, dead_ends]
+    if sampling.temperature > 0:
+        drawn = uniforms(sampling.seed, [p.ids for p in batch], numbers, most, [p.twin for p in batch])
+        processors.append(_Draw(sampling, drawn))
     ends: list[StoppingCriteria] = []
     if sampling.stop:
         ends.append(_TextStop(tokenizer, ids.shape[1], sampling.stop, spaced=spaced(writer, batch[0])))
     if wanted is not None:
-        ends.append(_Left([p.place for p in batch for _ in range(each)], wanted))
-    config = _configuration(sampling, batch[0].stops, most)
+        ends.append(_Left([p.place for p in batch for _ in numbers], wanted))
+    stops = batch[0].stops
+    config = GenerationConfig(max_new_tokens=most, do_sample=False, eos_token_id=list(stops), pad_token_id=stops[0])
     with _without_defaults(network):
         output = cast(Any, network).generate(
             input_ids=ids,
@@ -72,7 +101,7 @@ def write_plainly(
         spent = Usage(computed_tokens=len(prompt.ids), seconds=seconds)
         blocked = row in dead_ends.rows
         completions.append(completion(writer, prompt, tokens, logprobs[row], sampling, spent, blocked=blocked))
-    return grouped(completions, len(batch), sampling)
+    return completions
 
 
 @contextmanager
@@ -91,25 +120,6 @@ def _left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) 
     ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows], device=device)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
     return ids, mask
-
-
-def _configuration(sampling: Sampling, stops: tuple[int, ...], room: int) -> GenerationConfig:
-    draws = sampling.temperature > 0
-    options: dict[str, Any] = {}
-    if draws:
-        options = {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p,
-        }
-    return GenerationConfig(
-        max_new_tokens=room,
-        do_sample=draws,
-        eos_token_id=list(stops),
-        pad_token_id=stops[0],
-        **options,
-    )
 
 
 class _Recorder(LogitsProcessor):
@@ -154,6 +164,19 @@ class _DeadEnds(LogitsProcessor):
         return scores
 
 
+class _Draw(LogitsProcessor):
+    """Leaves the one token that is drawn, as where prompts are shared: a seed gives the same samples on both ways."""
+
+    def __init__(self, sampling: Sampling, uniform: Tensor) -> None:
+        self.sampling, self.uniform = sampling, uniform
+        self.step = 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        tokens = choose(scores, self.sampling, self.uniform[:, self.step].to(scores.device))
+        self.step += 1
+        return torch.full_like(scores, float("-inf")).scatter_(1, tokens[:, None], 0.0)
+
+
 class _TextStop(StoppingCriteria):
     """True for rows whose decoded text holds a stop text."""
 
@@ -162,8 +185,7 @@ class _TextStop(StoppingCriteria):
         self.space = " " if spaced else ""
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
-        decoded = self.tokenizer.batch_decode(input_ids[:, self.start :], skip_special_tokens=True)
-        texts = [text.removeprefix(self.space) for text in decoded]
+        texts = [text_of(self.tokenizer, ids).removeprefix(self.space) for ids in input_ids[:, self.start :].tolist()]
         return torch.tensor([any(stop in text for stop in self.stops) for text in texts], device=input_ids.device)
 
 

@@ -22,7 +22,10 @@ def choose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
     """
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    probabilities = torch.softmax(logits.float() / sampling.temperature, -1)
+    logits = logits.float()
+    # The largest goes first: divided by next to nothing it would be infinite, and the row no numbers.
+    temperature = max(sampling.temperature, torch.finfo(torch.float32).tiny)
+    probabilities = torch.softmax((logits - logits.amax(-1, keepdim=True)) / temperature, -1)
     if sampling.top_k and sampling.top_k < probabilities.shape[-1]:
         least = probabilities.topk(sampling.top_k).values[:, -1:]
         probabilities = _kept(probabilities, least)

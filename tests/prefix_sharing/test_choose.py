@@ -75,6 +75,14 @@ def test_the_ends_of_the_range() -> None:
     assert int(choose(scores, one, torch.tensor([1 - 1e-16], dtype=torch.float64))) == 2
 
 
+@pytest.mark.parametrize("temperature", [1e-300, 1e-45, 1e-30])
+def test_next_to_no_temperature_is_greedy(temperature: float) -> None:
+    scores = 40 + logits(7)
+    scores[:, 3:9] = float("-inf")
+    tokens = choose(scores, Sampling(temperature=temperature), torch.full((7,), 0.999, dtype=torch.float64))
+    assert torch.equal(tokens, scores.argmax(-1))
+
+
 def test_numbers_depend_on_seed_prompt_and_sample_only() -> None:
     both = uniforms(3, [[1, 2], [4]], range(2), 5)
     assert both.shape == (4, 5)
