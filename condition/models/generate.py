@@ -17,12 +17,13 @@ from condition.models.fallback import write_plainly
 from condition.models.render import TURNS
 from condition.models.seeded import seeded
 from condition.models.writing import write_shared
+from condition.prefix_sharing.layout import common_prefix
 from condition.prefix_sharing.probe import shareable
 from condition.protocols import Control
 from condition.types import Completion, Messages, Sampling
 
 BATCH_TOKENS = 8192
-"""Prompt and completion tokens in one batch, padding included: bounds the memory of stored keys and values."""
+"""Tokens of one batch that are stored, padding included; what its prompts share counts once where it is stored once."""
 BATCH_ROWS = 32
 
 
@@ -40,12 +41,13 @@ def generate(
     what was finished, on Ctrl-C: whole batches, and of the one at work what had come to its stop.
     """
     read = _told_apart([asked(writer, i, messages) for i, messages in enumerate(prompts)])
-    write = write_shared if shareable(writer.network) else write_plainly
+    shared = shareable(writer.network)
+    write = write_shared if shared else write_plainly
     finished: dict[int, list[Completion]] = {}
     rows = tqdm(total=len(read), desc="generate", unit="prompt", delay=3, leave=False)
     with rows, TURNS, seeded(sampling.seed):
         try:
-            for batch in _batches(read, sampling, writer.context):
+            for batch in _batches(read, sampling, writer.context, shared=shared):
                 written = write(writer, batch, sampling, control, wanted=wanted)
                 finished |= {prompt.place: own for prompt, own in zip(batch, written, strict=True)}
                 rows.update(len(batch))
@@ -64,21 +66,26 @@ def _told_apart(prompts: list[Asked]) -> list[Asked]:
     return prompts
 
 
-def _batches(prompts: list[Asked], sampling: Sampling, context: int) -> Iterator[list[Asked]]:
+def _batches(prompts: list[Asked], sampling: Sampling, context: int, *, shared: bool) -> Iterator[list[Asked]]:
     """Prompts of like length and kind, longest first, so that too little memory shows at once.
 
     Among those of like length, prompts that begin alike lie together: their beginning is computed once.
     """
+    each = sampling.n if sampling.temperature > 0 else 1
     batch: list[Asked] = []
+    common = 0
     for prompt in sorted(prompts, key=lambda p: (p.is_text, -(len(p.ids) // 64), p.ids)):
-        rows = (len(batch) + 1) * sampling.n
+        rows = (len(batch) + 1) * each
         lengths = {len(p.ids) for p in (*batch, prompt)}
-        too_many = rows > BATCH_ROWS or rows * (max(lengths) + sampling.max_tokens) > BATCH_TOKENS
+        alike = min(common, common_prefix(batch[0].ids, prompt.ids)) if batch else len(prompt.ids)
+        before = alike + (len(batch) + 1) * (max(lengths) - alike) if shared else rows * max(lengths)
+        too_many = rows > BATCH_ROWS or before + rows * sampling.max_tokens > BATCH_TOKENS
         # Beside a prompt that nearly fills the context, a shorter one would be cut off early.
         too_many |= len(lengths) > 1 and max(lengths) + sampling.max_tokens > context
         if batch and (too_many or batch[0].is_text != prompt.is_text):
             yield batch
-            batch = []
+            batch, alike = [], len(prompt.ids)
         batch.append(prompt)
+        common = alike
     if batch:
         yield batch

@@ -130,6 +130,19 @@ def test_a_seed_gives_the_same_samples_whatever_the_batch(tiny_model: TinyModel)
     assert len({c.token_ids for row in twice for c in row}) == 6  # equal prompts get samples of their own
 
 
+def test_a_header_of_many_prompts_is_read_once(tiny_model: TinyModel) -> None:
+    header = Message("system", "Answer from the passage. " * 40)
+    prompts = [(header, Message("user", f"What is number {n}?")) for n in range(30)]
+    model = tiny_model()
+    ids = [model.render(prompt).ids for prompt in prompts]
+    assert sum(map(len, ids)) > 8192  # more than a batch may store where nothing is shared
+    found = model.generate(prompts, Sampling(max_tokens=2))
+    computed = sum(c.usage.computed_tokens - c.usage.output_tokens for [c] in found if c.usage is not None)
+    assert computed < len(ids[0]) + 30 * 15
+    alone = model.generate([prompts[7]], Sampling(max_tokens=2))
+    assert found[7][0].token_ids == alone[0][0].token_ids
+
+
 def test_samples_are_the_same_in_several_waves(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model, sampling = tiny_model(), Sampling(max_tokens=12, temperature=1.0, n=5, seed=5, stop=("e",))
     whole = model.generate(PROMPTS, sampling)
