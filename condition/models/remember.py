@@ -10,7 +10,8 @@ it begins with, token by token: one that begins otherwise is simply read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 from weakref import WeakKeyDictionary, ref
@@ -18,6 +19,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from condition.errors import ContractError, ModelError
@@ -66,8 +68,9 @@ class Remembered:
             "keys": self._past.keys.contiguous(),
             "values": self._past.values.contiguous(),
         }
+        told = {"format": _FORMAT, "network": self._fingerprint, "content": _digest(tensors)}
         try:
-            save_file(tensors, file, {"format": _FORMAT, "network": self._fingerprint})
+            save_file(tensors, file, told)
         except (OSError, SafetensorError) as error:
             raise ModelError(f"can't write {file} ({error}); give a file in a folder that can be written") from error
 
@@ -91,7 +94,10 @@ def remember(network: PreTrainedModel, ids: Sequence[int]) -> Remembered:
 
 
 def recall(network: PreTrainedModel, file: str | Path) -> Remembered:
-    """Take up what `save` has written. Raises ContractError for another network's, ModelError for no such file."""
+    """Take up what `save` has written.
+
+    Raises ContractError for another network's and for one that was changed, ModelError for no such file.
+    """
     _check_shareable(network)
     fingerprint = memory_fingerprint(network)
     try:
@@ -104,12 +110,17 @@ def recall(network: PreTrainedModel, file: str | Path) -> Remembered:
                     f"{file} was kept by another network: its weights, adapter or precision differ. "
                     "Read the beginning again with model.remember(messages)"
                 )
-            ids, keys, values = (content.get_tensor(name) for name in ("ids", "keys", "values"))
+            tensors = {name: content.get_tensor(name) for name in ("ids", "keys", "values")}
+            if metadata.get("content") != _digest(tensors):
+                raise ContractError(
+                    f"{file} is not as it was written: its tokens, keys or values differ. "
+                    "Read the beginning again with model.remember(messages)"
+                )
     except FileNotFoundError as error:
         raise ModelError(f"there is no file {file}") from error
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{file} can't be read ({error}): it is damaged or no safetensors file") from error
-    return Remembered(network, Past(tuple(ids.tolist()), keys, values), fingerprint)
+    return Remembered(network, Past(tuple(tensors["ids"].tolist()), tensors["keys"], tensors["values"]), fingerprint)
 
 
 def kept(network: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Past | None:
@@ -117,7 +128,7 @@ def kept(network: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Past | N
 
     Raises ModelError where the network's weights have changed since.
     """
-    own = _KEPT.get(network)
+    own: list[Remembered] = [*_KEPT.get(network, ())]  # another thread may forget one meanwhile
     if not own:
         return None
     shared = [min(common_prefix(one.ids, prompt) for prompt in prompts) for one in own]
@@ -137,6 +148,15 @@ def _check_shareable(network: PreTrainedModel) -> None:
             f"{type(network).__name__} can't share prefixes (see the warning), so it can't keep one: "
             "leave remember() out, the answers are the same"
         )
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Tells tokens with their keys and values from others."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 _KEPT: WeakKeyDictionary[PreTrainedModel, list[Remembered]] = WeakKeyDictionary()

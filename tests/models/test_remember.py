@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from condition.errors import ContractError, ModelError, SharingWarning
@@ -98,6 +99,19 @@ def test_saved_and_recalled(tiny_model: TinyModel, tmp_path: Path) -> None:
         found = model.generate(QUESTIONS, SAMPLING)
     assert texts(found) == texts(plain)
     assert computed(found) < computed(plain)
+
+
+@pytest.mark.parametrize("changed", ["ids", "keys", "values"])
+def test_an_edited_file_is_not_recalled(tiny_model: TinyModel, tmp_path: Path, changed: str) -> None:
+    model, file = tiny_model(), tmp_path / "shots.safetensors"
+    with model.remember(SHOTS) as kept:
+        kept.save(file)
+    with safe_open(file, framework="pt") as content:
+        metadata, tensors = content.metadata(), {name: content.get_tensor(name) for name in ("ids", "keys", "values")}
+    tensors[changed].flatten()[-1] += 1
+    save_file(tensors, file, metadata)
+    with pytest.raises(ContractError, match="not as it was written"):
+        model.recall(file)
 
 
 @pytest.mark.parametrize("changed", ["weights", "precision"])
