@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, Literal, cast, final
 
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import BaseMessage
@@ -32,6 +32,11 @@ from condition.types import Completion, Messages, Sampling, Usage
 
 _TOO_LONG = {"length", "max_tokens", "max_output_tokens", "model_length"}
 """How services say that a completion was cut off, in small letters."""
+_LIMITED = {
+    *("control", "content_filter", "content_filtered", "guardrail_intervened", "refusal"),
+    *("safety", "recitation", "blocklist", "prohibited_content", "spii"),
+}
+"""How they say that something let no more be said."""
 
 
 def as_model(x: object, /, *, retries: int = 4, concurrency: int = 16) -> Model:
@@ -237,9 +242,12 @@ def _completion(answered: Answered, stops: tuple[str, ...]) -> Completion:
     reason = next(
         (str(metadata[key]) for key in ("finish_reason", "stop_reason", "done_reason") if metadata.get(key)), ""
     )
-    cut_off = ended is None and reason.lower() in _TOO_LONG
-    usage = _usage(written, answered.seconds)
-    return Completion(text[:ended], finish_reason="length" if cut_off else "stop", usage=usage)
+    finish: Literal["stop", "length", "control"] = "stop"
+    if ended is None and reason.lower() in _TOO_LONG:
+        finish = "length"
+    elif ended is None and reason.lower() in _LIMITED:
+        finish = "control"
+    return Completion(text[:ended], finish_reason=finish, usage=_usage(written, answered.seconds))
 
 
 def _usage(written: BaseMessage | str, seconds: float) -> Usage | None:

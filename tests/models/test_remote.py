@@ -115,6 +115,11 @@ def test_a_bound_model_keeps_what_is_bound() -> None:
     assert bound.generate([HELLO])[0][0].text == "human:hello None [('top_p', 0.5)]"
 
 
+@pytest.mark.parametrize("reason", ["control", "content_filter", "SAFETY"])
+def test_a_completion_that_something_stopped_says_so(reason: str) -> None:
+    assert as_model(Echo(reason=reason)).generate([HELLO])[0][0].finish_reason == "control"
+
+
 @pytest.mark.parametrize("reason", ["length", "max_tokens", "MAX_TOKENS"])
 def test_a_cut_off_completion_says_so(reason: str) -> None:
     assert as_model(Echo(reason=reason)).generate([HELLO])[0][0].finish_reason == "length"
