@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, final
 
@@ -82,14 +83,17 @@ class SentenceEncoder(Embeddings):
         """The text cut where the model would stop reading. One piece where it reads all."""
         tokenizer: Any = getattr(self.model, "tokenizer", None)
         most = self.model.max_seq_length
-        if most is None or not getattr(tokenizer, "is_fast", False) or len(text) <= most // 2:
+        if most is None or not getattr(tokenizer, "is_fast", False) or len(text) <= most // _CHARACTER_TOKENS:
             return [text]
         with self._turn:
             cut = tokenizer(_whole(text), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        starts = [start for start, _ in cut["offset_mapping"]][:: max(1, most - _SPECIALS)]
-        return (
-            [text[a:b] for a, b in zip([0, *starts[1:]], [*starts[1:], len(text)], strict=True)] if starts else [text]
-        )
+        starts, tokens = [0], 0
+        for start, stop in cut["offset_mapping"]:
+            if tokens == max(1, most - _SPECIALS) or stop - starts[-1] > most * _LETTERS:
+                starts.append(start)
+                tokens = 0
+            tokens += 1
+        return [text[a:b] for a, b in pairwise([*starts, len(text)])]
 
     def _read(self, text: str) -> str:
         # A tokenizer splits all of a text before it cuts: minutes for one of megabytes.
@@ -108,6 +112,8 @@ _LETTERS = 64
 """More than this for each token is white space, or words that nobody writes."""
 _SPECIALS = 4
 """Tokens that a model may add around a text."""
+_CHARACTER_TOKENS = 4
+"""At the most, in one character: a byte each."""
 
 
 def vectors(encoder: Embeddings, texts: Sequence[str], /) -> NDArray[np.float32]:

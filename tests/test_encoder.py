@@ -116,6 +116,11 @@ def test_pieces_are_the_whole_text_and_each_is_read_to_its_end() -> None:
     counts = [len(own.model.tokenizer(piece)["input_ids"]) for piece in pieces]
     assert max(counts) <= own.model.max_seq_length
     assert own.pieces("short") == ["short"]
+    far = "Snow fell." + " " * 20_000 + "An idiot."  # few tokens, and more than is read of one piece
+    assert own.pieces(far) == ["Snow fell." + " " * 20_000, "An idiot."]
+    padded = f"{'x' * 200} " * 200 + "An idiot."
+    assert "".join(own.pieces(padded)) == padded
+    assert max(map(len, own.pieces(padded))) <= 64 * own.model.max_seq_length
 
 
 @pytest.mark.real
