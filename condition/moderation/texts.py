@@ -20,7 +20,7 @@ _PARTS: dict[type[BaseModel], tuple[str, ...]] = {
     Answer: ("text", "reasoning", "error"),
     Example: ("inputs", "target", "rationale"),
     Ranking: ("inputs", "candidates"),
-    AIMessage: ("content", "tool_calls"),
+    AIMessage: ("content", "tool_calls", "invalid_tool_calls"),
     BaseMessage: ("content",),
     Document: ("page_content",),
 }
@@ -51,7 +51,10 @@ def rewritten(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, BaseModel):
         kind = next((k for k in _PARTS if isinstance(value, k)), None)
         names = _PARTS[kind] if kind else tuple(type(value).model_fields)
-        return value.model_copy(update={name: rewritten(getattr(value, name), change) for name in names})
+        update = {name: rewritten(getattr(value, name), change) for name in names}
+        if isinstance(value, BaseMessage) and any(getattr(value, name) != new for name, new in update.items()):
+            update |= _told_otherwise(value)
+        return value.model_copy(update=update)
     if isinstance(value, Mapping):
         return {name: rewritten(inner, change) for name, inner in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -63,6 +66,12 @@ def rewritten(value: Any, change: Callable[[str], str]) -> Any:
     written = str(value)  # as a template would write it
     changed = change(written)
     return value if changed == written else changed
+
+
+def _told_otherwise(message: BaseMessage) -> dict[str, Any]:
+    """What a message tells of its words once more, left out: the service's own form of them, and each token."""
+    kept = {name: told for name, told in message.response_metadata.items() if name != "logprobs"}
+    return {"additional_kwargs": {}, "response_metadata": kept}
 
 
 def checked(text: object) -> str:

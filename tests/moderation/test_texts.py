@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, InvalidToolCall
 from langchain_core.prompt_values import ChatPromptValue
 
 from condition.errors import DataError
@@ -43,6 +43,19 @@ def test_tool_calls_are_texts_too() -> None:
     assert "ships" in strings(AIMessage("a", tool_calls=[CALL]))
     changed = rewritten(AIMessage("a", tool_calls=[CALL]), lambda text: text.replace("ships", "*****"))
     assert changed.tool_calls[0]["args"] == {"query": "*****"}
+
+
+def test_a_changed_message_does_not_tell_its_words_once_more() -> None:
+    wrong = InvalidToolCall(type="invalid_tool_call", name=None, args='{"a": "ships', id="8", error="cut off")
+    told = {"finish_reason": "stop", "logprobs": {"content": [{"token": "ships"}]}}
+    message = AIMessage(
+        "a", invalid_tool_calls=[wrong], additional_kwargs={"raw": "ships"}, response_metadata=told, id="7"
+    )
+    changed = rewritten(message, lambda text: text.replace("ships", "*****"))
+    assert changed.invalid_tool_calls[0]["args"] == '{"a": "*****'
+    assert "ships" not in repr(changed)
+    assert (changed.id, changed.response_metadata) == ("7", {"finish_reason": "stop"})
+    assert rewritten(message, str) == message
 
 
 def test_blocks_of_a_message_are_texts_too() -> None:
