@@ -12,6 +12,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, final
 
+from langchain_core.language_models import BaseLanguageModel
+
 from condition.errors import ModelError, PromptError, SettingsError, UnfinishedError
 from condition.moderation.texts import judged
 from condition.moderation.verdicts import UNCHECKED
@@ -73,7 +75,8 @@ class ModelModerator:
         unreadable: Literal["refuse", "allow", "raise"] = "refuse",
         max_chars: int = 20_000,
     ) -> None:
-        if not isinstance(model, Model):
+        # LangChain's have a `generate` and a `name` of their own.
+        if not isinstance(model, Model) or isinstance(model, type | BaseLanguageModel):
             raise ModelError(f"{type(model).__name__} is no Model: ModelModerator(as_model(…))")
         if unreadable not in ("refuse", "allow", "raise"):
             raise SettingsError(f"unreadable={unreadable!r}: refuse, allow or raise")
@@ -110,6 +113,10 @@ class ModelModerator:
             found: dict[int, Any] = dict(enumerate(written))
         except UnfinishedError as error:
             found = {**error.failed, **error.finished}
+        except (ModelError, PromptError) as error:  # one text may be the cause, such as one beyond the model's context
+            if len(texts) > 1:
+                return [verdict for text in texts for verdict in self._ask([text])]
+            found = {0: error}
         return [self._verdict(found.get(place)) for place in range(len(texts))]
 
     def _values(self, text: str) -> dict[str, object]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 
 import pytest
+from langchain_core.language_models import FakeListChatModel
 
 from condition.control.grammar import JSONSchema
 from condition.errors import ModelError, PromptError, SettingsError, UnfinishedError
@@ -115,7 +116,22 @@ def test_prompts_without_an_answer_are_refused_and_the_others_stand() -> None:
     assert found[1].reason == "rules did not answer: too slow"
 
 
+def test_a_text_that_can_not_be_asked_about_leaves_the_others() -> None:
+    class Short(Rules):
+        def generate(self, prompts, /, sampling=Sampling(), *, control=None):  # type: ignore[no-untyped-def]
+            if any(len(messages[-1].content) > 20 for messages in prompts):
+                raise ModelError("the prompt has 21 tokens and the model's context 20; shorten it")
+            return super().generate(prompts, sampling, control=control)
+
+    found = ModelModerator(Short(_by_word)).many(["hello", "a" * 30, "you idiot"])
+    assert [verdict.allowed for verdict in found] == [True, False, False]
+    assert found[1].categories == ("unchecked",)
+    assert "shorten it" in (found[1].reason or "")
+
+
 def test_what_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"FakeListChatModel is no Model: ModelModerator\(as_model"):
+        ModelModerator(FakeListChatModel(responses=[FINE]))  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="int is no Model"):
         ModelModerator(5)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="refuse, allow or raise"):
