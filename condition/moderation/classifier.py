@@ -8,6 +8,7 @@ spam.save("spam-filter");  spam = ClassifierModerator.load("spam-filter")
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -157,10 +158,11 @@ class ClassifierModerator:
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
             probes = vectors(self.embeddings, _PROBES)
+            settings["weights"] = _digest(self.weights)
             save_file({"weights": self.weights, "probes": probes}, Path(folder) / "moderator.safetensors")
             written = json.dumps(settings, indent=2, ensure_ascii=False)
             (Path(folder) / "moderator.json").write_text(written, encoding="utf-8")
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise DataError(f"can't write the moderator to {folder}: {error}") from error
 
     @classmethod
@@ -180,11 +182,14 @@ class ClassifierModerator:
                 )
             weights, probes = tensors["weights"], tensors["probes"]
             own = settings["categories"], settings["thresholds"]
+            max_chars = int(settings["max_chars"])
+            if settings["weights"] != _digest(weights):
+                raise ContractError(f"{place}: moderator.json is not of these weights; save the moderator anew")
             if weights.shape != (len(own[0]), probes.shape[1] + 1):
                 raise ContractError(f"{place}: the weights do not fit the categories; train it anew")
         except FileNotFoundError as error:
             raise ContractError(f"{folder} holds no saved moderator: {error}") from error
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
             raise ContractError(f"the moderator in {folder} can't be read ({error}): save it anew") from error
         embeddings = _encoder(encoder)
         now = vectors(embeddings, _PROBES)
@@ -193,7 +198,7 @@ class ClassifierModerator:
                 f"the moderator in {folder} was trained on the encoder {settings.get('encoder')!r}; "
                 f"{_name(embeddings)!r} gives other vectors: load(folder, encoder=…) with that one, or train it anew"
             )
-        return cls(weights, own[0], own[1], embeddings, settings["max_chars"])
+        return cls(weights, own[0], own[1], embeddings, max_chars)
 
     def _pieces(self, text: str) -> list[str]:
         return self.embeddings.pieces(text) if isinstance(self.embeddings, SentenceEncoder) else [text]
@@ -231,6 +236,10 @@ def logistic_regression(rows: NDArray[Any], targets: NDArray[Any], strength: flo
 
 def _encoder(x: object) -> Embeddings:
     return encoder(x)
+
+
+def _digest(weights: Array) -> str:
+    return hashlib.sha256(weights.tobytes()).hexdigest()
 
 
 def _name(embeddings: Embeddings) -> str:

@@ -137,10 +137,29 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
         (tmp_path / "moderator.json").write_text(json.dumps(broken))
         with pytest.raises(ContractError):
             ClassifierModerator.load(tmp_path, encoder=Letters())
+    without = {name: told for name, told in settings.items() if name != "max_chars"}
+    (tmp_path / "moderator.json").write_text(json.dumps(without))
+    with pytest.raises(ContractError, match="can't be read"):
+        ClassifierModerator.load(tmp_path, encoder=Letters())
     (tmp_path / "moderator.json").write_text(json.dumps(settings))
     (tmp_path / "moderator.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ContractError, match="can't be read"):
         ClassifierModerator.load(tmp_path, encoder=Letters())
+
+
+def test_weights_of_another_moderator_are_refused(tmp_path: Path) -> None:
+    """As where saving over another was cut off between its two files."""
+    _fitted().save(tmp_path / "one")
+    ClassifierModerator.fit(TEXTS, LABELS, encoder=Letters(), allowed="fine", strength=0.1).save(tmp_path / "other")
+    (tmp_path / "other" / "moderator.safetensors").rename(tmp_path / "one" / "moderator.safetensors")
+    with pytest.raises(ContractError, match="not of these weights"):
+        ClassifierModerator.load(tmp_path / "one", encoder=Letters())
+
+
+def test_what_can_not_be_written_is_a_data_error(tmp_path: Path) -> None:
+    (tmp_path / "moderator.safetensors").mkdir()
+    with pytest.raises(DataError, match="can't write the moderator"):
+        _fitted().save(tmp_path)
 
 
 @pytest.mark.parametrize(
