@@ -14,6 +14,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.errors import ModelError, SettingsError
@@ -83,7 +84,7 @@ class SequenceModerator:
         """Token ids that the network reads whole, and the text that each belongs to."""
         if not texts:
             return [], []
-        room = min(self.tokenizer.model_max_length, self.network.config.max_position_embeddings)
+        room = min(self.tokenizer.model_max_length, _positions(self.network))
         read = self.tokenizer(
             list(texts), truncation=True, max_length=room, stride=min(32, room // 4), return_overflowing_tokens=True
         )
@@ -133,6 +134,20 @@ def _parts(model: Any, tokenizer: PreTrainedTokenizerBase | None) -> tuple[PreTr
             "the tokenizer has to be a fast one with a padding token, so that texts can be cut and batched"
         )
     return network, tokenizer
+
+
+def _positions(network: PreTrainedModel) -> int:
+    """Tokens that a network has positions for; RoBERTa counts them from behind its padding."""
+    tables = [
+        module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        for name, module in network.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+    ]
+    return min([getattr(network.config, "max_position_embeddings", _USUAL), *tables])
+
+
+_USUAL = 512
+"""Tokens read at once where a network with relative positions and its tokenizer name no limit."""
 
 
 def _names(names: Iterable[str]) -> str:

@@ -11,6 +11,8 @@ from transformers import (
     BertModel,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    RobertaConfig,
+    RobertaForSequenceClassification,
     pipeline,
 )
 
@@ -76,6 +78,17 @@ def test_the_worst_piece_of_a_long_text_counts(
     scores = moderator.scores(ends)
     assert len({tuple(row) for row in scores.round(6)}) == 3  # the ends were read
     assert (scores >= moderator.scores([start]) - 0.2).all()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_long_text_fits_the_positions_where_the_tokenizer_names_no_limit(
+    kind: str, tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    config = RobertaConfig(**{**_network().config.to_dict(), "pad_token_id": 1})
+    network = _network() if kind == "bert" else RobertaForSequenceClassification(config).eval()
+    assert tiny_tokenizer.model_max_length > 10**6
+    scores = SequenceModerator(network, tiny_tokenizer, refuse=["toxic"]).scores(["salt and water " * 60])
+    assert scores.sum() >= 1
 
 
 def test_labels_of_their_own_are_all_refused(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
