@@ -1,28 +1,23 @@
-"""Measure a subject on a task."""
+"""Measure a subject on a task.
+
+result = evaluate((model, prompt), tasks.squad_v2("dev.json"), budget=200, cache="answers")
+print(result)                               # each measure with its 95 % interval
+result.metrics["f1"].low, result.rows[0].prediction
+"""
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any
+from pathlib import Path
 
-from condition.errors import BudgetError, DataError
+from condition.errors import BudgetError, DataError, Interrupted
+from condition.evaluation.asking import Asking
+from condition.evaluation.measuring import Measuring, ResultRow, headline
 from condition.evaluation.statistics import Estimate, estimate, pooled
-from condition.evaluation.subjects import Subject, ask
+from condition.evaluation.subjects import Subject
 from condition.evaluation.tasks.task import Reply, Task, TaskRow
 from condition.types import Usage, Value
-
-
-class ResultRow(Value):
-    """One row's prediction and what the metric made of it."""
-
-    id: str
-    prediction: str
-    target: Any
-    metrics: Mapping[str, float]
-    splits: tuple[str, ...]
 
 
 class Result(Value):
@@ -36,45 +31,74 @@ class Result(Value):
     """The best constant answer."""
     usage: Usage
     seconds: float
+    """Of asking; of cached rows, those that asking them once took."""
+    cached: int = 0
+    """Rows that were not asked again."""
+    headline: str = ""
+    """The measure that decides."""
 
     def __str__(self) -> str:
         width = max(map(len, self.metrics))
         lines = [f"{name:{width}}  {value}  n={value.n}" for name, value in self.metrics.items()]
-        return "\n".join([f"{self.task}: {len(self.rows)} rows, {self.seconds:.1f} s", *lines])
+        kept = f", {self.cached} of them from the cache" if self.cached else ""
+        return "\n".join([f"{self.task}: {len(self.rows)} rows{kept}, {self.seconds:.1f} s", *lines])
 
 
-def evaluate(subject: Subject, task: Task, *, budget: int | None = None) -> Result:
+def evaluate(
+    subject: Subject,
+    task: Task,
+    *,
+    budget: int | None = None,
+    cache: str | Path | None = None,
+    key: str | None = None,
+) -> Result:
     """The task's metrics with 95 % intervals.
 
     The subject is a model (with its own prompt, or behind the task's), a pair of model and prompt, a chain, or a plain
     function from inputs to text; ours or LangChain's. `budget` is the most rows that are asked.
 
+    `cache` names a folder where answers are kept batch by batch: a run that was killed goes on, and what was answered
+    is not asked again, whatever the metric. A local model is known by its weights. Any other subject is kept only where
+    `key` names it, and then it is you who changes the name when the subject changes.
+
     Raises ModelError where the subject can't be asked, DataError where `task` is none or its metric gives no finite
-    numbers.
+    numbers, and `Interrupted` on Ctrl-C, which holds the rows that were finished, by index.
     """
+    asked = rows_of(subject, task, budget)
+    asking = Asking(subject, task, asked, cache=cache, key=key)
+    with Measuring(task, asking) as measuring:
+        try:
+            measuring.ask(range(len(asked)))
+        except KeyboardInterrupt:
+            raise Interrupted(measuring.rows, len(asked)) from None
+    return result(task, asking, measuring.rows)
+
+
+def rows_of(subject: object, task: Task, budget: int | None) -> tuple[TaskRow, ...]:
+    """The rows to ask. Raises DataError for no task, BudgetError for a budget that asks nothing."""
     if not isinstance(task, Task):
         raise DataError(_no_task(subject, task))
-    if budget is not None and budget < 1:
-        raise BudgetError(f"budget={budget}: at least one row has to be asked")
-    asked = task.rows[:budget]
-    began = time.perf_counter()
-    said = ask(subject, task, asked)
-    seconds = time.perf_counter() - began
-    names: set[str] = set()
-    replies = [Reply(*reply) for reply in zip(said.texts, said.scores, said.samples, strict=True)]
-    rows = tuple(
-        ResultRow(
-            id=row.id,
-            prediction=reply.text,
-            target=row.target,
-            metrics=_measured(task, row, reply, names),
-            splits=tuple(task.splits(row)),
-        )
-        for row, reply in zip(asked, replies, strict=True)
-    )
+    if budget is not None and (not isinstance(budget, int) or budget < 1):
+        raise BudgetError(f"budget={budget!r}: at least one row has to be asked, and rows are whole numbers")
+    return task.rows[:budget]
+
+
+def result(task: Task, asking: Asking, measured: Mapping[int, ResultRow]) -> Result:
+    """What the rows that were asked come to."""
+    places = sorted(measured)
+    asked, rows = [asking.rows[place] for place in places], tuple(measured[place] for place in places)
     constant, measures = _measures(task, asked, rows)
-    measures |= _pooled(task, asked, replies)
-    return Result(task=task.name, metrics=measures, rows=rows, constant=constant, usage=said.usage, seconds=seconds)
+    measures |= _pooled(task, asked, [asking.replies[place] for place in places])
+    return Result(
+        task=task.name,
+        metrics=measures,
+        rows=rows,
+        constant=constant,
+        usage=asking.usage,
+        seconds=asking.seconds,
+        cached=asking.cached,
+        headline=headline(task, rows[0]),
+    )
 
 
 def _no_task(subject: object, task: object) -> str:
@@ -82,21 +106,6 @@ def _no_task(subject: object, task: object) -> str:
         return f"evaluate(subject, task): the subject comes first, and {subject!r} second"
     rows = repr(str(task)) if isinstance(task, str | PathLike) else "rows"
     return f"evaluate takes a task, not {task!r:.80}: give cd.tasks.squad_v2({rows}) or another task over these rows"
-
-
-def _measured(task: Task, row: TaskRow, reply: Reply, names: set[str]) -> Mapping[str, float]:
-    """The metric's values for one row. Raises DataError for none, others than before, or no finite numbers."""
-    values = task.measure(row, *reply)
-    where = f"{task.name}, row {row.id}: the metric"
-    if not isinstance(values, Mapping) or not values:
-        raise DataError(f"{where} gave {values!r:.60}, not named values such as {{'exact': 1.0}}")
-    for name, value in values.items():
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise DataError(f"{where} gave {name}={value!r:.60}, not a finite number")
-    if names and names != set(values):
-        raise DataError(f"{where} gave {sorted(values)}, and {sorted(names)} for other rows")
-    names.update(values)
-    return values
 
 
 def _measures(

@@ -44,7 +44,7 @@ def ask(subject: Subject, task: Task, rows: Sequence[TaskRow]) -> Said:
         if len(subject) != 2:
             raise ModelError(f"can't evaluate {len(subject)} things at once: give (model, prompt)")
         return _by_model(as_model(subject[0]), as_prompt(subject[1]), task, rows)
-    if _is_model(subject):
+    if is_model(subject):
         model = as_model(subject)
         own = getattr(model, "prompt", None)
         return _by_model(model, task.prompt if own is None else as_prompt(own), task, rows)
@@ -59,7 +59,7 @@ def ask(subject: Subject, task: Task, rows: Sequence[TaskRow]) -> Said:
     )
 
 
-def _is_model(subject: object) -> bool:
+def is_model(subject: object) -> bool:
     """True for what answers messages. LangChain's models are Runnables too, but do not answer rows."""
     inner = subject
     while isinstance(inner, RunnableBindingBase):

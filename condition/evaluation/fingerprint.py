@@ -1,0 +1,86 @@
+"""What answers depend on, as a hash: two models with one fingerprint say the same to the same messages.
+
+Every byte of every weight counts, so that no edit goes unseen; so do scales of adapters, the tokenizer, the chat
+template, the precision, the kind of device and the versions of the libraries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from condition.models.contract import architecture_of, template_fingerprint, tokenizer_fingerprint, versions
+from condition.models.local import LocalModel
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def fingerprint(model: object) -> str | None:
+    """Of a local model, without its prompt; None where what answers depend on can't be seen: a hook, or another kind.
+
+    Half a second a gigabyte.
+    """
+    if not isinstance(model, LocalModel) or any(_hooked(module) for module in model.network.modules()):
+        return None
+    content = hashlib.sha256()
+    generation = getattr(model.network, "generation_config", None)
+    told = {
+        "architecture": architecture_of(model.network.config),
+        "generation": generation.to_dict() if generation is not None else None,
+        "tokenizer": tokenizer_fingerprint(model.tokenizer),
+        "template": template_fingerprint(str(model.tokenizer.chat_template or "")),
+        "device": model.device.type,
+        "versions": versions(),
+    }
+    content.update(json.dumps(told, sort_keys=True, default=str).encode())
+    for name, value in _parts(model.network):
+        content.update(f"\0{name}\0".encode())
+        content.update(_bytes(value) if isinstance(value, Tensor) else repr(value).encode())
+    return content.hexdigest()
+
+
+def _parts(network: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Kinds of modules, their tensors and their plain settings, such as the scale of an adapter."""
+    yield from network.named_parameters()
+    yield from network.named_buffers()
+    for name, module in network.named_modules():
+        yield name, type(module).__qualname__
+        for own, value in sorted(vars(module).items()):
+            if own in ("training", "_parameters", "_buffers", "_modules"):
+                continue
+            if isinstance(value, Tensor):
+                yield f"{name}.{own}", value
+            elif type(value).__name__ == "QuantState":  # bitsandbytes keeps its scales outside parameters and buffers
+                for part, tensor in sorted(value.as_dict().items()):
+                    yield f"{name}.{own}.{part}", tensor
+            elif _plain(value):
+                yield f"{name}.{own}", value
+        for own, parameter in module.named_parameters(recurse=False):
+            state = getattr(parameter, "quant_state", None)
+            if state is not None:
+                for part, tensor in sorted(state.as_dict().items()):
+                    yield f"{name}.{own}.{part}", tensor
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(_plain(k) and _plain(v) for k, v in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_plain, value)) and not isinstance(value, set | frozenset)  # sets have no order to rely on
+    return isinstance(value, _PLAIN)
+
+
+def _bytes(tensor: Tensor) -> Any:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    header = f"{tensor.dtype}{tuple(tensor.shape)}".encode()
+    return header + flat.view(torch.uint8).numpy().tobytes() if flat.numel() else header
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Whether functions that we can't see into change what a module computes."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from condition.adapters.lora import LoRA
+from condition.evaluation.fingerprint import fingerprint
+from condition.models.local import LocalModel
+from condition.types import Sampling
+
+
+def tuned(model: LocalModel) -> LocalModel:
+    return LocalModel(LoRA(rank=2).attach(model.network), model.tokenizer, source=model.source)
+
+
+def test_the_same_weights_have_the_same_fingerprint(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    assert fingerprint(model) == fingerprint(tiny_model("llama")) == fingerprint(model.with_prompt("Say {x}"))
+    assert fingerprint(model) != fingerprint(tiny_model("gpt2"))
+
+
+def test_writing_and_scoring_do_not_change_it(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    before = fingerprint(model)
+    model.generate(["What is the colour of the sky?", "And of grass?"], Sampling(max_tokens=4))
+    model.score(["Who wrote"], [[" the letter", " it"]])
+    assert fingerprint(model) == before
+
+
+def test_one_changed_number_changes_it(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    before = fingerprint(model)
+    with torch.no_grad():
+        weight = model.network.model.layers[1].mlp.up_proj.weight
+        weight[17, 5] += 0.5
+    assert fingerprint(model) != before
+
+
+def test_an_adapter_its_numbers_and_its_scale_change_it(tiny_model: Any) -> None:
+    base = tiny_model("llama")
+    model = tuned(base)
+    found = [fingerprint(base), fingerprint(model)]
+    parameters = [p for p in model.network.parameters() if p.requires_grad]
+    with torch.no_grad():
+        parameters[-1][0, 0] += 1
+    found.append(fingerprint(model))
+    layer = next(module for module in model.network.modules() if isinstance(getattr(module, "scaling", None), dict))
+    layer.scaling["default"] = 0.125
+    found.append(fingerprint(model))
+    assert None not in found
+    assert len(set(found)) == 4
+
+
+def test_template_and_precision_change_it(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    found = [fingerprint(model)]
+    model.tokenizer.chat_template = model.tokenizer.chat_template + " "
+    found.append(fingerprint(model))
+    model.network.to(torch.bfloat16)
+    found.append(fingerprint(model))
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_what_a_hook_does_can_not_be_seen(tiny_model: Any, register: str) -> None:
+    model = tiny_model("llama")
+    handle = getattr(model.network.model.layers[0], register)(lambda *given: None)
+    assert fingerprint(model) is None
+    handle.remove()
+    assert fingerprint(model) is not None
+
+
+@pytest.mark.parametrize("other", [5, "name", lambda inputs: "x"])
+def test_other_things_have_none(other: Any) -> None:
+    assert fingerprint(other) is None
