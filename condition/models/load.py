@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from condition.adapters.lora import load_lora, lora_of
 from condition.adapters.quiet import no_weight_bars
+from condition.adapters.reward_head import load_head
 from condition.errors import ContractError, ModelError, SettingsError
 from condition.models.arguments import check_options
 from condition.models.canary import listen
@@ -210,6 +211,7 @@ def _saved(
         source = Source(kind="folder", name=str(folder.resolve()), fingerprint=_files_fingerprint(folder))
         network, _ = _read(source, str(folder), quantization, dtype, device, trust)
     with _readable(str(folder)):
+        load_head(network, folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
     model = LocalModel(
         network,

@@ -10,6 +10,7 @@ from huggingface_hub import HfApi
 
 from condition.adapters.lora import lora_of, save_lora
 from condition.adapters.quiet import no_weight_bars
+from condition.adapters.reward_head import save_head, without_head
 from condition.models.canary import sing
 from condition.models.completion import stop_tokens
 from condition.models.contract import (
@@ -35,10 +36,12 @@ def save(model: LocalModel, folder: Path) -> None:
     Raises ModelError where it can't be written or holds something else.
     """
     with replaced(folder) as half, no_weight_bars():
-        if lora_of(model.network) is not None:
-            save_lora(model.network, half, model.source.name)
-        else:
-            model.network.save_pretrained(half)
+        with without_head(model.network):
+            if lora_of(model.network) is not None:
+                save_lora(model.network, half, model.source.name)
+            else:
+                model.network.save_pretrained(half)
+        save_head(model.network, half)
         model.tokenizer.save_pretrained(half)
         write_contract(contract_of(model), half)
 

@@ -22,6 +22,7 @@ from condition.prompts.history import History
 from condition.prompts.sandbox import check_jinja
 from condition.prompts.saved_selectors import example_from_json, example_to_json, selector_from_json, selector_to_json
 from condition.prompts.template import ChatPrompt, TextPrompt
+from condition.prompts.told import Told
 from condition.protocols import Prompt
 from condition.types import Message, Messages
 
@@ -125,6 +126,8 @@ def _made_of_prompts(prompt: Prompt) -> dict[str, Any] | None:
         return {"kind": "pipeline", "prompt": prompt_to_json(prompt.prompt), "parts": parts}
     if isinstance(prompt, History):
         return {"kind": "history", "name": prompt.name, "optional": prompt.optional, "last": prompt.last}
+    if isinstance(prompt, Told):
+        return {"kind": "told", "prompt": prompt_to_json(prompt.prompt), "words": prompt.words}
     return _few_shot(prompt) if isinstance(prompt, FewShotPrompt) else None
 
 
@@ -188,6 +191,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Prompt]] = {
     ),
     "history": lambda saved: History(saved["name"], optional=saved["optional"], last=saved["last"]),
     "few-shot": _read_few_shot,
+    "told": lambda saved: Told(prompt_from_json(saved["prompt"]), saved["words"]),
 }
 
 

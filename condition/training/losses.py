@@ -44,22 +44,24 @@ def pair_loss(
     return right
 
 
-def pro_loss(scores: Tensor, grades: Tensor | None = None) -> Tensor:
+def pro_loss(scores: Tensor, grades: Tensor | None = None, *, weighted: bool = False) -> Tensor:
     """Preference ranking optimisation of one ranking, best first. Song et al. 2023, arXiv 2306.17492.
 
     `scores` `[candidates]` are mean log-probabilities of a token. For each candidate k but the last:
     `-log(exp(s_k / T_kk) / (exp(s_k / T_kk) + sum over i behind k of exp(s_i / T_ki)))`.
-    Without grades every T is 1. With grades g `[candidates]` `T_ki = 1 / (g_k - g_i)` and `T_kk` is the least of them;
-    a candidate tied with k is not compared with it.
+    Every T is 1, or `weighted` by grades g `[candidates]`: `T_ki = 1 / (g_k - g_i)`, and `T_kk` is the least of them.
+    A candidate of the same grade as k is not compared with it.
     """
     total = scores.new_zeros(())
     for k in range(len(scores) - 1):
         own, behind = scores[k], scores[k + 1 :]
         if grades is not None:
             apart = (grades[k] - grades[k + 1 :]).to(scores.dtype)
-            if not bool((apart > 0).any()):
+            apart, behind = apart[apart > 0], behind[apart > 0]
+            if not len(apart):
                 continue
-            own, behind = own * apart.max(), (behind * apart)[apart > 0]
+            if weighted:
+                own, behind = own * apart.max(), behind * apart
         total = total + torch.logsumexp(torch.cat([own[None], behind]), 0) - own
     return total
 
@@ -83,11 +85,10 @@ def reward_pair_loss(better: Tensor, worse: Tensor, margins: Tensor | float = 0.
     return -logsigmoid(better - worse - margins) + centre * (better + worse) ** 2
 
 
-def reward_ranking_loss(rewards: Tensor, *, centre: float = 0.0) -> Tensor:
-    """Plackett and Luce of one ranking `[candidates]`, best first: each candidate against all behind it.
+def reward_ranking_loss(rewards: Tensor, grades: Tensor | None = None, *, centre: float = 0.0) -> Tensor:
+    """Plackett and Luce of one ranking `[candidates]`, best first: each against all behind it of a lower grade.
 
-    With two candidates it is Bradley and Terry's. Plackett 1975; Ouyang et al. 2022, arXiv 2203.02155, compare K at
-    once. `centre` weighs the square of twice the mean, which for two is `(better + worse)^2`.
+    With two candidates it is Bradley and Terry's. Plackett 1975; Zhu et al. 2023, arXiv 2301.11270, for rewards.
+    `centre` weighs the square of twice the mean, which for two is `(better + worse)^2`.
     """
-    likelihood = sum((torch.logsumexp(rewards[k:], 0) - rewards[k] for k in range(len(rewards) - 1)), rewards[0] * 0)
-    return likelihood + centre * (2 * rewards.mean()) ** 2
+    return pro_loss(rewards, grades) + centre * (2 * rewards.mean()) ** 2

@@ -11,6 +11,7 @@ reference is the model given to `fit`, read once before the training (`reference
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, final
 
@@ -128,7 +129,7 @@ def check_positive(**given: float) -> None:
 def referenced(rows: Prepared, reference: LocalModel, dtype: torch.dtype) -> Prepared:
     """Rows of Candidates with the reference's log-probabilities."""
     found: Any = rows.rows
-    return Prepared(with_references(found, reference, dtype), rows.dropped, rows.trimmed)
+    return replace(rows, rows=with_references(found, reference, dtype))
 
 
 class PairObjective(NamedTuple):

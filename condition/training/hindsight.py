@@ -1,0 +1,212 @@
+"""Chain of Hindsight: feedback of any kind is turned into a sentence, and the model learns what follows it.
+
+    tuned = HindsightTrainer().fit(base, rankings, prompt=qa)
+    tuned.invoke({"question": "..."})                # asked with the positive sentence behind the prompt
+
+    question + "An unhelpful answer:" -> a worse one,  "A helpful answer:" -> the best one        a chain, both ways
+
+Liu et al. 2023, arXiv 2302.02676. Every answer is learned behind all that stands before it, none of the feedback is.
+A ranking's answers lie in one tree, so that the prompt is computed once. Left out of the paper's recipe: masking some
+of the past at random, and a share of pretraining text.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import torch
+from transformers import PreTrainedModel
+
+from condition.adapters.lora import LoRA
+from condition.data.preferences import read_feedback, read_rankings
+from condition.errors import DataError, SettingsError
+from condition.models.local import LocalModel
+from condition.prefix_sharing.logprobs import logprobs
+from condition.prompts.fill import fill
+from condition.prompts.template import as_prompt
+from condition.prompts.told import Told, answered, tell
+from condition.protocols import Prompt
+from condition.training.candidates import told
+from condition.training.fit import Task, check_arguments, fitted
+from condition.training.losses import sft_loss
+from condition.training.objective import Measured
+from condition.training.rows import Prepared, Row, render
+from condition.training.settings import Settings
+from condition.types import Example, Feedback, Messages, Ranking
+
+Said = bool | float | str
+
+
+def sentence(said: Said) -> str:
+    """What a thumb, a grade or words become; it stands behind the prompt, before the answer."""
+    if isinstance(said, bool):
+        return "A helpful answer:" if said else "An unhelpful answer:"
+    return f"An answer of which was said: {said}" if isinstance(said, str) else f"An answer graded {said:g}:"
+
+
+@final
+class HindsightTrainer:
+    """Fits a model to Rankings or Feedback of any kind. The model given stays as it is.
+
+    `sentence` turns feedback into words; of a ranking the best candidates are thumbs up (True), worse ones down.
+    `positive` is the feedback that the tuned model is asked for in serving: True, or the highest grade where there are
+    only grades. With words alone it has to be given.
+    """
+
+    def __init__(
+        self,
+        adapter: LoRA = LoRA(),
+        settings: Settings = Settings(),
+        *,
+        sentence: Callable[[Said], str] = sentence,
+        positive: Said | None = None,
+    ) -> None:
+        check_arguments(adapter, settings, "HindsightTrainer")
+        if not callable(sentence):
+            raise SettingsError(f"sentence={sentence!r:.60}: give a function that turns feedback into words")
+        self.adapter, self.settings, self.sentence, self.positive = adapter, settings, sentence, positive
+
+    def fit(self, model: LocalModel, data: object, *, prompt: Prompt | str, validation: object = None) -> LocalModel:
+        """A tuned model whose prompt asks for an answer of the positive kind.
+
+        `data` and `validation` are Rankings or Feedback, both mixed, rows, a `datasets.Dataset` or a path. Raises
+        DataError, SettingsError or ModelError before any work is lost.
+        """
+        rows = read_opinions(data)
+        positive = self._positive(rows)
+        asked = Told(as_prompt(prompt), self.sentence(positive))
+        task = Task(
+            "HindsightTrainer",
+            partial(prepare_chains, sentence=self.sentence),
+            chain_likelihood,
+            {"positive": positive, "sentences": [self.sentence(True), self.sentence(False)]},
+        )
+        held = None if validation is None else read_opinions(validation)
+        return fitted(task, self.adapter, self.settings, model, rows, asked, held)
+
+    def _positive(self, rows: Sequence[Ranking | Feedback]) -> Said:
+        if self.positive is not None:
+            return self.positive
+        said = [row.said for row in rows if isinstance(row, Feedback)]
+        if len(said) < len(rows) or any(isinstance(value, bool) for value in said):
+            return True
+        grades = [value for value in said if isinstance(value, float)]
+        if not grades:
+            raise SettingsError(
+                "the feedback is words alone: say which the tuned model should be asked for, positive='...'"
+            )
+        return max(grades)
+
+
+def read_opinions(data: object) -> list[Ranking | Feedback]:
+    """Rankings and Feedback, mixed or from one source of either kind. Raises DataError for neither."""
+    given = list(data) if isinstance(data, Iterable) and not isinstance(data, str | Path | Mapping) else data
+    if isinstance(given, list) and given and all(isinstance(row, Ranking | Feedback) for row in given):
+        runs = groupby(given, type)
+        return [one for kind, run in runs for one in _read(kind, list(run))]
+    try:
+        return list(read_rankings(given))
+    except DataError as error:
+        if "no preferences are known by the columns" not in str(error):
+            raise
+        return list(read_feedback(given))
+
+
+def _read(kind: type, rows: list[Any]) -> Sequence[Ranking | Feedback]:
+    return read_rankings(rows) if kind is Ranking else read_feedback(rows)
+
+
+class _Link(NamedTuple):
+    """An answer and what was said of it."""
+
+    said: Said
+    text: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Answers to one prompt, each behind the feedback on it, trained together."""
+
+    links: tuple[Row, ...]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.links[0].ids
+
+    @property
+    def start(self) -> int:
+        return self.links[0].start
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return tuple(label for link in self.links for label in link.labels)
+
+
+def prepare_chains(
+    model: LocalModel,
+    data: object,
+    prompt: Prompt,
+    settings: Settings,
+    what: str,
+    *,
+    sentence: Callable[[Said], str],
+) -> Prepared:
+    """A row for each ranking or piece of feedback. Links that would be too long are left out, and counted.
+
+    Raises DataError for none left, for a first link that is too long without a policy, and as `prepare` does.
+    """
+    inner = prompt.prompt if isinstance(prompt, Told) else prompt
+    limit = min(settings.max_length or model.context, model.context)
+    rows: list[Chain] = []
+    gone: Counter[str] = Counter()
+    for number, opinion in enumerate(read_opinions(data)):
+        where = f"{what} row {number}" + (f" ({opinion.id})" if opinion.id else "")
+        # Where the inputs do not fit the prompt it says so here, with the row's place.
+        render(model, Example(opinion.inputs, "x"), inner, where)
+        begun = fill(inner, opinion.inputs)
+        links = [link for chain in _chains(opinion) for link in _rendered(model, begun, chain, sentence)]
+        short = [link for link in dict.fromkeys(links) if len(link.ids) <= limit]
+        if not short and settings.too_long == "raise":
+            raise DataError(
+                f"{where} has {len(links[0].ids):,} tokens, the limit is {limit:,}. Choose: "
+                "Settings(too_long='drop'), or a larger max_length"
+            )
+        gone["too long"] += not short
+        gone["links of a chain too long"] += len(set(links)) - len(short) if short else 0
+        rows += [Chain(tuple(short))] if short else []
+    told(+gone, what)
+    if not rows:
+        raise DataError(f"no {what} rows{' left: all were too long' if gone else ': the data is empty'}")
+    return Prepared(rows, gone["too long"], 0)
+
+
+def _chains(opinion: Ranking | Feedback) -> list[list[_Link]]:
+    """Orders in which answers follow each other: from the best to the worst, and back."""
+    if isinstance(opinion, Feedback):
+        return [[_Link(opinion.said, opinion.completion)]]
+    worse = {j for _, j in opinion.pairs if (0, j) in opinion.pairs}
+    down = [_Link(place not in worse, text) for place, text in enumerate(opinion.candidates)]
+    return [down, down[::-1]]
+
+
+def _rendered(model: LocalModel, begun: Messages, chain: Sequence[_Link], sentence: Callable[[Said], str]) -> list[Row]:
+    messages, rows = begun, []
+    for link in chain:
+        messages = tell(messages, sentence(link.said))
+        rendered = model.render(messages, link.text)
+        rows.append(Row(rendered.ids, len(rendered.prompt_ids)))
+        messages = answered(messages, link.text)
+    return rows
+
+
+def chain_likelihood(network: PreTrainedModel, rows: Sequence[Chain], shared: bool) -> Measured:
+    """The negative log-likelihood of all answers of all chains."""
+    links = [link for row in rows for link in row.links]
+    values = logprobs(network, [link.ids for link in links], [link.start for link in links], shared=shared)
+    return Measured(sft_loss(torch.cat(values)))

@@ -1,0 +1,207 @@
+"""Learning from single thumbs: no pairs are needed, only completions that were liked and some that were not.
+
+    tuned = KTOTrainer(beta=0.1).fit(tuned, "thumbs.jsonl", prompt=qa)
+
+Ethayarajh et al. 2024, arXiv 2402.01306. How far the model has moved from the reference is estimated at completions
+that answer another prompt: each row stands with the completion of the next row behind its own prompt, in one tree.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from condition.adapters.lora import LoRA
+from condition.data.preferences import read_feedback, read_rankings
+from condition.errors import DataError, SettingsError
+from condition.models.local import LocalModel
+from condition.protocols import Prompt
+from condition.training.candidates import Candidates, render_all, shortened, told
+from condition.training.checkpoints import digest
+from condition.training.fit import Task, check_arguments, fitted
+from condition.training.losses import kto_loss
+from condition.training.objective import Measured
+from condition.training.preference import check_positive, referenced
+from condition.training.reading import Read, read_completions
+from condition.training.references import check_reference
+from condition.training.rows import Prepared
+from condition.training.settings import Settings
+from condition.training.watched import DriftStop
+from condition.types import Feedback, Ranking, Rendered
+
+log = logging.getLogger("condition")
+
+UP = 1.0
+"""Grade of a row whose thumb is up; 0 is down."""
+
+
+@final
+class KTOTrainer:
+    """Fits a model to thumbs. The model given stays as it is, and is the reference unless another is given.
+
+    `good_weight` and `bad_weight` make up for more thumbs of one kind: the paper advises
+    `good_weight * ups` between 1 and 4/3 of `bad_weight * downs`.
+    """
+
+    def __init__(
+        self,
+        beta: float = 0.1,
+        adapter: LoRA = LoRA(),
+        settings: Settings = Settings(),
+        *,
+        good_weight: float = 1.0,
+        bad_weight: float = 1.0,
+        stop_drift: float | None = None,
+        reference: LocalModel | None = None,
+    ) -> None:
+        check_arguments(adapter, settings, "KTOTrainer")
+        check_positive(beta=beta, good_weight=good_weight, bad_weight=bad_weight)
+        if stop_drift is not None:
+            check_positive(stop_drift=stop_drift)
+        if reference is not None and not isinstance(reference, LocalModel):
+            raise SettingsError(f"reference={reference!r:.60} is no loaded model: load it first, or leave it out")
+        self.beta, self.adapter, self.settings = beta, adapter, settings
+        self.good_weight, self.bad_weight = good_weight, bad_weight
+        self.stop_drift, self.reference = stop_drift, reference
+
+    def fit(self, model: LocalModel, data: object, *, prompt: Prompt | str, validation: object = None) -> LocalModel:
+        """A tuned model that carries the prompt, its history and its contract.
+
+        `data` and `validation` are Feedback whose `said` is True or False, rows, a `datasets.Dataset` or a path, see
+        `read_feedback`; or Rankings, whose best candidates count as liked and all that are worse as not. Raises
+        DataError, SettingsError, ContractError or ModelError before any work is lost.
+        """
+        if self.reference is not None and isinstance(model, LocalModel):
+            check_reference(model, self.reference)
+        measure = ThumbObjective(self.beta, self.good_weight, self.bad_weight)
+        task = Task(
+            "KTOTrainer",
+            prepare_thumbs,
+            measure,
+            {
+                "beta": self.beta,
+                "good_weight": self.good_weight,
+                "bad_weight": self.bad_weight,
+                "stop_drift": self.stop_drift,
+                "reference": None if self.reference is None else digest(self.reference.network),
+            },
+            complete=lambda model, rows, dtype: referenced(rows, self.reference or model, dtype),
+            before_step=measure.before_step,
+            callbacks=() if self.stop_drift is None else (DriftStop(self.stop_drift),),
+        )
+        return fitted(task, self.adapter, self.settings, model, data, prompt, validation)
+
+
+class _Thumb(NamedTuple):
+    """A completion that was liked or not, rendered."""
+
+    rendered: Rendered
+    good: bool
+
+
+def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str) -> Prepared:
+    """A row for each thumb: its completion, and the next row's behind the same prompt.
+
+    Raises DataError for what is no thumb, for thumbs of one row only, and as `prepare` does.
+    """
+    limit = min(settings.max_length or model.context, model.context)
+    found: list[_Thumb] = []
+    gone: Counter[str] = Counter()
+    trimmed = 0
+    for number, thumb in enumerate(_thumbs(data, what)):
+        where = f"{what} row {number}" + (f" ({thumb.id})" if thumb.id else "")
+        rendered = render_all(model, prompt, thumb.inputs, [thumb.completion], where)
+        excess = len(rendered[0].ids) - limit
+        if excess > 0:
+            cut = shortened(rendered, excess, limit, settings, where)
+            if cut is None:
+                gone["too long"] += 1
+                continue
+            rendered, trimmed = cut, trimmed + 1
+        found.append(_Thumb(rendered[0], bool(thumb.said)))
+    told(gone, what)
+    if len(found) < 2:
+        raise DataError(f"{len(found)} {what} rows: KTO needs at least two, to compare with each other's completions")
+    return Prepared(list(_beside_each_other(found, limit)), sum(gone.values()), trimmed)
+
+
+def _thumbs(data: object, what: str) -> Iterator[Feedback]:
+    rows = list(data) if isinstance(data, Sequence) and not isinstance(data, str) else None
+    if rows and isinstance(rows[0], Ranking):
+        for ranking in read_rankings(rows):
+            worse = {j for _, j in ranking.pairs}
+            for place, candidate in enumerate(ranking.candidates):
+                if place == 0 or place in worse:
+                    yield Feedback(ranking.inputs, candidate, place == 0, ranking.id)
+        return
+    for number, feedback in enumerate(read_feedback(data if rows is None else rows)):
+        if not isinstance(feedback.said, bool):
+            raise DataError(
+                f"{what} row {number}: {feedback.said!r:.60} is no thumb: KTO takes True and False; "
+                "make grades thumbs by a limit of yours, or give words to HindsightTrainer"
+            )
+        yield feedback
+
+
+def _beside_each_other(thumbs: Sequence[_Thumb], limit: int) -> Iterator[Candidates]:
+    """Each row with the completion of the next one that answers another prompt, cut where it would be too long."""
+    for number, thumb in enumerate(thumbs):
+        prompt = thumb.rendered.prompt_ids
+        later = (*thumbs[number + 1 :], *thumbs[:number])
+        other = next((t for t in later if t.rendered.prompt_ids != prompt), later[0]).rendered
+        completions = (thumb.rendered.ids[len(prompt) :], other.ids[len(other.prompt_ids) :][: limit - len(prompt)])
+        yield Candidates(prompt, completions, grades=(UP if thumb.good else 0.0, 0.0))
+
+
+@final
+class ThumbObjective:
+    """The KTO loss of rows, summed over their thumbs.
+
+    The divergence is a mean over the whole step: where a step has several batches it is measured before the first.
+    """
+
+    def __init__(self, beta: float, good_weight: float, bad_weight: float) -> None:
+        self.beta, self.good_weight, self.bad_weight = beta, good_weight, bad_weight
+        self._of_step: Tensor | None = None
+
+    @torch.no_grad()
+    def before_step(self, network: PreTrainedModel, batches: Sequence[Sequence[Candidates]], shared: bool) -> None:
+        """Measure the divergence over all batches of a step."""
+        self._of_step = None
+        if len(batches) > 1:
+            was_training = network.training
+            network.eval()
+            apart = [self._apart(read_completions(network, rows, shared)) for rows in batches]
+            network.train(was_training)
+            self._of_step = torch.cat(apart).mean().clamp(min=0)
+
+    def __call__(self, network: PreTrainedModel, rows: Sequence[Candidates], shared: bool) -> Measured:
+        read = read_completions(network, rows, shared)
+        ratios = (read.sums - read.references)[::2]
+        ahead = self._of_step if network.training else None
+        kl = self._apart(read).mean().clamp(min=0) if ahead is None else ahead
+        good = torch.tensor([row.grades is not None and row.grades[0] == UP for row in rows], device=ratios.device)
+        losses = kto_loss(ratios, good, kl, beta=self.beta, good_weight=self.good_weight, bad_weight=self.bad_weight)
+        return Measured(losses.sum(), self._watched(read, ratios.detach(), good, kl))
+
+    def _apart(self, read: Read) -> Tensor:
+        """`[rows]`: log-ratios of completions that answer another prompt."""
+        return (read.sums - read.references)[1::2].detach()
+
+    def _watched(self, read: Read, ratios: Tensor, good: Tensor, kl: Tensor) -> Mapping[str, Any]:
+        drift = ratios / read.lengths[::2]
+        return {
+            **read.watched,
+            "divergence": kl.expand(len(ratios)),
+            "reward_good": self.beta * ratios[good],
+            "reward_bad": self.beta * ratios[~good],
+            "drift_better": drift[good],
+            "drift_worse": drift[~good],
+            "tokens": read.lengths[::2],
+        }

@@ -1,0 +1,98 @@
+"""Preference ranking optimisation: a whole ranking at once, without a reference.
+
+    tuned = PROTrainer(sft_weight=0.05).fit(tuned, rankings, prompt=qa)
+
+Song et al. 2023, arXiv 2306.17492: the best candidate against all others, the second against those behind it, and so
+on; and beside it the likelihood of the best. All K candidates of a prompt of P tokens lie in one tree: `P + KC` tokens
+are computed instead of `K(P + C)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from condition.adapters.lora import LoRA
+from condition.errors import SettingsError
+from condition.models.local import LocalModel
+from condition.protocols import Prompt
+from condition.training.candidates import Candidates, prepare_rankings
+from condition.training.fit import Task, check_arguments, fitted
+from condition.training.losses import pro_loss
+from condition.training.objective import Measured
+from condition.training.reading import Read, first_places, read_completions
+from condition.training.settings import Settings
+
+
+@final
+class PROTrainer:
+    """Fits a model to rankings. The model given stays as it is; the result shares its frozen weights.
+
+    `sft_weight` weighs the mean negative log-likelihood of a token of the best candidate; the paper takes
+    0.05 (K - 1)^2, which is what None gives. `graded` weighs each contrast by the difference of the rankings' scores.
+    """
+
+    def __init__(
+        self,
+        adapter: LoRA = LoRA(),
+        settings: Settings = Settings(),
+        *,
+        sft_weight: float | None = None,
+        graded: bool = False,
+    ) -> None:
+        check_arguments(adapter, settings, "PROTrainer")
+        if sft_weight is not None and sft_weight < 0:
+            raise SettingsError(f"sft_weight={sft_weight!r}: give 0 or more, or None for the paper's")
+        self.adapter, self.settings, self.sft_weight, self.graded = adapter, settings, sft_weight, graded
+
+    def fit(self, model: LocalModel, data: object, *, prompt: Prompt | str, validation: object = None) -> LocalModel:
+        """A tuned model that carries the prompt, its history and its contract.
+
+        `data` and `validation` are Rankings, rows, a `datasets.Dataset` or a path; see `read_rankings`. Raises
+        DataError, SettingsError or ModelError before any work is lost.
+        """
+        measure = RankingObjective(self.sft_weight, self.graded)
+        task = Task("PROTrainer", partial(prepare_rankings, by_pair=False), measure, measure._asdict())
+        return fitted(task, self.adapter, self.settings, model, data, prompt, validation)
+
+
+class RankingObjective(NamedTuple):
+    """The PRO loss of rows, summed over their rankings."""
+
+    sft_weight: float | None
+    graded: bool
+
+    def __call__(self, network: PreTrainedModel, rows: Sequence[Candidates], shared: bool) -> Measured:
+        read = read_completions(network, rows, shared)
+        means = read.sums / read.lengths
+        total = means.new_zeros(())
+        for first, row in zip(first_places(rows), rows, strict=True):
+            own = means[first : first + len(row.completions)]
+            weight = 0.05 * (len(own) - 1) ** 2 if self.sft_weight is None else self.sft_weight
+            total = total + pro_loss(own, _grades(row, own), weighted=self.graded) - weight * own[0]
+        return Measured(total, _watched(read, means.detach(), rows))
+
+
+def _grades(row: Candidates, like: Tensor) -> Tensor | None:
+    return None if row.grades is None else torch.tensor(row.grades, device=like.device, dtype=torch.float64)
+
+
+def _watched(read: Read, means: Tensor, rows: Sequence[Candidates]) -> Mapping[str, Tensor]:
+    better, worse = read.places(rows)
+    apart = means[better] - means[worse]
+    longer = (read.lengths[better] - read.lengths[worse]).sign()
+    firsts = torch.tensor(first_places(rows), device=means.device)
+    return {
+        "margin": apart,
+        "accuracy": (apart > 0).double(),
+        "best_logprob": means[firsts],
+        "prefers_longer": (apart.sign() == longer)[longer != 0].double(),
+        "longer_is_better": (longer > 0)[longer != 0].double(),
+        "tokens_best": read.lengths[firsts],
+        **read.watched,
+    }
