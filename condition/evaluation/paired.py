@@ -6,13 +6,14 @@ print(found.difference, found.p, found.test)          # -3.1 [-5.0, -1.2] 0.002 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit  # type: ignore[import-untyped]  # scipy has no types
 from scipy.stats import binom  # type: ignore[import-untyped]  # scipy has no types
 
-from condition.evaluation.statistics import Estimate, estimate
+from condition.evaluation.statistics import OUTSIDE, Estimate, estimate, pooled
 from condition.types import Value
 
 DRAWS = 10_000
@@ -26,7 +27,8 @@ class Paired(Value):
     difference: Estimate
     p: float
     test: str
-    """`McNemar` for right and wrong on rows that stand alone, else `paired bootstrap`."""
+    """`McNemar` for right and wrong on rows that stand alone, `jackknife` for measures of all rows together, else
+    `paired bootstrap`."""
 
 
 def compared(first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Paired:
@@ -46,6 +48,24 @@ def compared(first: Sequence[float], second: Sequence[float], clusters: Sequence
     if alone and set(ones.tolist()) | set(twos.tolist()) <= {0.0, 1.0}:
         return Paired(difference=difference, p=mcnemar(differences.count(1.0), differences.count(-1.0)), test="McNemar")
     return Paired(difference=difference, p=bootstrap(differences, clusters), test="paired bootstrap")
+
+
+def compared_pooled(
+    first: Sequence[Sequence[float]],
+    second: Sequence[Sequence[float]],
+    total: Callable[[Sequence[float]], float],
+    clusters: Sequence[Hashable] | None = None,
+) -> Paired:
+    """The same for a measure of all rows together, from what each row adds `[n, k]`: by the jackknife over clusters."""
+    width = len(first[0])
+    both = [(*one, *other) for one, other in zip(first, second, strict=True)]
+    difference = pooled(both, lambda sums: total(sums[width:]) - total(sums[:width]), clusters)
+    count = len(set(range(len(both)) if clusters is None else clusters))
+    half = difference.high - difference.value
+    if not np.isfinite(half) or difference.value == 0:
+        return Paired(difference=difference, p=1.0, test="jackknife")
+    t = np.inf if half == 0 else abs(difference.value) / half * stdtrit(count - 1, 1 - OUTSIDE)
+    return Paired(difference=difference, p=float(2 * stdtr(count - 1, -t)), test="jackknife")
 
 
 def mcnemar(gained: int, lost: int) -> float:

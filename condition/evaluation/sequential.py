@@ -51,11 +51,11 @@ class Race:
     """Who is surely worse than another one. Any wrong answer, at any time, has a probability of at most `alpha`.
 
     Every ordered pair has a bet of its own and `alpha` shared among all of them. Rounds are independent draws: clusters
-    of rows in random order.
+    of rows in random order. Nobody asks whether the one that `stays` is worse.
     """
 
-    def __init__(self, names: Sequence[str], alpha: float = 0.05) -> None:
-        pairs = list(permutations(names, 2))
+    def __init__(self, names: Sequence[str], alpha: float = 0.05, stays: str | None = None) -> None:
+        pairs = [pair for pair in permutations(names, 2) if pair[0] != stays]
         self._bets = {pair: Bet() for pair in pairs}
         self._enough = math.log(max(1, len(pairs)) / alpha)
         self._worse: dict[str, str] = {}

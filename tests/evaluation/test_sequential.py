@@ -90,3 +90,10 @@ def test_one_alone_has_nobody_to_be_worse_than() -> None:
     race = Race(("a",))
     race.add({"a": 0.0})
     assert race.worse() == {}
+
+
+def test_one_may_be_kept_whatever_comes() -> None:
+    race = Race(("a", "b"), stays="b")
+    for _ in range(50):
+        race.add({"a": 1.0, "b": 0.0})
+    assert race.worse() == {}
