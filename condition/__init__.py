@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from condition.control.grammar import JSONSchema as JSONSchema
     from condition.control.grammar import Regex as Regex
     from condition.control.words import Words as Words
+    from condition.data.bias import preference_bias as preference_bias
+    from condition.data.preferences import read_feedback as read_feedback
+    from condition.data.preferences import read_rankings as read_rankings
     from condition.data.read import read as read
     from condition.errors import BudgetError as BudgetError
     from condition.errors import ConditionError as ConditionError
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from condition.models.local import LocalModel as LocalModel
     from condition.models.quantize import Quantization as Quantization
     from condition.models.remote import as_model as as_model
+    from condition.models.reward import RewardModel as RewardModel
     from condition.moderation.classifier import ClassifierModerator as ClassifierModerator
     from condition.moderation.guarded import Guarded as Guarded
     from condition.moderation.model import ModelModerator as ModelModerator
@@ -83,11 +87,17 @@ if TYPE_CHECKING:
     from condition.reasoning.tree_of_thoughts import TreeOfThoughts as TreeOfThoughts
     from condition.reasoning.verify import JudgeVerifier as JudgeVerifier
     from condition.reasoning.verify import ProgramVerifier as ProgramVerifier
+    from condition.training.hindsight import HindsightTrainer as HindsightTrainer
+    from condition.training.kto import KTOTrainer as KTOTrainer
+    from condition.training.preference import DPOTrainer as DPOTrainer
+    from condition.training.pro import PROTrainer as PROTrainer
+    from condition.training.reward import RewardTrainer as RewardTrainer
     from condition.training.settings import Settings as Settings
     from condition.training.sft import SFTTrainer as SFTTrainer
     from condition.types import Answer as Answer
     from condition.types import Completion as Completion
     from condition.types import Example as Example
+    from condition.types import Feedback as Feedback
     from condition.types import Message as Message
     from condition.types import Ranking as Ranking
     from condition.types import Sampling as Sampling
@@ -102,6 +112,8 @@ _HOMES = {
     "condition.control.codes": ("ControlCodes",),
     "condition.control.grammar": ("Choice", "Grammar", "JSONSchema", "Regex"),
     "condition.control.words": ("Words",),
+    "condition.data.bias": ("preference_bias",),
+    "condition.data.preferences": ("read_feedback", "read_rankings"),
     "condition.data.read": ("read",),
     "condition.errors": (
         "BudgetError",
@@ -125,6 +137,7 @@ _HOMES = {
     "condition.models.local": ("LocalModel",),
     "condition.models.quantize": ("Quantization",),
     "condition.models.remote": ("as_model",),
+    "condition.models.reward": ("RewardModel",),
     "condition.moderation.classifier": ("ClassifierModerator",),
     "condition.moderation.guarded": ("Guarded",),
     "condition.moderation.model": ("ModelModerator",),
@@ -153,12 +166,18 @@ _HOMES = {
     "condition.reasoning.self_consistency": ("SelfConsistency",),
     "condition.reasoning.tree_of_thoughts": ("TreeOfThoughts",),
     "condition.reasoning.verify": ("JudgeVerifier", "ProgramVerifier"),
+    "condition.training.hindsight": ("HindsightTrainer",),
+    "condition.training.kto": ("KTOTrainer",),
+    "condition.training.preference": ("DPOTrainer",),
+    "condition.training.pro": ("PROTrainer",),
+    "condition.training.reward": ("RewardTrainer",),
     "condition.training.settings": ("Settings",),
     "condition.training.sft": ("SFTTrainer",),
     "condition.types": (
         "Answer",
         "Completion",
         "Example",
+        "Feedback",
         "Message",
         "Ranking",
         "Sampling",
