@@ -98,13 +98,14 @@ class JSONSchema(Value):
 class Regex(Value):
     """Text that a regular expression matches as a whole: Python's syntax, without look-around and back-references.
 
-    Raises ControlError for a pattern that does not parse or matches nothing.
+    Raises ControlError for a pattern that does not parse, matches nothing, or that llguidance would read otherwise.
     """
 
     pattern: str
 
     def __init__(self, pattern: str) -> None:
         super().__init__(pattern=_text("Regex", pattern))
+        _check_meaning(self.pattern)
         _check("regular expression", self._grammar())
 
     def _grammar(self) -> dict[str, Any]:
@@ -212,7 +213,27 @@ def _said(message: str) -> str:
     return message.partition("<state>")[0].strip()
 
 
-_CLASSES = {r"\w": r"[\p{L}\p{N}_]", r"\W": r"[^\p{L}\p{N}_]", r"\S": r"[^\s\x1c-\x1f]"}
+def _check_meaning(pattern: str) -> None:
+    """Raises ControlError for what Python reads in one way and llguidance, whose syntax is Rust's, in another."""
+    for found in _PARTS.finditer(pattern):
+        inside = re.sub(r"\\.", "", found[0][1:-1], flags=re.DOTALL) if found[0].startswith("[") else ""
+        if wrong := next((signs for signs in ("[", "&&", "--", "~~") if signs in inside), None):
+            raise ControlError(
+                f"{wrong!r} inside {found[0]!r:.80} means two things: write a backslash before each sign"
+            )
+    if found := _POSSESSIVE.search(_PARTS.sub("x", pattern)):
+        raise ControlError(f"the possessive {found[0]!r} in {pattern!r:.80} can't be a limit: leave out its last '+'")
+
+
+_PARTS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+"""Escapes and classes of a pattern."""
+_POSSESSIVE = re.compile(r"(?:[*+?]|\{\d+(?:,\d*)?\})\+")
+_CLASSES = {
+    r"\w": r"[\p{L}\p{N}_]",
+    r"\W": r"[^\p{L}\p{N}_]",
+    r"\s": r"[\s\x1c-\x1f]",
+    r"\S": r"[^\s\x1c-\x1f]",
+}
 """What Python's `re` means by them; llguidance reads the syntax of Rust, where accents alone are letters of words."""
 
 

@@ -145,7 +145,13 @@ def test_controls_are_values() -> None:
         (lambda: Grammar('start: a\na: a "x"'), "allows no text at all"),
         (lambda: Regex("(a"), "this regular expression can't be used: .*unclosed group"),
         (lambda: Regex("(?=a)b"), "look-around"),
-        (lambda: Regex("[a&&b]"), "allows no text at all"),
+        (lambda: Regex("[^\\s\\S]"), "allows no text at all"),
+        (lambda: Regex("x[a-z&&b]"), "'&&' inside .* means two things: write a backslash"),
+        (lambda: Regex("[[:alpha:]]x"), r"'\[' inside"),
+        (lambda: Regex("[]a[b]]"), r"'\[' inside"),
+        (lambda: Regex(r"[\w--\d]"), "'--' inside"),
+        (lambda: Regex("a++a"), r"the possessive '\+\+' in 'a\+\+a'"),
+        (lambda: Regex("[ab]{1,3}+"), "the possessive"),
         (lambda: Regex(3), "Regex takes text, not 3"),  # type: ignore[arg-type]
         (lambda: JSONSchema({"type": "nonsense"}), "this JSON schema can't be used: Invalid type: nonsense"),
         (lambda: JSONSchema({"type": "array", "uniqueItems": True}), "Unimplemented keys"),
@@ -169,12 +175,15 @@ def test_what_is_malformed_is_refused_at_once(make: Callable[[], object], words:
 
 
 def test_what_python_means_by_a_letter_holds_inside_a_class_and_behind_a_backslash(tiny_model: TinyModel) -> None:
-    for pattern, text in ((r"[\w-]{3}", "é-_"), (r"\\w", "\\w"), (r"\S", "x")):
+    for pattern, text in (
+        *((r"[\w-]{3}", "é-_"), (r"\\w", "\\w"), (r"\S", "x"), (r"\s", "\x1c"), (r"[]a\[]\++", "[++")),
+        *((r"[\-\&\&+-]{2}", "&-"), (r"a\{1}+", "a{1}}")),
+    ):
         control = Regex(pattern) & Choice([text])
         [[found]] = tiny_model().generate([ASKED], control=control)
         assert (found.text, found.finish_reason) == (text, "stop")
     with pytest.raises(ControlError, match="no token may come first"):
-        tiny_model().generate([ASKED], control=Regex(r"\S") & Choice(["\x1c"]))
+        tiny_model().generate([ASKED], control=Regex(r"[^\s]") & Choice(["\x1c"]))
 
 
 def test_a_grammar_may_name_special_tokens(tiny_model: TinyModel) -> None:
