@@ -222,7 +222,7 @@ class Sampling(Options):
     """How to draw from a model. Temperature 0 is greedy. What does not fit is a SettingsError."""
 
     max_tokens: int = Field(default=256, ge=1)
-    temperature: float = Field(default=0.0, ge=0.0)
+    temperature: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0)
     """0 keeps every token."""

@@ -106,6 +106,7 @@ def test_wrong_rows_are_data_errors_that_show_a_right_one(wrong: Callable[[], Va
     [
         ({"max_tokens": 0}, r"^Sampling\.max_tokens = 0: "),
         ({"temperature": -0.1}, r"^Sampling\.temperature = -0\.1: "),
+        ({"temperature": float("inf")}, r"^Sampling\.temperature = inf: "),
         ({"top_p": 0.0}, r"^Sampling\.top_p = 0\.0: "),
         ({"top_p": 1.1}, r"^Sampling\.top_p = 1\.1: "),
         ({"top_k": -1}, r"^Sampling\.top_k = -1: "),
