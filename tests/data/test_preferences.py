@@ -1,0 +1,172 @@
+"""Rankings and feedback from rows of every known form, and what is refused or left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from condition.data.preferences import read_feedback, read_rankings
+from condition.errors import DataError
+from condition.types import Feedback, Message, Ranking
+
+ASKED = (Message("user", "Why?"),)
+USER, GOOD, BAD = ({"role": r, "content": c} for r, c in (("user", "Why?"), ("assistant", "so"), ("assistant", "no")))
+PAIRS: dict[str, dict[str, Any]] = {
+    "texts": {"question": "Why?", "chosen": "so", "rejected": "no"},
+    "dialogues": {"chosen": "\n\nHuman: Why?\n\nAssistant: so", "rejected": "\n\nHuman: Why?\n\nAssistant: no"},
+    "turns": {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]},
+    "whole turns": {"prompt": "Why?", "chosen": [USER, GOOD], "rejected": [USER, BAD]},
+    "sharegpt": {
+        "conversations": [{"from": "human", "value": "Why?"}],
+        "chosen": {"from": "gpt", "value": "so"},
+        "rejected": {"from": "gpt", "value": "no"},
+    },
+    "alpaca_eval": {"instruction": "Why?", "output_1": "no", "output_2": "so", "preference": 2, "annotator": "x"},
+    "ranking": {"question": "Why?", "candidates": ["so", "no"]},
+    "scored": {"question": "Why?", "candidates": ["no", "so"], "scores": [1, 4]},
+    "ultrafeedback": {
+        "instruction": "Why?",
+        "models": ["a", "b"],
+        "completions": [{"response": "no", "overall_score": 2.0}, {"response": "so", "overall_score": 7.5}],
+    },
+    "aspects": {
+        "instruction": "Why?",
+        "completions": [
+            {"response": "no", "annotations": {"help": {"Rating": "1"}, "truth": {"Rating": "N/A"}}},
+            {"response": "so", "annotations": {"help": {"Rating": "3"}, "truth": {"Rating": "5"}}},
+        ],
+    },
+}
+
+
+def judged(first: str, second: str, answers: tuple[str, str] = ("so", "no")) -> dict[str, Any]:
+    told = "[User Question]\nWhy?\n\n" + "\n\n".join(
+        f"[The Start of Assistant {who}'s Answer]\n{said}\n[The End of Assistant {who}'s Answer]"
+        for who, said in zip("AB", answers, strict=True)
+    )
+    return {"question_id": 7, "g1_winner": first, "g2_winner": second, "g1_user_prompt": told, "turn": 1}
+
+
+@pytest.mark.parametrize("form", list(PAIRS))
+def test_a_pair_in_every_form(form: str) -> None:
+    (found,) = read_rankings([PAIRS[form]])
+    assert found.candidates == ("so", "no")
+    assert found.pairs == ((0, 1),)
+    assert "Why?" in str(found.inputs)
+    assert not {"chosen", "rejected", "candidates", "scores", "completions", "models"} & found.inputs.keys()
+
+
+def test_what_was_said_before_is_the_history() -> None:
+    for form in ("dialogues", "turns", "sharegpt"):
+        assert read_rankings([PAIRS[form]])[0].inputs == {"history": ASKED}
+    assert read_rankings([PAIRS["whole turns"]])[0].inputs == {"prompt": "Why?"}
+
+
+def test_grades_are_kept() -> None:
+    assert read_rankings([PAIRS["scored"]])[0].scores == (4, 1)
+    assert read_rankings([PAIRS["ultrafeedback"]])[0].scores == (7.5, 2.0)
+    assert read_rankings([PAIRS["aspects"]])[0].scores == (4.0, 1.0)
+
+
+def test_a_judge_that_contradicts_itself_has_seen_a_tie() -> None:
+    assert read_rankings([judged("model_1", "model_1")])[0].candidates == ("so", "no")
+    assert read_rankings([judged("model_2", "model_2", ("no", "so"))])[0].candidates == ("so", "no")
+    for winners in (("model_1", "model_2"), ("tie", "tie"), ("tie", "model_1")):
+        assert read_rankings([judged(*winners)])[0].pairs == ()
+    with pytest.raises(DataError, match="row 0: a judgment without a rating; fix the row"):
+        read_rankings([judged("error", "model_1")])
+
+
+UNUSABLE = {
+    "an empty candidate": {"q": "Why?", "chosen": "so", "rejected": " "},
+    "candidates that are all the same": {"q": "Why?", "chosen": "so", "rejected": "so"},
+    "prompts that differ within a pair": {
+        "chosen": "\n\nHuman: Why?\n\nAssistant: so",
+        "rejected": "\n\nHuman: Who?\n\nAssistant: so",
+    },
+}
+
+
+@pytest.mark.parametrize("reason", list(UNUSABLE))
+def test_rows_that_teach_nothing(reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [PAIRS["texts"], UNUSABLE[reason], UNUSABLE[reason]]
+    with pytest.raises(DataError, match=rf"row 1: {reason}; fix the row, or leave such rows out: unusable='skip'"):
+        read_rankings(rows)
+    assert len(read_rankings(rows, unusable="skip")) == 1
+    assert f"2 for {reason}" in caplog.text
+
+
+def test_rankings_themselves_are_checked_too() -> None:
+    with pytest.raises(DataError, match="row 1: candidates that are all the same"):
+        read_rankings([Ranking.pair({}, "a", "b"), Ranking.pair({}, "a", "a")])
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"question": "Why?", "answer": "so"}, r"no preferences are known by the columns 'question', 'answer'"),
+        ({"chosen": [USER], "rejected": [BAD]}, r"the last turn of a candidate is not the assistant's"),
+        ({"completions": [{"text": "a"}, {"text": "b"}]}, r"breaks its form: KeyError\('annotations'\)"),
+        (Feedback({}, "a", True), r"Feedback on one completion is no ranking"),
+        ({"candidates": ["a", "b"], "scores": [1]}, r"2 candidates and 1 scores"),
+    ],
+)
+def test_what_is_no_ranking(row: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read_rankings([row], unusable="skip")
+
+
+def test_feedback_in_every_form() -> None:
+    rows = [
+        {"messages": [USER, GOOD], "label": True},
+        {"question": "Why?", "completion": "so", "label": False},
+        {"question": "Why?", "completion": "so", "score": 3},
+        {"question": "Why?", "completion": "so", "feedback": "too short"},
+    ]
+    found = read_feedback(rows)
+    assert [f.said for f in found] == [True, False, 3.0, "too short"]
+    assert [f.inputs for f in found] == [{"history": ASKED}] + [{"question": "Why?"}] * 3
+    assert all(f.completion == "so" for f in found)
+    assert read_feedback([Feedback({}, "so", 0.5)])[0].said == 0.5
+
+
+def test_a_graded_judgment() -> None:
+    told = "[Question]\nWhy?\n\n[The Start of Assistant's Answer]\nso\n[The End of Assistant's Answer]"
+    turns = (
+        "<|The Start of Assistant A's Conversation with User|>\n\n### User:\nWhy?\n\n### Assistant A:\nso\n\n"
+        "### User:\nWho?\n\n### Assistant A:\nme\n\n<|The End of Assistant A's Conversation with User|>"
+    )
+    rows = [{"user_prompt": p, "judgment": "…", "score": s} for p, s in ((told, 8), (turns, 3), (told, -1))]
+    with pytest.raises(DataError, match="row 2: a judgment without a rating"):
+        read_feedback(rows)
+    one, two = read_feedback(rows, unusable="skip")
+    assert (one.inputs, one.completion, one.said) == ({"question": "Why?"}, "so", 8.0)
+    assert (two.inputs["history"][1:], two.completion) == ((Message("assistant", "so"), Message("user", "Who?")), "me")
+
+
+def test_from_a_file_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, [PAIRS["texts"], UNUSABLE["an empty candidate"]])))
+    with pytest.raises(DataError, match=r"pairs.jsonl:2: an empty candidate"):
+        read_rankings(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "left_out"),
+    [
+        ("hh_rlhf/harmless_base_test.jsonl.gz", 994, 6),
+        ("alpaca_eval/gpt4_preferences.jsonl.gz", 1791, 9),
+        ("preference/dpo_en_demo.jsonl.gz", 200, 0),
+        ("mt_bench/skycamp_judgment_gpt-4_pair.jsonl", 9, 0),
+    ],
+)
+def test_real_files(shared_data: Path, name: str, count: int, left_out: int) -> None:
+    found = read_rankings(shared_data / name, unusable="skip")
+    assert len(found) == count
+    assert all(len(r.candidates) == 2 for r in found)
+    if left_out:
+        with pytest.raises(DataError, match="unusable='skip'"):
+            read_rankings(shared_data / name)
