@@ -11,9 +11,9 @@ reference is the model given to `fit`, read once before the training (`reference
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
@@ -104,7 +104,7 @@ class DPOTrainer:
             partial(prepare_rankings, choose=choose),
             measure,
             {
-                **measure._asdict(),
+                **asdict(measure),
                 "reference_free": self.reference_free,
                 "pairs": self.pairs,
                 "stop_drift": self.stop_drift,
@@ -132,7 +132,9 @@ def referenced(rows: Prepared, reference: LocalModel, dtype: torch.dtype) -> Pre
     return replace(rows, rows=with_references(found, reference, dtype))
 
 
-class PairObjective(NamedTuple):
+@final
+@dataclass(frozen=True)
+class PairObjective:
     """The DPO loss of rows, summed over their pairs."""
 
     loss: PairLoss

@@ -10,8 +10,9 @@ are computed instead of `K(P + C)`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import NamedTuple, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -57,11 +58,13 @@ class PROTrainer:
         DataError, SettingsError or ModelError before any work is lost.
         """
         measure = RankingObjective(self.sft_weight, self.graded)
-        task = Task("PROTrainer", partial(prepare_rankings, by_pair=False), measure, measure._asdict())
+        task = Task("PROTrainer", partial(prepare_rankings, by_pair=False), measure, asdict(measure))
         return fitted(task, self.adapter, self.settings, model, data, prompt, validation)
 
 
-class RankingObjective(NamedTuple):
+@final
+@dataclass(frozen=True)
+class RankingObjective:
     """The PRO loss of rows, summed over their rankings."""
 
     sft_weight: float | None

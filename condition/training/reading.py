@@ -88,4 +88,5 @@ def _entropy(head: nn.Module, hidden: Tensor) -> Tensor:
     """Entropy `[places]` of the next token at evenly spaced places of `[scored, width]`."""
     places = hidden[:: max(1, len(hidden) // ENTROPY_POSITIONS)][:ENTROPY_POSITIONS]
     logs = head(places).float().log_softmax(-1)
-    return -(logs.exp() * logs).sum(-1)
+    entropy: Tensor = -(logs.exp() * logs).sum(-1)
+    return entropy

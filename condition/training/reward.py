@@ -10,8 +10,9 @@ lie in one tree; each is read at its stop token.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -84,7 +85,9 @@ class RewardTrainer:
         return RewardModel(fitted(task, self.adapter, self.settings, base, data, prompt, validation))
 
 
-class RewardObjective(NamedTuple):
+@final
+@dataclass(frozen=True)
+class RewardObjective:
     """The reward loss of rows, summed over their pairs or their rankings."""
 
     by_pair: bool
