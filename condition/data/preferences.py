@@ -1,0 +1,128 @@
+"""Preferences from files, data sets and dictionaries, as Rankings and Feedback.
+
+read_rankings("harmless-base/test.jsonl.gz")     HH-RLHF: what was said before is the input `history`
+read_rankings("ultrafeedback.jsonl")             K completions with a grade each
+read_rankings("gpt4_pair.jsonl")                 MT-bench's judgments of pairs; alpaca_eval; ShareGPT's pairs
+read_feedback("kto.jsonl")                       one completion with a thumb, a grade or words
+
+Rows are known by their columns (`preference_formats`); what is no candidate and no judgment is an input.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, TypeVar
+
+from condition.data.preference_formats import FEEDBACK, RANKINGS, DifferentPrompts, Judged, NoRating
+from condition.data.read import locate
+from condition.errors import DataError
+from condition.types import Feedback, Ranking
+
+log = logging.getLogger("condition")
+
+Found = TypeVar("Found")
+Unusable = Literal["raise", "skip"]
+
+
+def read_rankings(source: object, *, unusable: Unusable = "raise") -> list[Ranking]:
+    """Rankings from a path, a `datasets.Dataset`, rows, or Rankings themselves.
+
+    A row that can't be used is an error with its place, or left out and counted with `unusable="skip"`: an empty
+    candidate, candidates that are all the same, prompts that differ within a pair, a judgment without a rating.
+    Candidates that are tied are kept. Raises DataError for rows of no known form in any case.
+    """
+    return [judged.ranking for judged in judgments(source, unusable=unusable)]
+
+
+def read_feedback(source: object, *, unusable: Unusable = "raise") -> list[Feedback]:
+    """Feedback from a path, a `datasets.Dataset`, rows, or Feedback itself; see `read_rankings`."""
+    return list(_usable(source, _feedback, unusable))
+
+
+def judgments(source: object, *, unusable: Unusable = "raise") -> Iterator[Judged]:
+    """Rankings with what is known of the order in which their candidates were shown."""
+    return _usable(source, _ranking, unusable)
+
+
+def unusable_reason(candidates: Iterable[str]) -> str | None:
+    """Why candidates for one prompt teach nothing; none where they do."""
+    texts = list(candidates)
+    if any(not text.strip() for text in texts):
+        return "an empty candidate"
+    if len(set(texts)) < 2:
+        return "candidates that are all the same"
+    return None
+
+
+def _usable(source: object, parse: Callable[[Any, str], Found], unusable: Unusable) -> Iterator[Found]:
+    if unusable not in ("raise", "skip"):
+        raise DataError(f"unusable={unusable!r}: give 'raise' or 'skip'")
+    skipped: Counter[str] = Counter()
+    for row, where in _rows(source):
+        try:
+            yield parse(row, where)
+        except (_Useless, DifferentPrompts, NoRating) as error:
+            if unusable == "raise":
+                raise DataError(f"{where}: {error}; fix the row, or leave such rows out: unusable='skip'") from None
+            skipped[str(error)] += 1
+    if skipped:
+        told = ", ".join(f"{count} for {reason}" for reason, count in sorted(skipped.items()))
+        log.warning("preference rows left out: %s", told)
+
+
+class _Useless(Exception):
+    """A row from which nothing can be learned."""
+
+
+def _rows(source: object) -> Iterator[tuple[Any, str]]:
+    own = (Ranking, Feedback)
+    if isinstance(source, Iterable) and not isinstance(source, str | Mapping):
+        given = list(source) if not hasattr(source, "iterrows") else None
+        if given and any(isinstance(row, own) for row in given):
+            for number, row in enumerate(given):
+                if not isinstance(row, own):
+                    raise DataError(f"row {number}: {type(row).__name__} among Rankings or Feedback: give one kind")
+                yield row, f"row {number}"
+            return
+        source = source if given is None else given
+    for located in locate(source):
+        yield located.row, located.where
+
+
+def _ranking(row: Any, where: str) -> Judged:
+    if isinstance(row, Feedback):
+        raise DataError(f"{where}: Feedback on one completion is no ranking: give it to KTOTrainer or HindsightTrainer")
+    judged = Judged(row) if isinstance(row, Ranking) else _parsed(row, where, RANKINGS)
+    if reason := unusable_reason(judged.ranking.candidates):
+        raise _Useless(reason)
+    return judged
+
+
+def _feedback(row: Any, where: str) -> Feedback:
+    if isinstance(row, Ranking):
+        raise DataError(f"{where}: a Ranking is no feedback on one completion: use read_rankings")
+    found = row if isinstance(row, Feedback) else _parsed(row, where, FEEDBACK)
+    if not found.completion.strip():
+        raise _Useless("an empty completion")
+    return found
+
+
+def _parsed(
+    row: Mapping[str, Any],
+    where: str,
+    formats: Iterable[tuple[Callable[[Mapping[str, Any]], bool], Callable[[Mapping[str, Any], str], Found]]],
+) -> Found:
+    for fits, parse in formats:
+        if fits(row):
+            try:
+                return parse(row, where)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise DataError(
+                    f"{where}: looks like {parse.__name__.strip('_')} but breaks its form: {error!r}"
+                ) from error
+    raise DataError(
+        f"{where}: no preferences are known by the columns {', '.join(map(repr, row)) or 'none'}: write them as "
+        "'chosen' and 'rejected', as 'candidates' (the best first, or with 'scores'), or as 'completion' and 'label'"
+    )
