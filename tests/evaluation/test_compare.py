@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from condition.adapters.lora import LoRA
+from condition.errors import BudgetError, DataError, Interrupted, SettingsError
+from condition.evaluation.compare import compare
+from condition.evaluation.evaluate import evaluate
+from condition.evaluation.paired import compared, holm, mcnemar
+from condition.evaluation.tasks.task import Pooled, Task, TaskRow
+from condition.prompts.template import ChatPrompt
+from condition.reasoning.self_consistency import SelfConsistency
+from condition.training.settings import Settings
+from condition.training.sft import SFTTrainer
+from condition.types import Example, Sampling
+
+
+def same(prediction: str, target: Any, /) -> Mapping[str, float]:
+    return {"same": float(prediction == target)}
+
+
+def rows(count: int, cluster: int = 1) -> list[TaskRow]:
+    return [TaskRow(str(i), {"q": f"Q{i}", "n": i}, f"A{i}", f"c{i // cluster}") for i in range(count)]
+
+
+def task(count: int = 40, cluster: int = 1, **changes: Any) -> Task:
+    return Task("t", rows(count, cluster), same, prompt=ChatPrompt([("user", "{q}")]), **changes)
+
+
+def right(share: float, seed: int = 0) -> Any:
+    """Answers a share of the rows, always the same ones."""
+    known = np.random.default_rng(seed).random(2000) < share
+
+    def answer(inputs: Mapping[str, Any]) -> str:
+        return f"A{inputs['n']}" if known[inputs["n"]] else "?"
+
+    return answer
+
+
+def test_a_table_by_hand() -> None:
+    table = compare({"half": lambda i: f"A{i['n']}" if i["n"] % 2 else "?", "all": lambda i: f"A{i['n']}"}, task())
+    half, every = table.methods
+    assert (half.name, half.score.value, half.difference, half.p) == ("half", 0.5, None, None)
+    assert every.score.value == 1
+    assert every.difference is not None
+    assert every.difference.value == 0.5
+    assert (every.p, every.test) == (mcnemar(20, 0), "McNemar")
+    assert every.p_corrected == every.p  # one comparison
+    assert half.score == evaluate(lambda i: f"A{i['n']}" if i["n"] % 2 else "?", task()).metrics["same"]
+    assert table["all"] == every
+    assert table.measure == "same"
+    assert [one.id for one in table.disagreements()] == [str(i) for i in range(0, 40, 2)]
+    first = next(table.disagreements())
+    assert (first.predictions, first.values) == ({"half": "?", "all": "A0"}, {"half": 0, "all": 1})
+    assert first.inputs == {"q": "Q0", "n": 0}
+
+
+def test_differences_are_from_the_first_row_and_corrected() -> None:
+    subjects = {"a": right(0.5), "b": right(0.6, 1), "c": right(0.9, 2)}
+    table = compare(subjects, task(200))
+    values = {name: [row.metrics["same"] for row in table.results[name].rows] for name in subjects}
+    expected = {name: compared(values["a"], values[name]) for name in "bc"}
+    assert {name: table[name].difference for name in "bc"} == {
+        name: found.difference for name, found in expected.items()
+    }
+    assert [table[name].p_corrected for name in "bc"] == holm([expected[name].p for name in "bc"])
+
+
+def test_rows_of_a_passage_are_compared_together() -> None:
+    table = compare({"a": right(0.3), "b": right(0.6, 1)}, task(60, cluster=5))
+    assert table["b"].test == "paired bootstrap"
+    assert "60 rows" in table.to_markdown()
+
+
+def test_the_headline_decides() -> None:
+    def two(prediction: str, target: Any, /) -> Mapping[str, float]:
+        return {"same": float(prediction == target), "short": float(len(prediction) < 2)}
+
+    work = Task("t", rows(10), two, prompt="{q}", headline="same")
+    assert compare({"a": right(1.0), "b": right(0.0)}, work).measure == "same"
+    last = Task("t", rows(10), two, prompt="{q}")
+    assert compare({"a": right(1.0), "b": right(0.0)}, last).measure == "short"
+    none = Task("t", rows(10), two, prompt="{q}", headline="long")
+    with pytest.raises(DataError, match="'long' is none of its measures, which are same, short"):
+        compare({"a": right(1.0), "b": right(0.0)}, none)
+
+
+def test_a_measure_of_all_rows_together() -> None:
+    """Words a row, as a ratio of sums: 3 / 1 of every pair against 2 / 1."""
+    ratio = Pooled(lambda row, reply: (len(reply.text), 1 + row.inputs["n"] % 3), lambda sums: sums[0] / sums[1])
+    work = Task("t", rows(30), same, prompt="{q}", pooled={"ratio": ratio}, headline="ratio", less_is_better={"ratio"})
+    table = compare({"a": lambda i: "x" * (4 + 4 * (i["n"] % 3)), "b": lambda i: "x" * (2 + 2 * (i["n"] % 3))}, work)
+    assert (table["a"].score.value, table["b"].score.value) == (4, 2)
+    assert table["b"].difference is not None
+    assert table["b"].difference.value == -2
+    assert (table["b"].test, table["b"].p) == ("jackknife", 0)
+    assert table.less_is_better
+    assert not table.percent
+    assert len(list(table.disagreements())) == 30  # by what was said: rows have no ratio
+    with pytest.raises(SettingsError, match="ratio is one of all rows together"):
+        compare({"a": right(1), "b": right(0)}, work, early=True)
+
+
+def test_early_stops_what_is_surely_worse_and_asks_it_no_more() -> None:
+    asked: dict[str, int] = {"good": 0, "bad": 0, "first": 0}
+
+    def counting(name: str, answer: Any) -> Any:
+        def call(inputs: Mapping[str, Any]) -> str:
+            asked[name] += 1
+            return str(answer(inputs))
+
+        return call
+
+    subjects = {
+        "first": counting("first", right(0.1)),
+        "bad": counting("bad", right(0.15, 1)),
+        "good": counting("good", right(0.9, 2)),
+    }
+    table = compare(subjects, task(300), early=True)
+    assert (asked["first"], asked["good"]) == (300, 300)
+    assert asked["bad"] < 120
+    assert table["bad"].score.n == asked["bad"]
+    assert table["bad"].stopped == f"surely worse than 'good' after {asked['bad']} rows"
+    assert table["first"].stopped is None
+    # A test for one look says nothing after many: no p, and no part in the correction.
+    assert (table["bad"].p, table["bad"].p_corrected) == (None, None)
+    assert table["good"].p_corrected == table["good"].p
+    assert "surely worse" in table.to_markdown()
+    whole = compare({"first": right(0.1), "good": right(0.9, 2)}, task(300))
+    assert whole["good"].score == table["good"].score  # the same rows, in another order
+
+
+def test_early_is_seldom_wrong() -> None:
+    """Equal methods on 96 rows: over 60 tables at most 5 % stop one (3 tables; 2 standard errors more are 6)."""
+    stopped = 0
+    for seed in range(60):
+        subjects = {"a": right(0.6, 3 * seed), "b": right(0.6, 3 * seed + 1), "c": right(0.6, 3 * seed + 2)}
+        table = compare(subjects, task(96, cluster=3), early=True, seed=seed)
+        stopped += any(method.stopped for method in table.methods)
+    assert stopped <= 6
+
+
+def test_early_where_less_is_better() -> None:
+    def harm(prediction: str, target: Any, /) -> Mapping[str, float]:
+        return {"harm": float(prediction != target)}
+
+    work = Task("t", rows(200), harm, prompt="{q}", less_is_better=["harm"])
+    table = compare({"safe": right(0.95), "harmful": right(0.2, 1)}, work, early=True)
+    assert table["harmful"].stopped is not None
+    assert table["safe"].stopped is None
+
+
+def test_early_needs_a_measure_between_0_and_1() -> None:
+    work = Task("t", rows(200), lambda p, t: {"length": float(len(p))}, prompt="{q}")
+    with pytest.raises(SettingsError, match="measure from 0 to 1, and length is"):
+        compare({"a": right(1.0), "b": right(0.0)}, work, early=True)
+
+
+@pytest.fixture
+def tuned(tiny_model: Any) -> tuple[Any, Any]:
+    base = tiny_model("llama")
+    examples = [Example({"q": f"Q{i}"}, f"A{i}") for i in range(4)]
+    trainer = SFTTrainer(LoRA(rank=2), Settings(max_steps=2, batch_size=2))
+    return base, trainer.fit(base, examples, prompt="{q}")
+
+
+def test_what_tuning_costs(tuned: tuple[Any, Any]) -> None:
+    base, model = tuned
+    work = task(6, sampling=Sampling(max_tokens=3, temperature=0.0))
+    chain = SelfConsistency(base.with_prompt("{q}"), samples=2, seed=0)
+    table = compare({"base": base, "LoRA": model, "pair": (model, "Say {q}"), "votes": chain, "f": right(1.0)}, work)
+    parameters = sum(p.numel() for p in model.network.parameters() if p.requires_grad)
+    assert table["base"].trained_parameters == table["votes"].trained_parameters == 0
+    assert table["LoRA"].trained_parameters == table["pair"].trained_parameters == parameters
+    assert table["LoRA"].training_seconds == model.contract.metrics["seconds"]
+    assert (table["f"].trained_parameters, table["f"].input_tokens) == (None, None)
+    usage = table.results["base"].usage
+    assert table["base"].input_tokens == usage.input_tokens / 6
+    assert table["base"].output_tokens == usage.output_tokens / 6
+    assert table["base"].milliseconds == pytest.approx(1000 * table.results["base"].seconds / 6)
+    assert table["LoRA"].break_even_with in ("base", "votes")
+    assert table["f"].break_even is None
+
+
+def test_break_even_by_hand(tuned: tuple[Any, Any]) -> None:
+    base, model = tuned
+    work = task(4, sampling=Sampling(max_tokens=2, temperature=0.0))
+    table = compare({"base": base, "LoRA": model}, work)
+
+    def timed(seconds: float | None, tuned_ms: float, base_ms: float) -> float:
+        one = table["LoRA"].model_copy(update={"training_seconds": seconds, "milliseconds": tuned_ms})
+        other = table["base"].model_copy(update={"milliseconds": base_ms})
+        return table.model_copy(update={"methods": (other, one)}).break_even("LoRA", "base")
+
+    assert timed(100.0, 50.0, 250.0) == 500  # 100 s at 0.2 s saved a call
+    assert timed(0.1, 50.0, 51.0) == 100
+    assert timed(0.0, 50.0, 51.0) == 0
+    assert timed(100.0, 51.0, 51.0) == math.inf
+    assert timed(0.0, 52.0, 51.0) == math.inf
+    with pytest.raises(DataError, match="no record of its training time"):
+        timed(None, 1.0, 2.0)
+    with pytest.raises(DataError, match="no method 'prompt'; there are base, LoRA"):
+        table.break_even("LoRA", "prompt")
+
+
+def test_a_cache_serves_every_row_of_the_table(tuned: tuple[Any, Any], tmp_path: Path) -> None:
+    base, model = tuned
+    work = task(4, sampling=Sampling(max_tokens=2, temperature=0.0))
+    subjects = {"base": base, "LoRA": model, "f": right(1.0)}
+    for cached in ([0, 0, 0], [4, 4, 4]):
+        table = compare(subjects, work, cache=tmp_path, keys={"f": "f 1"})
+        assert [table.results[name].cached for name in subjects] == cached
+    assert evaluate(base, work, cache=tmp_path).cached == 4  # of a comparison's base nothing is asked again
+
+
+def test_ctrl_c_keeps_what_each_has_answered(tmp_path: Path) -> None:
+    def stops(inputs: Mapping[str, Any]) -> str:
+        if inputs["n"] == 5:
+            raise KeyboardInterrupt
+        return "x"
+
+    with pytest.raises(Interrupted) as stop:
+        compare({"a": right(1.0), "b": stops}, task(10), cache=tmp_path, keys={"a": "a", "b": "b"})
+    found: Any = stop.value.finished
+    assert (len(found["a"]), len(found["b"])) == (10, 5)
+    table = compare({"a": right(1.0), "b": right(1.0)}, task(10), cache=tmp_path, keys={"a": "a", "b": "b"})
+    assert [table.results[name].cached for name in "ab"] == [10, 5]
+
+
+def test_rows_that_were_trained_on_are_refused() -> None:
+    subjects = {"a": right(1.0), "b": right(0.5)}
+    train = [{"q": "q7", "target": "A7"}]
+    with pytest.raises(DataError, match=r"1 of 10 rows stand in the training data.*allow_overlap"):
+        compare(subjects, task(10), training=train)
+    compare(subjects, task(10), training=train, allow_overlap=True)
+    compare(subjects, task(10), training=train, budget=5)  # row 7 is not asked
+
+
+@pytest.mark.parametrize("given", [{}, {"budget": 3}])
+def test_a_budget_is_the_most_rows(given: dict[str, int]) -> None:
+    table = compare({"a": right(1.0), "b": right(0.5)}, task(10), **given)  # type: ignore[arg-type]
+    assert {method.score.n for method in table.methods} == {given.get("budget", 10)}
+
+
+@pytest.mark.parametrize(
+    ("subjects", "given", "error", "message"),
+    [
+        ({}, {}, SettingsError, "two subjects or more, got 0"),
+        ({"a": right(1.0)}, {}, SettingsError, "got 1; for one there is evaluate"),
+        ([right(1.0), right(0.5)], {}, SettingsError, "a dict of names and subjects"),
+        ({"a": right(1.0), 5: right(0.5)}, {}, SettingsError, "5 is no name"),
+        ({"a": right(1.0), " ": right(0.5)}, {}, SettingsError, "' ' is no name"),
+        ({"a": right(1.0), "b": right(0.5)}, {"keys": {"c": "x"}}, SettingsError, "'c', which is no subject"),
+        ({"a": right(1.0), "b": right(0.5)}, {"budget": 0}, BudgetError, "at least one row"),
+        ({"a": right(1.0), "b": right(0.5)}, {"budget": 2.5}, BudgetError, "whole numbers"),
+    ],
+)
+def test_bad_arguments(subjects: Any, given: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        compare(subjects, task(), **given)
+
+
+def test_what_is_no_task() -> None:
+    subjects: Any = {"a": right(1.0), "b": right(0.5)}
+    with pytest.raises(DataError, match="takes a task, not"):
+        compare(subjects, [{"q": 1}])  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="the subjects come first"):
+        compare(task(), subjects)  # type: ignore[arg-type]
+
+
+def test_subjects_with_other_measures() -> None:
+    """Scored rows have a log-probability, written ones have not."""
+
+    def measured(row: TaskRow, reply: Any) -> Mapping[str, float]:
+        return {"first": 1.0} if reply.text == "x" else {"first": 1.0, "second": 0.0}
+
+    work = Task("t", rows(4), measure=measured, prompt="{q}")
+    with pytest.raises(DataError, match="'b' has no measure 'second', which decides here; it has first"):
+        compare({"a": lambda i: "y", "b": lambda i: "x"}, work)
+
+
+def test_differences_cover_the_truth() -> None:
+    """Two methods that are equally good, on the same rows, some of which are hard for both."""
+    numbers = np.random.default_rng(0)
+    covered = 0
+    for _ in range(500):
+        hard = numbers.random(120)
+        one, other = hard < 0.5, hard + numbers.normal(0, 0.2, 120) < 0.5
+        found = compared(one.astype(float).tolist(), other.astype(float).tolist()).difference
+        covered += found.low <= 0 <= found.high
+    assert 0.93 <= covered / 500 <= 0.975
