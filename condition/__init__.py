@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from condition.noise import hush
+
 if TYPE_CHECKING:
     from condition.adapters.lora import LoRA as LoRA
     from condition.control.codes import ControlCodes as ControlCodes
@@ -104,6 +106,8 @@ if TYPE_CHECKING:
     from condition.types import Score as Score
     from condition.types import Usage as Usage
     from condition.types import Verdict as Verdict
+
+hush()
 
 __version__ = "0.1.0"
 
