@@ -105,8 +105,8 @@ class Asking:
         """What `ask` takes. Prompts are filled once: a selector's work is not done twice, and what is stored is what
         was sent."""
         rows = [self.rows[place] for place in batch]
-        if self._messages is None:
-            return self.subject, self.task, rows
+        if self._messages is None or any(isinstance(one, Mapping) for one in self.task.references):
+            return self.subject, self.task, rows  # the prompt itself is needed: it is filled with other inputs too
         placed = [row._replace(inputs={**row.inputs, _PLACE: p}) for row, p in zip(rows, batch, strict=True)]
         return (self._model, _Filled(self._messages)), self.task, placed
 
@@ -128,7 +128,10 @@ class Asking:
             content: Any = dict(row.inputs)
             if self._messages is not None:
                 content = _written(self._messages[place])
-            references = [_written(fill(reference, row.inputs)) for reference in self.task.references]
+            references = [
+                dict(one) if isinstance(one, Mapping) else _written(fill(one, row.inputs))
+                for one in self.task.references
+            ]
             # A row that can't be told apart for sure is kept in this run only.
             own = row_hash([content, list(row.choices), references]) or f"{UNKEPT}{place}"
             seen[own] = seen.get(own, -1) + 1

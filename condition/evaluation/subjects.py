@@ -6,7 +6,6 @@ remote model is asked to write instead, and the task's measure finds out which c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,13 +13,14 @@ from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables.base import RunnableBindingBase
 
 from condition.errors import ModelError
+from condition.evaluation.scored import scores_of
 from condition.evaluation.tasks.task import Task, TaskRow
 from condition.models.local import LocalModel
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
 from condition.protocols import Chain, Model, Prompt, Scorer
-from condition.types import Messages, Score, Usage
+from condition.types import Score, Usage
 
 Subject = LocalModel | Model | Chain | tuple[Any, Any] | Callable[[Mapping[str, Any]], Any]
 
@@ -70,10 +70,9 @@ def is_model(subject: object) -> bool:
 
 
 def _by_model(model: Model, prompt: Prompt, task: Task, rows: Sequence[TaskRow]) -> Said:
-    prompts = [fill(prompt, row.inputs) for row in rows]
     if task.scored and isinstance(model, Scorer):
-        return _scored(model, prompts, task, rows)
-    written = model.generate(prompts, task.sampling)
+        return _scored(model, prompt, task, rows)
+    written = model.generate([fill(prompt, row.inputs) for row in rows], task.sampling)
     n = task.sampling.n
     if len(written) != len(rows) or any(len(row) != n for row in written):
         raise ModelError(
@@ -82,25 +81,15 @@ def _by_model(model: Model, prompt: Prompt, task: Task, rows: Sequence[TaskRow])
     return _read((one for row in written for one in row), f"{model.name}.generate", rows, n)
 
 
-def _scored(model: Scorer, prompts: Sequence[Messages], task: Task, rows: Sequence[TaskRow]) -> Said:
-    """Scores of all choices, in one call for all prompts, and the likeliest choice of each row as its text."""
-    asked = [*prompts, *(fill(reference, row.inputs) for reference in task.references for row in rows)]
-    found = model.score(asked, [row.choices for _ in range(1 + len(task.references)) for row in rows])
-    who = f"{type(model).__name__}.score"
-    if len(found) != len(asked):
-        raise ModelError(f"{who} gave {len(found)} lists of scores for {len(asked)} prompts")
-    texts: list[str] = []
-    scores: list[tuple[Score, ...]] = []
-    for i, row in enumerate(rows):
-        lists = found[i :: len(rows)]
-        if any(len(one) != len(row.choices) for one in lists):
-            raise ModelError(f"{who} gave {[len(one) for one in lists]} scores for {len(row.choices)} choices")
-        if any(math.isnan(score.logprob) for one in lists for score in one):
-            raise ModelError(f"{who} gave a log-probability that is no number (row {row.id}): the network is broken")
-        best = max(range(len(row.choices)), key=lambda c: lists[0][c].logprob)
-        texts.append(row.choices[best].strip())
-        scores.append(tuple(score for one in lists for score in one))
-    return Said(texts, Usage(), tuple(scores), tuple((text,) for text in texts))
+def _scored(model: Scorer, prompt: Prompt, task: Task, rows: Sequence[TaskRow]) -> Said:
+    """The likeliest choice of each row as its text, with the scores of all."""
+    scores = tuple(scores_of(model, prompt, task, rows))
+    likeliest = [
+        max(zip(own, row.choices, strict=False), key=lambda one: one[0].logprob)[1]  # the first scores: of the prompt
+        for own, row in zip(scores, rows, strict=True)
+    ]
+    texts = [text.strip() for text in likeliest]
+    return Said(texts, Usage(), scores, tuple((text,) for text in texts))
 
 
 def _read(answers: Iterable[Any], who: str, rows: Sequence[TaskRow], n: int) -> Said:

@@ -26,7 +26,8 @@ class TaskRow(NamedTuple):
     cluster: str = ""
     """Rows of one cluster (a passage) count as one observation in intervals. A row without one is its own."""
     choices: tuple[str, ...] = ()
-    """Continuations of the prompt to be scored, exactly as they follow it; none where the subject writes."""
+    """Texts to be scored behind the prompt; none where the subject writes. Behind plain text that does not end in white
+    space they follow with one space, behind no text at all they are scored from their first token on."""
 
 
 class Reply(NamedTuple):
@@ -58,8 +59,7 @@ class Task:
     """Rows, a metric, and the prompt for subjects that bring none.
 
     `metric` sees a prediction and the row's target; `measure`, where it is given instead, sees the whole row and reply.
-    Raises DataError for no rows, for a row that has choices where another has none, and for a choice that is there
-    twice or is empty.
+    Raises DataError for no rows, for a row that has choices where another has none, and for an empty choice.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Task:
         splits: Splits = lambda row: (),
         constants: Sequence[str] = (),
         measure: Measure | None = None,
-        references: Sequence[Prompt | str] = (),
+        references: Sequence[Prompt | str | Mapping[str, Any]] = (),
         pooled: Mapping[str, Pooled] | None = None,
         headline: str | None = None,
         less_is_better: Collection[str] = (),
@@ -92,8 +92,11 @@ class Task:
         """Names of the parts that a row is also reported under."""
         self.constants = (constants,) if isinstance(constants, str) else tuple(constants)
         """Answers that need no model; the best of them is reported beside every result."""
-        self.references = tuple(as_prompt(reference) for reference in references)
-        """Further prompts behind which choices are scored: what they are compared with, by PMI for example."""
+        self.references: tuple[Prompt | Mapping[str, Any], ...] = tuple(
+            one if isinstance(one, Mapping) else as_prompt(one) for one in references
+        )
+        """What choices are compared with: further prompts behind which they are scored, for PMI, or inputs that take
+        the place of the row's own in the subject's prompt, for calibration."""
         self.pooled = dict(pooled or {})
         """Measures of all rows together, by name."""
         self.headline = headline
@@ -131,5 +134,3 @@ def _check_choices(name: str, rows: Sequence[TaskRow]) -> None:
             raise DataError(
                 f"the task {name}: row {row.id}: choices are texts, none of them empty: {row.choices!r:.80}"
             )
-        if len(set(row.choices)) < len(row.choices):
-            raise DataError(f"the task {name}: row {row.id}: a choice is there twice: {row.choices!r:.80}")

@@ -1,4 +1,4 @@
-"""Metrics of one prediction against its target; each gives named values from 0 to 1."""
+"""Exact match and token F1 of SQuAD v2."""
 
 from __future__ import annotations
 
@@ -20,11 +20,6 @@ def squad_v2(prediction: str, answers: Sequence[str]) -> dict[str, float]:
         "exact": max(float(_normalised(prediction) == _normalised(gold)) for gold in golds),
         "f1": max(_f1(prediction, gold) for gold in golds),
     }
-
-
-def exact_match(prediction: str, answer: str) -> dict[str, float]:
-    """1 where the two texts are the same but for white space around them."""
-    return {"exact": float(prediction.strip() == answer.strip())}
 
 
 def _f1(prediction: str, gold: str) -> float:
