@@ -77,6 +77,17 @@ def test_finished_rows_leave_and_the_others_go_on(tiny_model: TinyModel, monkeyp
     assert max(rows) == 32 > rows[-1]  # the probe of a new network decodes too
 
 
+def test_rows_that_are_kept_keep_their_own_stops_and_go_on_once(tiny_model: TinyModel) -> None:
+    limits = Choice(["y"]).processor(tiny_model().tokenizer)
+    limits.begin([[5], [6], [7]], [False] * 3, 9)
+    first = limits(torch.tensor([[1], [1], [1]]), torch.zeros(3, 512)) > -torch.inf
+    [(said,)] = first[2:].nonzero(as_tuple=False)[:, 1:].tolist()
+    limits.keep([2, 2])
+    kept, idle = limits(torch.tensor([[1, said], [1, 9]]), torch.zeros(2, 512)) > -torch.inf
+    assert kept.nonzero().flatten().tolist() == [7]
+    assert bool(idle.all())  # it stands twice: nobody reads the second
+
+
 def test_all_stop_tokens_end_a_text(tiny_model: TinyModel) -> None:
     """Turns end with <|im_end|>; the tokenizer's end of text is another token."""
     built = tiny_model()

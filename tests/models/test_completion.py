@@ -9,11 +9,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from condition.errors import ModelError
-from condition.models.completion import Asked, Writer, completion, grouped, text_of
-from condition.types import Completion, Sampling, Usage
+from condition.models.completion import Asked, Writer, completion, grouped, read_prompt, stop_tokens, text_of
+from condition.models.local import LocalModel
+from condition.types import Completion, Message, Sampling, Usage
 from tests.conftest import TinyModel
+from tests.models.test_generate import Forced
 
 STOP = 2
+ASKED = (Message("user", "Who built the bridge?"),)
 
 
 @pytest.fixture
@@ -59,6 +62,23 @@ def test_a_stop_text_comes_before_a_dead_end_and_before_the_stop_token(writer: W
         assert found.usage.output_tokens == len(own)
     ended = completion(writer, prompt, own, [-1.0] * len(own), Sampling(), Usage(), blocked=True)
     assert ended.finish_reason == "control"
+
+
+def test_turns_end_with_their_own_token_and_with_the_end_of_text(tiny_model: TinyModel) -> None:
+    built = tiny_model()
+    assert stop_tokens(built.renderer, ASKED) == (STOP,)
+    built.tokenizer.add_special_tokens({"eos_token": "<pad>"})
+    model = LocalModel(built.network, built.tokenizer, source=built.source)
+    assert stop_tokens(model.renderer, ASKED) == (STOP, 0)
+    [[found]] = model.generate([ASKED], control=Forced(70, 0))
+    assert (found.token_ids, found.finish_reason) == ((70,), "stop")
+
+
+def test_a_prompt_leaves_room_for_a_token_at_least(writer: Writer) -> None:
+    size = len(read_prompt(writer, ASKED))
+    assert len(read_prompt(writer._replace(context=size + 1), ASKED)) == size
+    with pytest.raises(ModelError, match=f"has {size} tokens and the model's context {size}"):
+        read_prompt(writer._replace(context=size), ASKED)
 
 
 def test_numbers_that_are_none_are_an_error(writer: Writer) -> None:

@@ -57,6 +57,14 @@ def test_noise_is_streamed_as_it_is_generated(tiny_model: TinyModel, family: str
         assert "".join(texts) == last.text == expected.text
 
 
+def test_a_stop_token_that_is_a_word_is_not_shown(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    [model.renderer.chat_stop] = model.tokenizer("!", add_special_tokens=False)["input_ids"]
+    texts, last = pieces(model, "x", Sampling(max_tokens=60), Forced(*said(model, "the sky!")))
+    assert "".join(texts) == last.text == "the sky"
+    assert last.finish_reason == "stop"
+
+
 def test_several_pieces(tiny_model: TinyModel) -> None:
     model = tiny_model()
     texts, _ = pieces(model, "x", Sampling(max_tokens=60), Forced(*said(model, "the sky is blue")))

@@ -10,6 +10,7 @@ from condition.models.writing import Writing
 from condition.prefix_sharing.decode import Decoder
 from condition.types import Message, Sampling
 from tests.conftest import TinyModel
+from tests.models.test_generate import Forced, said
 
 ASKED = (Message("user", "Who built the bridge?"),)
 
@@ -42,6 +43,17 @@ def test_samples_of_all_waves_have_their_own_numbers(tiny_model: TinyModel, monk
     assert waves == [3, 3, 1]
     assert [c.token_ids for c in found] == [c.token_ids for c in whole]
     assert len({c.token_ids for c in found}) == 7
+
+
+def test_a_stop_text_ends_a_sample_with_the_token_that_completes_it(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    forced = said(model, "the sky is blue and the grass is green")
+    heads = [str(model.tokenizer.decode(forced[:n])) for n in range(len(forced))]
+    written = Writing(model._writer, [asked(model._writer, 0, ASKED)], Sampling(stop=("is bl",)), Forced(*forced))
+    while not written.done:
+        written.step()
+    assert len(written.tokens[0]) == next(n for n, head in enumerate(heads) if "is bl" in head)
+    assert written.completions()[0].text == "the sky "
 
 
 def test_a_stop_text_ends_a_sample_in_whatever_wave(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:

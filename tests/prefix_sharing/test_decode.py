@@ -136,6 +136,15 @@ def test_a_processor_sees_what_generate_would_show_it(tiny: Any) -> None:
         assert logprob == pytest.approx(plain(network, prompt, tokens), abs=1e-3)  # without the limit
 
 
+def test_behind_its_end_a_processor_sees_a_sample_padded_with_its_stop_token(tiny: Any) -> None:
+    network, seen = tiny("llama"), Seen()
+    said = write(network, PROMPTS, Sampling(max_tokens=12), stops=[3], processor=seen, ended={(1, 2), (2, 4)})
+    assert list(map(len, said.tokens)) == [12, 2, 4, 12]
+    for sample in (1, 2):
+        ended = len(said.tokens[sample])
+        assert seen.seen[-1][sample, -11:].tolist() == [*said.tokens[sample], *[3] * (11 - ended)]
+
+
 def test_a_prompt_without_tokens(tiny: Any) -> None:
     for prompts in ([], [[1], []]):
         with pytest.raises(ValueError, match="without tokens"):
