@@ -68,7 +68,8 @@ def _can_be_fused(layer: nn.Linear | LoraLinear) -> bool:
         return False
     base, dropout = layer.base_layer, layer.lora_dropout[layer.active_adapters[0]]
     still = isinstance(dropout, nn.Identity) or getattr(dropout, "p", None) == 0
-    return type(base) is nn.Linear and not base.weight.requires_grad and still
+    plain = type(base) is nn.Linear and type(base.weight) is nn.Parameter  # torchao's weights are of their own type
+    return plain and not base.weight.requires_grad and still
 
 
 @final

@@ -74,7 +74,8 @@ def _can_be_packed(layer: nn.Module) -> bool:
     if isinstance(layer, LoraLinear) and not is_plain(layer):
         return False
     linear = _linear(layer)
-    usual = type(linear) is nn.Linear and linear.weight.dtype in (torch.float32, torch.bfloat16)
+    plain = type(linear) is nn.Linear and type(linear.weight) is nn.Parameter  # torchao's weights are of their own type
+    usual = plain and linear.weight.dtype in (torch.float32, torch.bfloat16)
     return usual and not linear._forward_hooks and "forward" not in linear.__dict__ and can_pack(linear.weight.dtype)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, final
 
 import torch
@@ -26,6 +26,8 @@ class Measured(NamedTuple):
 
 Measure = Callable[[PreTrainedModel, Any, bool], Measured]
 """A network, the rows of a batch, and whether common beginnings may be computed once."""
+BeforeStep = Callable[[PreTrainedModel, Sequence[Any], bool], None]
+"""A network, the rows of each batch of a step, and whether common beginnings may be computed once."""
 
 
 @final
@@ -34,26 +36,43 @@ class Objective(nn.Module):
 
     accepts_loss_kwargs = True  # read by transformers: the loss is divided by the labels of the whole step here
 
-    def __init__(self, network: PreTrainedModel, measure: Measure, *, shared: bool, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        measure: Measure,
+        *,
+        shared: bool,
+        dtype: torch.dtype,
+        before_step: BeforeStep | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.measure = measure
         self.shared = shared
         self.dtype = dtype
         self.watched = Watched()
+        self._before_step = before_step
 
     def train(self, mode: bool = True) -> Objective:
         """As torch's. The engine calls it at each step, and to walk through a network's modules takes its time."""
         return self if self.training == mode == self.network.training else super().train(mode)
 
+    def before_step(self, batches: Sequence[Batch]) -> None:
+        """Told all batches of a step, for what is a mean over all of them."""
+        if self._before_step is not None:
+            with self._mixed():
+                self._before_step(self.network, [batch.rows for batch in batches], self.shared)
+
+    def _mixed(self) -> AbstractContextManager[object]:
+        device = self.network.device.type
+        return torch.autocast(device, self.dtype) if self.dtype != torch.float32 else nullcontext()
+
     def forward(self, batch: Batch, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> dict[str, Any]:
         """The loss of a batch. Raises ModelError where it is not a number."""
-        device = self.network.device
-        mixed = torch.autocast(device.type, self.dtype) if self.dtype != torch.float32 else nullcontext()
-        with mixed:
+        with self._mixed():
             measured = self.measure(self.network, batch.rows, self.shared)
         self.watched.add(measured.watched, training=self.training)
-        loss = measured.loss / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+        loss = measured.loss / (batch.items if num_items_in_batch is None else num_items_in_batch)
         if not bool(torch.isfinite(loss)):
             raise ModelError(
                 f"the loss became {float(loss.detach())}: the learning rate is too high, or the base's weights are "

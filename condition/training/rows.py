@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from condition.data.duplicates import words_of
 from condition.data.read import RESERVED, column_hint, read
 from condition.errors import DataError, PromptError
 from condition.models.local import LocalModel
@@ -29,6 +30,8 @@ class Row(NamedTuple):
 
     ids: tuple[int, ...]
     start: int
+    weight: float = 1.0
+    """How much its tokens count."""
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -54,6 +57,14 @@ class Trained(Protocol):
         ...
 
 
+class Origin(NamedTuple):
+    """Where a row comes from."""
+
+    name: str
+    key: str
+    """Rows of the same key say the same."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """Rows ready to train on, and what was done to get them."""
@@ -61,6 +72,8 @@ class Prepared:
     rows: Sequence[Trained]
     dropped: int
     trimmed: int
+    origins: Sequence[Origin] = ()
+    """Of each row, where it is known."""
 
     @property
     def digest(self) -> str:
@@ -76,12 +89,14 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
     """
     limit = min(settings.max_length or model.context, model.context)
     rows: list[Row] = []
+    origins: list[Origin] = []
     dropped = trimmed = 0
     for number, example in enumerate(read(data)):
         rendered = render(model, example, prompt, f"{what} row {number} ({example.id})")
         excess = len(rendered.ids) - limit
         if excess <= 0:
-            rows.append(Row(rendered.ids, len(rendered.prompt_ids)))
+            rows.append(Row(rendered.ids, len(rendered.prompt_ids), example.weight))
+            origins.append(_origin(example, number))
             continue
         if settings.too_long == "raise":
             raise DataError(
@@ -91,12 +106,18 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
         short = trim(rendered, limit) if settings.too_long == "trim" else None
         trimmed += short is not None
         dropped += short is None
-        rows += [Row(short.ids, len(short.prompt_ids))] if short else []
+        if short is not None:
+            rows.append(Row(short.ids, len(short.prompt_ids), example.weight))
+            origins.append(_origin(example, number))
     if dropped or trimmed:
         log.warning("%s rows over %s tokens: %s dropped, %s trimmed", what, limit, dropped, trimmed)
     if not rows:
         raise DataError(f"no {what} rows{' left: all were too long' if dropped else ': the data is empty'}")
-    return Prepared(rows, dropped, trimmed)
+    return Prepared(rows, dropped, trimmed, origins)
+
+
+def _origin(example: Example, number: int) -> Origin:
+    return Origin(f"row {number} ({example.id})", hashlib.sha256("\1".join(words_of(example)).encode()).hexdigest())
 
 
 def render(model: LocalModel, example: Example, prompt: Prompt, where: str) -> Rendered:
@@ -152,6 +173,11 @@ class Batch:
     """Rows that go through the network together. An object of its own, so that nobody moves or pads its lists."""
 
     rows: tuple[Trained, ...]
+
+    @property
+    def items(self) -> float:
+        """What the loss is a mean of: its labels, each as often as its row's weight says."""
+        return sum(len(row.labels) * float(getattr(row, "weight", 1.0)) for row in self.rows)
 
 
 def collate(rows: Sequence[Trained]) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from os import PathLike, fspath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from condition.types import Options
 
@@ -29,7 +29,7 @@ class Settings(Options):
     accumulation: int = Field(default=1, ge=1)
     """Batches in an optimizer step. The loss is the mean over all their tokens, as if they were one batch."""
     learning_rate: float = Field(default=2e-4, gt=0)
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant", "inverse-sqrt", "stable-decay"] = "cosine"
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises, rounded up. The first of them has a rate already."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -64,3 +64,29 @@ class Settings(Options):
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
+    lowest: float = Field(default=0.0, ge=0, le=1)
+    """Share of the learning rate that the schedule ends at."""
+    order: Literal["shuffled", "by-length", "short-first"] = "shuffled"
+    """Rows at random; batches of rows of like length; or, in the first epoch, from short to long."""
+    neftune: float | None = Field(default=None, gt=0)
+    """Strength of the noise on the embeddings of training rows, often 5 to 15. Jain et al. 2023, arXiv 2310.05914."""
+    optimizer: Literal["adamw", "adamw-8bit", "paged-adamw", "paged-adamw-8bit", "adafactor", "sgd"] = "adamw"
+    """Those of 8 bits, and paged ones, are bitsandbytes' and need a GPU."""
+    quantization_aware: Literal[8, 4, 3, 2] | None = None
+    """Compute with the base's linear layers rounded to so many bits, so that what is learned fits a base that is loaded
+    with `Quantization(bits, kind="intx")`. Needs torchao."""
+    at_once: int | Literal["auto"] | None = Field(default=None)
+    """Rows of a batch that go through the network at once; the optimizer sees the same batch. All of them where it is
+    not given; `auto` as many as fit, by a dry run of three steps. Where memory runs out, half as many from then on."""
+    duplicates: Literal["allow", "drop", "raise"] = "allow"
+    """Training rows that say what another one says: counted and kept, left out, or an error."""
+    overlap: Literal["raise", "drop", "allow"] = "raise"
+    """Training rows that are validation rows too: an error, left out of the training, or kept."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.packing and self.order != "shuffled":
+            raise ValueError(f"packing puts rows together by how they begin, order={self.order!r} by length: take one")
+        if self.at_once is not None and self.at_once != "auto" and self.at_once < 1:
+            raise ValueError("at_once is a number of rows, 1 or more, or 'auto'")
+        return self

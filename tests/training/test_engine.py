@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from condition.errors import ModelError
-from condition.training.engine import _arguments, _Watch
+from condition.errors import ModelError, SettingsError
+from condition.training.arguments import OPTIMIZERS, arguments_for
+from condition.training.progress import Progress
 from condition.training.settings import Settings
 
 CPU = torch.device("cpu")
@@ -22,11 +23,11 @@ def test_a_gradient_that_is_no_number_stops_before_the_step(poison: float) -> No
     layer = torch.nn.Linear(2, 2)
     layer.weight.grad = torch.tensor([[0.0, poison], [0.0, 0.0]])
     with pytest.raises(ModelError, match=r"step 4: the gradient of weight is not finite"):
-        _Watch().on_pre_optimizer_step(None, SimpleNamespace(global_step=3), None, model=layer)
+        Progress().on_pre_optimizer_step(None, SimpleNamespace(global_step=3), None, model=layer)
 
 
 def arguments(validates: bool = False, **options: Any) -> Any:
-    return _arguments(Settings(**options), Path("x"), 100, validates, CPU)
+    return arguments_for(Settings(**options), Path("x"), 100, validates, CPU)
 
 
 def test_arguments_follow_the_settings() -> None:
@@ -39,6 +40,15 @@ def test_arguments_follow_the_settings() -> None:
     assert (found.learning_rate, found.restore_callback_states_from_checkpoint) == (1e-3, True)
     assert arguments(max_steps=9).max_steps == 9
     assert arguments().max_steps == -1
+    assert arguments(schedule="stable-decay", optimizer="sgd").optim == "sgd"
+
+
+@pytest.mark.parametrize("name", ["adamw-8bit", "paged-adamw", "paged-adamw-8bit"])
+def test_optimizers_that_need_a_gpu(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"optimizer='{name}' needs a GPU, the model is on the cpu: use 'adamw'"):
+        arguments(optimizer=name)
+    found = arguments_for(Settings(optimizer=name), Path("x"), 100, False, torch.device("cuda"))
+    assert found.optim.value == OPTIMIZERS[name]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,17 @@ def test_by_hand() -> None:
     assert shares("cosine", 4, 0) == pytest.approx([1, 0.5 + 0.5**1.5, 1 / 2, 0.5 - 0.5**1.5, 0])
     assert shares("linear", 1, 1) == [1 / 2, 1]
     assert share_of_rate(9, steps=4, warmup=0, schedule="linear") == 0
+    assert shares("inverse-sqrt", 10, 4)[4:] == pytest.approx([(4 / (4 + i)) ** 0.5 for i in range(7)])
+    assert shares("stable-decay", 10, 0) == pytest.approx([1] * 9 + [1 / 2, 0])
+
+
+def test_the_lowest_rate() -> None:
+    def last(schedule: str) -> float:
+        return share_of_rate(10, steps=10, warmup=2, schedule=schedule, lowest=0.25)
+
+    assert [last(name) for name in ("linear", "cosine", "stable-decay")] == pytest.approx([0.25] * 3)
+    assert share_of_rate(6, steps=10, warmup=2, schedule="linear", lowest=0.5) == 0.75
+    assert share_of_rate(1000, steps=1000, warmup=1, schedule="inverse-sqrt", lowest=0.1) == 0.1
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])

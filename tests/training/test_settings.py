@@ -25,6 +25,12 @@ from condition.training.settings import Settings
         ({"too_long": "cut"}, r"Settings\.too_long = 'cut'"),
         ({"warmup": 1.0}, r"Settings\.warmup"),
         ({"patience": 0}, r"Settings\.patience"),
+        ({"at_once": 0}, "at_once is a number of rows, 1 or more, or 'auto'"),
+        ({"at_once": "most"}, r"Settings\.at_once"),
+        ({"packing": True, "order": "by-length"}, "packing puts rows together by how they begin, order='by-length' by"),
+        ({"neftune": 0}, r"Settings\.neftune"),
+        ({"quantization_aware": 5}, r"Settings\.quantization_aware"),
+        ({"optimizer": "lion"}, r"Settings\.optimizer"),
     ],
 )
 def test_refused(options: dict[str, Any], said: str) -> None:
