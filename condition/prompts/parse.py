@@ -1,6 +1,9 @@
 """Parsers of answers, for `parse=` of prompts and chains: texts in, values out.
 
+    final_answer("3 + 4 = 7. The answer is 7.")          # "7"
     last_number("3 + 4 = 7, so 7 apples.")               # 7.0
+    mark("I give it 8 out of 10.")                       # 8.0
+    listed("1. Add the apples.\\n2. Halve the sum.")     # ["Add the apples.", "Halve the sum."]
     letter("ABCD")("I think the answer is (B).")         # "B"
     json_value('Here it is: {"name": "Ada"}')            # {"name": "Ada"}
     after("Answer:")("Hm. Answer: Rouen")                # "Rouen"
@@ -20,7 +23,31 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _NUMBER = re.compile(r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|(?<![\w.])[-−]?\.\d+")
+_SCALE = re.compile(r"(?<=[\d*])\s*(?:/|(?:out\s+)?of)\s*\d+(?:\.\d+)?|\b[01]\s*(?:to|[-–—])\s*\d+\b", re.IGNORECASE)
+_SAID = re.compile(r"(?:\banswer\s*(?:is\b|:)|####)[:\s]*", re.IGNORECASE)
+_BULLET = re.compile(r"^\s*(?:[-*•]\s+|\(?(?:step\s+)?\d+[.):]\s+)", re.IGNORECASE)
 _OPEN = re.compile(r"[{\[]")
+
+
+def final_answer(text: str) -> str:
+    """What follows the last "the answer is", "Answer:" or "####", to the end of its line; else the last line."""
+    said = list(_SAID.finditer(text))
+    lines = (text[said[-1].end() :] if said else text).strip().splitlines()
+    found = "" if not lines else lines[0 if said else -1].strip()
+    found = found.strip("*`\"' ").rstrip(".").strip("*`\"' ")
+    if not found:
+        raise ValueError("it says nothing")
+    return found
+
+
+def before_answer(text: str) -> str:
+    """What stands before the sentence that holds `final_answer`: the reasoning alone."""
+    said = list(_SAID.finditer(text))
+    if not said:
+        return text.rstrip().rpartition("\n")[0].strip()
+    before = text[: said[-1].start()]
+    ends = [end.end() for end in re.finditer(r"[.!?](?=\s)|\n", before)]
+    return before[: ends[-1] if ends else 0].strip()
 
 
 def last_number(text: str) -> float:
@@ -29,6 +56,19 @@ def last_number(text: str) -> float:
     if not found:
         raise ValueError("it has no number")
     return float(found[-1].replace(",", "").replace("−", "-"))
+
+
+def mark(text: str) -> float:
+    """The last number that is no end of a scale: 8 of "8/10", of "8 out of 10" and of "8 on a scale from 1 to 10"."""
+    return last_number(_SCALE.sub("", text))
+
+
+def listed(text: str) -> list[str]:
+    """The lines that are not empty, without bullets and numbers; a heading before them, which ends in ":", is none."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].rstrip().endswith(":") and not _BULLET.match(lines[0]):
+        lines = lines[1:]
+    return [found for line in lines if (found := _BULLET.sub("", line).strip())]
 
 
 def letter(letters: str = "ABCD") -> Callable[[str], str]:
@@ -42,7 +82,6 @@ def letter(letters: str = "ABCD") -> Callable[[str], str]:
         re.compile(rf"\banswer(?:\s+is|\s*:)?[\s:*(\[]*(?:option\s+)?\(?({one})(?!\w)(?!\s+\w)", re.IGNORECASE),
         re.compile(rf"^\W*({one}){end}"),
         re.compile(rf"[(\[*]({one})[)\]*]"),
-        re.compile(rf"(?:^|\n)\W*({one})\W*$"),
     ]
 
     def parse(text: str) -> str:
@@ -50,9 +89,22 @@ def letter(letters: str = "ABCD") -> Callable[[str], str]:
             found = [f for f in way.findall(text) if f in letters]
             if found:
                 return str(found[-1])
+        if (last := _alone(text)) and last in letters:
+            return last
         raise ValueError(f"it names none of {', '.join(letters)}")
 
     return parse
+
+
+def _alone(text: str) -> str:
+    """The last line that has words, where it has one sign only; else nothing."""
+    signs = ""
+    for sign in reversed(text):  # an expression would look at a long run of empty lines again and again
+        if sign.isalnum():
+            signs += sign
+        elif signs and (sign == "\n" or len(signs) > 1):
+            break
+    return signs if len(signs) == 1 else ""
 
 
 def label(labels: Sequence[str]) -> Callable[[str], str]:
@@ -78,7 +130,9 @@ def json_value(text: str) -> Any:
     for opening in _OPEN.finditer(text):
         try:
             value, _ = read.raw_decode(text, opening.start())
-        except (ValueError, RecursionError):
+        except RecursionError:
+            break
+        except ValueError:
             continue
         return value
     raise ValueError("it has no JSON object or array")

@@ -1,50 +1,22 @@
-"""The answer inside what a model writes: texts in, values out. A parser raises ValueError where there is no answer.
+"""The answer inside what a model writes: the parser of a chain, its failures, and which answers are the same.
 
-final_answer("3 + 4 = 7. The answer is 7.")        # "7"
-number("He pays $1,250 in all.")                   # 1250.0
-listed("1. Add the apples.\\n2. Halve the sum.")    # ["Add the apples.", "Halve the sum."]
+    parsed(last_number, "He pays $1,250 in all.")        # 1250.0, or a ModelError that says why there is none
+    vote_of(Answer(" Paris ")) == vote_of(Answer("paris"))
+
+The parsers themselves are in `condition.prompts.parse`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable
 from typing import Any
 
 from condition.errors import ConditionError, ModelError
+from condition.prompts.parse import final_answer
 from condition.protocols import Prompt
 from condition.types import Answer
 
 Parse = Callable[[str], Any]
-
-_SAID = re.compile(r"(?:\banswer\s*(?:is|:)|####)[:\s]*", re.IGNORECASE)
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
-_BULLET = re.compile(r"^\s*(?:[-*•]\s+|\(?(?:step\s+)?\d+[.):]\s+)", re.IGNORECASE)
-
-
-def final_answer(text: str) -> str:
-    """What follows the last "the answer is", "Answer:" or "####", to the end of its line; else the last line."""
-    said = list(_SAID.finditer(text))
-    lines = (text[said[-1].end() :] if said else text).strip().splitlines()
-    found = "" if not lines else lines[0 if said else -1].strip()
-    found = found.strip("*`\"' ").rstrip(".").strip("*`\"' ")
-    if not found:
-        raise ValueError("it says nothing")
-    return found
-
-
-def number(text: str) -> float:
-    """The last number."""
-    found = _NUMBER.findall(text)
-    if not found:
-        raise ValueError("it has no number")
-    return float(found[-1].replace(",", ""))
-
-
-def listed(text: str) -> list[str]:
-    """The lines that are not empty, without bullets and numbers."""
-    found = [_BULLET.sub("", line).strip() for line in text.splitlines()]
-    return [line for line in found if line]
 
 
 def parser_of(prompt: Prompt, parse: Parse | None) -> Parse:
@@ -75,6 +47,14 @@ def _unparsable(text: str, why: str) -> ModelError:
 def vote_of(answer: Answer) -> Hashable:
     """What makes two answers the same: the value that was parsed, or the text without case and outer spaces."""
     value = answer.parsed
-    if value is None or isinstance(value, str) or not isinstance(value, Hashable):
+    if value is None or isinstance(value, str) or not _counts(value):
         return (answer.text if value is None else str(value)).strip().casefold()
-    return value
+    return value  # type: ignore[no-any-return]
+
+
+def _counts(value: Any) -> bool:
+    """Whether a value can be counted: it equals itself, which "not a number" does not, and has a hash."""
+    try:
+        return bool(value == value) and isinstance(hash(value), int)
+    except Exception:  # a value is the user's: a tuple with a list in it has no hash, an array no single truth
+        return False

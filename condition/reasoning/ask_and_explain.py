@@ -15,8 +15,9 @@ from typing import Any, final
 from condition.errors import ConditionError, ModelError, SettingsError
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
+from condition.prompts.parse import final_answer
 from condition.prompts.template import as_prompt
-from condition.reasoning.answers import Parse, final_answer, parsed
+from condition.reasoning.answers import Parse, parsed
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
 from condition.reasoning.cot import READING, THINKING, answer_in

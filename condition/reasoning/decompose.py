@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
-from condition.errors import ConditionError, ModelError
+from condition.errors import ConditionError, ModelError, SettingsError
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
+from condition.prompts.parse import final_answer, listed
 from condition.prompts.template import as_prompt
-from condition.reasoning.answers import Parse, final_answer, listed, parsed
+from condition.reasoning.answers import Parse, parsed
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
 from condition.reasoning.cot import THINKING, answer_in
@@ -59,6 +60,7 @@ class LeastToMost(Reasoner):
         sampling: Sampling = THINKING,
         budget: Budget | None = None,
     ) -> None:
+        _check_most(most)
         self.model = as_model(model)
         self.solve = prompt_with(prompt, "subquestion", "solved")
         self.split = as_prompt(split)
@@ -115,6 +117,7 @@ class Decompose(Reasoner):
         sampling: Sampling = THINKING,
         budget: Budget | None = None,
     ) -> None:
+        _check_most(most)
         self.model = as_model(model)
         self.whole = prompt_with(prompt, "solved")
         self.split = as_prompt(split)
@@ -141,6 +144,11 @@ class Decompose(Reasoner):
         except ConditionError as error:
             return Answer("", reasoning=solved.rstrip(), candidates=(plan, *parts), error=str(error))
         return _behind(answer_in(self.parse, said), solved, [plan, *parts, said])
+
+
+def _check_most(most: int) -> None:
+    if not isinstance(most, int) or most < 1:
+        raise SettingsError(f"most={most!r}: give a whole number of at least 1")
 
 
 def _behind(answer: Answer, solved: str, written: Sequence[Completion]) -> Answer:

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
-from condition.errors import ConditionError, ModelError, PromptError
+from condition.errors import ConditionError, ModelError, PromptError, SettingsError
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
+from condition.prompts.parse import final_answer, listed
 from condition.protocols import Prompt
-from condition.reasoning.answers import Parse, final_answer, listed
+from condition.reasoning.answers import Parse
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
 from condition.reasoning.cot import THINKING, answer_in
@@ -72,6 +73,8 @@ class SelectionInference(Reasoner):
         sampling: Sampling = THINKING,
         budget: Budget | None = None,
     ) -> None:
+        if not isinstance(depth, int) or depth < 1:
+            raise SettingsError(f"depth={depth!r}: give a whole number of at least 1")
         self.model = as_model(model)
         self.halt = prompt_with(prompt, "facts")
         self.select = prompt_with(select, "facts")
@@ -109,7 +112,7 @@ class SelectionInference(Reasoner):
         chosen = grounded(said.text, known)
         if not chosen:
             raise ModelError(f"{said.text.strip()[:80]!r} chooses none of the facts; show in select= how to copy them")
-        asked = fill(self.infer, {**inputs, "chosen": "\n".join(chosen)})
+        asked = self._shown(self.infer, {**inputs, "chosen": "\n".join(chosen)}, known)
         ((said, *_),) = yield from ask(self.model, [asked], self.sampling)
         inferred = next(iter(listed(said.text)), "")
         if not inferred or _plain(inferred) in map(_plain, known):

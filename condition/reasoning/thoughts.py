@@ -17,8 +17,9 @@ from typing import Any, Literal, TypeVar, final
 
 from condition.errors import BudgetError, ConditionError, ModelError, SettingsError
 from condition.prompts.fill import fill
+from condition.prompts.parse import mark
 from condition.protocols import Model, Prompt
-from condition.reasoning.answers import Parse, number, parsed
+from condition.reasoning.answers import Parse, parsed
 from condition.reasoning.chain import Inputs
 from condition.reasoning.cot import READING, answer_in
 from condition.reasoning.steps import Program, ask, together
@@ -40,14 +41,14 @@ PROMPTS: Mapping[str, str] = {
 }
 _NEEDED = {"propose": "steps", "evaluate": "steps", "reason": "steps", "rank": "candidates"}
 _FILLED = frozenset({"steps", "thoughts", "candidates"})
-_WORDS = {"sure": 20.0, "likely": 1.0, "impossible": 0.001}
-"""The values of Yao et al."""
+_WORDS = {"sure": 20.0, "likely": 1.0, "impossible": 0.001, "not sure": 1.0, "not likely": 0.001, "not impossible": 1.0}
+"""The values of Yao et al., and what their denials come to."""
 
 
 def worth(text: str) -> float:
-    """20 for sure, 1 for likely, 0.001 for impossible, by the last of these words; else the last number."""
-    words = [word for word in re.findall(r"[a-z]+", text.lower()) if word in _WORDS]
-    return _WORDS[words[-1]] if words else number(text)
+    """20 for sure, 1 for likely, 0.001 for impossible, by the last of these words; else the mark."""
+    words = re.findall(r"\b(?:not )?(?:sure|likely|impossible)\b", text.lower())
+    return _WORDS[words[-1]] if words else mark(text)
 
 
 @final

@@ -15,7 +15,8 @@ from typing import Any, Literal, final
 
 from condition.errors import BudgetError, ConditionError, ModelError, SettingsError
 from condition.models.remote import as_model
-from condition.reasoning.answers import Parse, final_answer, listed
+from condition.prompts.parse import final_answer, listed
+from condition.reasoning.answers import Parse
 from condition.reasoning.best_of import question_of
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner

@@ -17,9 +17,10 @@ from typing import Any, final
 from condition.errors import ConditionError, ModelError
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
+from condition.prompts.parse import mark
 from condition.prompts.template import as_prompt
 from condition.protocols import Verifier
-from condition.reasoning.answers import Parse, number, parsed
+from condition.reasoning.answers import Parse, parsed
 from condition.reasoning.cot import READING
 from condition.reasoning.steps import Program, ask, run, together
 from condition.types import Sampling
@@ -55,7 +56,7 @@ class JudgeVerifier:
     A reply without a mark gives 0, which is worse than any of the default prompt's marks.
     """
 
-    def __init__(self, model: Any, prompt: Any = JUDGE, *, parse: Parse = number, sampling: Sampling = READING) -> None:
+    def __init__(self, model: Any, prompt: Any = JUDGE, *, parse: Parse = mark, sampling: Sampling = READING) -> None:
         self.model = as_model(model)
         self.prompt = as_prompt(prompt)
         self.parse = parse
@@ -85,7 +86,7 @@ class JudgeVerifier:
 def verified(verifier: Verifier, question: str, candidates: Sequence[str]) -> Program[list[float]]:
     """What a verifier says to each candidate. Raises ModelError where it fails or gives no number for each."""
     steps = getattr(verifier, "steps", None)
-    if steps is not None:
+    if callable(steps):
         scores = yield from steps(question, candidates)
     else:
         try:
@@ -94,8 +95,12 @@ def verified(verifier: Verifier, question: str, candidates: Sequence[str]) -> Pr
             raise
         except Exception as error:  # a verifier is the user's code
             raise ModelError(f"the verifier failed: {type(error).__name__}: {error}") from error
-    if len(scores) != len(candidates) or not all(isinstance(s, int | float) and not math.isnan(s) for s in scores):
+    try:
+        numbers = [float(score) for score in scores]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != len(candidates) or any(map(math.isnan, numbers)):
         raise ModelError(
             f"the verifier gave {scores!r:.80} for {len(candidates)} candidates: it needs a number for each"
         )
-    return [float(score) for score in scores]
+    return numbers

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condition.prompts.parse import after, first_of, json_value, label, last_number, letter
+from condition.prompts.parse import (
+    after,
+    before_answer,
+    final_answer,
+    first_of,
+    json_value,
+    label,
+    last_number,
+    letter,
+    listed,
+    mark,
+)
 from condition.prompts.template import ChatPrompt
 
 
@@ -20,6 +33,9 @@ from condition.prompts.template import ChatPrompt
         ("-3", -3),
         ("−2.5 degrees", -2.5),
         ("from 10-12", 12),
+        ("3 - 5 = -2", -2),
+        ("about .5", 0.5),
+        ("7, or 8.", 8),
         ("1,2,3", 3),
         (".5", 0.5),
         ("6.02e23 of them", 6.02e23),
@@ -127,3 +143,95 @@ def test_the_longest_label_and_none() -> None:
 def test_a_prompt_takes_each_as_its_parser() -> None:
     parsers: list[Callable[[str], Any]] = [last_number, letter(), json_value, after("x"), label(["a"])]
     assert all(ChatPrompt([("user", "{q}")], parse=parse).parse is parse for parse in parsers)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("3 + 4 = 7. The answer is 7.", "7"),
+        ("The answer is 5. No: the answer is 7.\nGood luck!", "7"),
+        ("Answer: **Paris**", "Paris"),
+        ("He eats.\n#### 1,250", "1,250"),
+        ("So it is 12.\n\nTwelve eggs", "Twelve eggs"),
+        ('the ANSWER IS: "no".', "no"),
+        ("The answer is 3.5", "3.5"),
+        ("The answer isn't plain.\nParis", "Paris"),
+        ("The answer is:\n\n**7**\n", "7"),
+    ],
+)
+def test_final_answer(text: str, answer: str) -> None:
+    assert final_answer(text) == answer
+
+
+@pytest.mark.parametrize("text", ["", "  \n ", "The answer is", "..."])
+def test_no_final_answer(text: str) -> None:
+    with pytest.raises(ValueError, match="says nothing"):
+        final_answer(text)
+
+
+def test_listed() -> None:
+    assert listed("1. Add.\n\n2) Halve it\n- 3 apples\n(4) Stop\nStep 5: go\n12 eggs") == [
+        "Add.",
+        "Halve it",
+        "3 apples",
+        "Stop",
+        "go",
+        "12 eggs",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "items"),
+    [
+        ("Here are the questions:\n1. How many?\n2. Why?", ["How many?", "Why?"]),
+        ("- these:\n- a", ["these:", "a"]),
+        ("What is this:", ["What is this:"]),
+        ("a\nb:\nc", ["a", "b:", "c"]),
+    ],
+)
+def test_a_heading_is_no_item(lines: str, items: list[str]) -> None:
+    assert listed(lines) == items
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("8", 8),
+        ("8/10", 8),
+        ("**8**/10", 8),
+        ("I give it 7 out of 10.", 7),
+        ("7 of 10", 7),
+        ("On a scale from 1 to 10: 6.5", 6.5),
+        ("9 (on a scale of 1-10)", 9),
+        ("First 3/10, then 4 / 10", 4),
+        ("10", 10),
+    ],
+)
+def test_a_mark_is_not_its_scale(text: str, value: float) -> None:
+    assert mark(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning"),
+    [
+        ("3 + 4 = 7. The answer is 7.", "3 + 4 = 7."),
+        ("He has 3.5 eggs. So, in all, the answer is 4", "He has 3.5 eggs."),
+        ("I add them\nAnswer: 7", "I add them"),
+        ("2 + 2\n#### 4", "2 + 2"),
+        ("The answer is 7.", ""),
+        ("I add.\n7", "I add."),
+        ("7", ""),
+        ("The answer is 5. No, I was wrong. The answer is 7.", "The answer is 5. No, I was wrong."),
+    ],
+)
+def test_what_stands_before_the_answer(text: str, reasoning: str) -> None:
+    assert before_answer(text) == reasoning
+
+
+@pytest.mark.parametrize("parse", [letter(), json_value, last_number, mark, final_answer, listed, label(["a"])])
+@pytest.mark.parametrize("text", ["\n", "[{", "1,", " answer ", "((", "中"], ids=repr)
+def test_what_goes_on_for_ever_is_read_in_time(parse: Callable[[str], Any], text: str) -> None:
+    began = time.process_time()
+    with contextlib.suppress(ValueError):
+        parse(text * 20_000)
+    assert time.process_time() - began < 5

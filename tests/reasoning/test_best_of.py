@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from condition.errors import SettingsError
-from condition.reasoning.answers import number
+from condition.prompts.parse import last_number
 from condition.reasoning.best_of import BestOf, question_of
 from condition.reasoning.budget import Budget
 from condition.reasoning.cot import ChainOfThought
@@ -26,7 +26,7 @@ def test_the_verifier_chooses(oracle: type[Oracle]) -> None:
         heard.append((question, list(candidates)))
         return [-abs(float(c) - 6) for c in candidates]
 
-    chain = BestOf(ChainOfThought(model, "{q}", parse=number), near_six, 4)
+    chain = BestOf(ChainOfThought(model, "{q}", parse=last_number), near_six, 4)
     answer = chain.invoke("how many?")
     assert (answer.text, answer.score, answer.reasoning) == ("5.0", -1.0, "hm, 5")
     assert heard == [("how many?", ["3.0", "8.0", "5.0"])]  # each different answer once
@@ -42,7 +42,7 @@ def test_it_can_read_the_reasoning(oracle: type[Oracle]) -> None:
 
 def test_a_judge_is_asked_for_all_problems_at_once(oracle: type[Oracle]) -> None:
     writer, judge = oracle(lambda text: SAID), oracle(lambda text: text.split("Answer: ")[1].split()[0])
-    chain = BestOf(ChainOfThought(writer, "{question}", parse=number), JudgeVerifier(judge), 4)
+    chain = BestOf(ChainOfThought(writer, "{question}", parse=last_number), JudgeVerifier(judge), 4)
     answers = chain.batch([f"{i}?" for i in range(10)])
     assert {a.text for a in answers} == {"8.0"}
     assert (writer.calls, judge.calls, len(judge.prompts)) == (1, 1, 10 * 3)
@@ -56,10 +56,10 @@ def test_what_fails(oracle: type[Oracle]) -> None:
     answer = BestOf(ChainOfThought(oracle(lambda text: SAID), "{q}"), broken, 4).invoke("x")
     assert (answer.text, answer.score) == ("I think 3", None)
     assert "the verifier failed" in str(answer.error)
-    none = BestOf(ChainOfThought(oracle(lambda text: "?"), "{q}", parse=number), broken, 4).invoke("x")
+    none = BestOf(ChainOfThought(oracle(lambda text: "?"), "{q}", parse=last_number), broken, 4).invoke("x")
     assert "it has no number" in str(none.error)
     cut = BestOf(
-        ChainOfThought(oracle(lambda text: SAID), "{q}", parse=number),
+        ChainOfThought(oracle(lambda text: SAID), "{q}", parse=last_number),
         ProgramVerifier(lambda q, a: float(a)),
         4,
         budget=Budget(calls=1),

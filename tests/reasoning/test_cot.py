@@ -11,9 +11,9 @@ from condition.errors import PromptError
 from condition.evaluation.evaluate import evaluate
 from condition.evaluation.tasks import squad_v2
 from condition.prompts.few_shot import FewShotPrompt
+from condition.prompts.parse import last_number
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.protocols import Chain
-from condition.reasoning.answers import number
 from condition.reasoning.cot import ChainOfThought, ZeroShotCoT
 from condition.types import Answer, Example, Message, Sampling, Usage
 
@@ -71,7 +71,7 @@ def test_few_shot_is_one_call(oracle: type[Oracle]) -> None:
 
 def test_an_answer_that_can_not_be_read_is_its_own_problem(oracle: type[Oracle]) -> None:
     model = oracle(lambda text: "I do not know" if "3 and 4" in text else "It is 7")
-    answers = ChainOfThought(model, "{question}", parse=number).batch(QUESTIONS[:4])
+    answers = ChainOfThought(model, "{question}", parse=last_number).batch(QUESTIONS[:4])
     assert [a.parsed for a in answers] == [7, 7, None, 7]
     assert (answers[2].text, answers[2].reasoning) == ("", "I do not know")
     assert "it has no number" in str(answers[2].error)

@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from condition.errors import PromptError
+from condition.errors import PromptError, SettingsError
 from condition.reasoning.budget import Budget
 from condition.reasoning.cot import ChainOfThought
 from condition.reasoning.decompose import Decompose, LeastToMost
@@ -179,3 +179,10 @@ def test_prompts_without_what_a_step_fills_are_refused(oracle: type[Oracle]) -> 
     assert LeastToMost(model).variables == Decompose(model).variables == {"question"}
     chain = LeastToMost(model, STEP, split="Split: {commands}", last="commands")
     assert chain.variables == {"commands"}
+
+
+@pytest.mark.parametrize("kind", [LeastToMost, Decompose])
+@pytest.mark.parametrize("most", [0, -1, "3"])
+def test_a_number_of_questions_that_can_not_be(oracle: type[Oracle], kind: Any, most: Any) -> None:
+    with pytest.raises(SettingsError, match="most="):
+        kind(oracle(lambda text: "a"), most=most)

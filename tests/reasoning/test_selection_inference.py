@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from condition.errors import PromptError
+from condition.errors import PromptError, SettingsError
 from condition.reasoning.budget import Budget
 from condition.reasoning.selection_inference import SelectionInference, grounded
 
@@ -103,3 +103,14 @@ def test_facts_are_lines_or_a_list(oracle: type[Oracle]) -> None:
     assert "give a list of sentences" in str(chain.invoke({**problem(3), "facts": 5}).error)
     with pytest.raises(PromptError, match=r"no \{chosen\}"):
         SelectionInference(oracle(rule), infer="What follows?")
+
+
+def test_no_steps_at_all_are_refused(oracle: type[Oracle]) -> None:
+    with pytest.raises(SettingsError, match="depth=0"):
+        SelectionInference(oracle(rule), depth=0)
+
+
+def test_inference_may_see_all_facts_as_lines(oracle: type[Oracle]) -> None:
+    model = oracle(rule)
+    SelectionInference(model, infer="{chosen}\nWhat follows, of all:\n{facts}").invoke(problem(2))
+    assert "of all:\na is b.\nax is y." in next(p for p in model.prompts if "What follows" in p)

@@ -8,7 +8,15 @@ from condition.reasoning.thoughts import PROMPTS, Prompts, surviving, worth
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("Sure!", 20), ("It is not impossible: likely", 1), ("impossible", 0.001), ("7 of 10... so 7", 7)],
+    [
+        ("Sure!", 20),
+        ("It is not impossible: likely", 1),
+        ("impossible", 0.001),
+        ("7 of 10... so 7", 7),
+        ("I am not sure", 1),
+        ("That is not likely.", 0.001),
+        ("unlikely; 3/10", 3),
+    ],
 )
 def test_worth(text: str, value: float) -> None:
     assert worth(text) == value

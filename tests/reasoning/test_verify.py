@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from condition.errors import ModelError
@@ -49,3 +51,19 @@ def test_a_number_for_each_candidate(wrong: list[float]) -> None:
 def test_a_verifier_that_breaks() -> None:
     ((error, _),) = run([verified(lambda q, c: [1 / 0], "q", ["a"])])
     assert "the verifier failed: ZeroDivisionError" in str(error)
+
+
+@pytest.mark.parametrize(("said", "value"), [("8/10", 8), ("I would say 7 out of 10.", 7), ("10", 10)])
+def test_a_mark_is_read_without_its_scale(oracle: type[Oracle], said: str, value: float) -> None:
+    assert JudgeVerifier(oracle(lambda text: said))("q", ["a"]) == [value]
+
+
+def test_numbers_of_other_kinds_and_attributes_of_other_meanings() -> None:
+    class Reward:
+        steps = 300  # of its training
+
+        def __call__(self, question: str, candidates: Sequence[str], /) -> Any:
+            return np.array([0.5, 0.25], dtype=np.float32)
+
+    ((marks, _),) = run([verified(Reward(), "q", ["a", "b"])])
+    assert marks == [0.5, 0.25]
