@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from condition.errors import PromptError
+from condition.errors import ConditionError, PromptError
 from condition.prompts.compose import filled
 from condition.protocols import Prompt
 from condition.types import Messages
@@ -14,8 +14,8 @@ from condition.types import Messages
 def fill(prompt: Prompt, row: Mapping[str, Any]) -> Messages:
     """The messages for a row; columns that the prompt does not use are left out.
 
-    Raises PromptError for a missing value, and for None: it would be written as the word "None". A prompt with a
-    model of its `inputs` decides itself what None means.
+    Raises PromptError for a missing value, for None, which would be written as the word "None", and where a prompt of
+    the user's fails. A prompt with a model of its `inputs` decides itself what None means.
     """
     if getattr(prompt, "inputs", None) is None and (
         nulls := sorted(n for n in prompt.variables if row.get(n, "") is None)
@@ -24,4 +24,10 @@ def fill(prompt: Prompt, row: Mapping[str, Any]) -> Messages:
             f"{', '.join(map(repr, nulls))} is null (None), which the prompt would write as the word 'None': "
             "drop the row or give it a text; an empty one is fine"
         )
-    return filled(prompt, row)
+    try:
+        return filled(prompt, row)
+    except ConditionError:
+        raise
+    except Exception as error:  # prompts, selectors and orders may be the user's code
+        what = f"{type(prompt).__name__} failed for {dict(row)!r:.120}"
+        raise PromptError(f"{what}: {type(error).__name__}: {error}") from error

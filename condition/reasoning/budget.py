@@ -29,7 +29,7 @@ class Budget(Options):
     calls: int | None = Field(default=None, ge=1)
     """Completions that a model is asked for: a prompt with 8 samples is 8 calls."""
     tokens: int | None = Field(default=None, ge=1)
-    """Tokens read and written, as models report them."""
+    """Tokens read and written, as models report them. One that reports none is asked once."""
     seconds: float | None = Field(default=None, gt=0)
     """Since the problem was begun, waiting for other problems included."""
 
@@ -41,10 +41,10 @@ def limited(program: Program[T], budget: Budget | None) -> Program[T]:
     """
     if budget is None:
         return (yield from program)
-    calls, tokens, began = 0, 0, time.monotonic()
+    calls, tokens, is_told, began = 0, 0, True, time.monotonic()
     outcome = advanced(program, None)
     while outcome.asks is not None:
-        over = _over(budget, tokens, time.monotonic() - began)
+        over = _over(budget, tokens if is_told else None, time.monotonic() - began)
         fitting: list[Request] = []
         for request in () if over else outcome.asks:
             left = None if budget.calls is None else budget.calls - calls
@@ -57,13 +57,16 @@ def limited(program: Program[T], budget: Budget | None) -> Program[T]:
             calls += request.calls
         replies = list((yield fitting)) if fitting else []
         tokens += sum(usage_of(reply).total_tokens for reply in replies)
+        is_told = is_told and all(isinstance(reply, Exception) or usage_of(reply).total_tokens for reply in replies)
         refused = BudgetError(f"over budget: {over}; give the chain a larger Budget, or use what it found")
         outcome = advanced(program, _filled(replies, len(outcome.asks), refused))
     return outcome.value()
 
 
-def _over(budget: Budget, tokens: int, seconds: float) -> str | None:
-    if budget.tokens is not None and tokens >= budget.tokens:
+def _over(budget: Budget, tokens: int | None, seconds: float) -> str | None:
+    if budget.tokens is not None and tokens is None:
+        return "the model does not say how many tokens it used, so they can't be counted: limit calls or seconds"
+    if budget.tokens is not None and tokens is not None and tokens >= budget.tokens:
         return f"{tokens} of {budget.tokens} tokens are spent"
     if budget.seconds is not None and seconds >= budget.seconds:
         return f"{seconds:.3g} of {budget.seconds:g} seconds are spent"

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, cast, final
 
+from langchain_core.language_models import BaseLanguageModel
+
 from condition.errors import ModelError, SettingsError
 from condition.models.local import LocalModel
 from condition.protocols import Chain, Prompt
@@ -59,6 +61,10 @@ def as_steps(chain: Any, /) -> Reasoner:
     """
     if isinstance(chain, Reasoner):
         return chain
+    if isinstance(chain, BaseLanguageModel) or (isinstance(chain, LocalModel) and chain.prompt is None):
+        raise SettingsError(
+            f"{type(chain).__name__} is a model without a prompt, not a chain: give ChainOfThought(model, prompt)"
+        )
     if isinstance(chain, LocalModel) and chain.prompt is not None:
         own = getattr(chain.prompt, "parse", None)
         return ChainOfThought(chain, chain.prompt, parse=own or str.strip)

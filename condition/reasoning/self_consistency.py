@@ -28,8 +28,9 @@ class SelfConsistency(Reasoner):
     """The answer that most samples of a chain come to; of equally many, the one that came first.
 
     `parse` makes the value to vote on from an answer's text; without one the chain's own value counts, else its text.
-    Samples without an answer do not vote. `weighted` counts a sample as its likelihood a token, exp(mean log p).
-    `early` leaves out samples that can't change who wins. A chain that is greedy is asked at `temperature`.
+    Samples without an answer do not vote; where half of them could not even be asked, `error` says so. `weighted`
+    counts a sample as its likelihood a token, exp(mean log p). `early` leaves out samples that can't change who wins.
+    A chain of steps that is greedy is asked at `temperature`; one of another kind must draw by itself.
 
     The Answer has the share of the votes as score, the first reasoning that led to the answer, and each sample's
     completion among its candidates.
@@ -65,12 +66,13 @@ class SelfConsistency(Reasoner):
     def steps(self, inputs: Inputs, /) -> Program[Answer]:
         found: list[Answer] = []
         problems: list[ConditionError] = []
-        drawn = 0
+        drawn = unasked = 0
         for size in rounds(self.samples) if self.early else [self.samples]:
             ends = yield from together(
                 sampled(self.chain.within(inputs), self.temperature, self.seed, drawn) for _ in range(size)
             )
             drawn += size
+            unasked += sum(isinstance(end, ConditionError) for end in ends)
             for end in ends:
                 try:
                     found.append(self._read(end))
@@ -81,9 +83,7 @@ class SelfConsistency(Reasoner):
                 break
         if not found:
             raise problems[0]
-        answer = self._elected(found)
-        over_budget = next((str(error) for error in problems if isinstance(error, BudgetError)), None)
-        return answer.model_copy(update={"error": over_budget})
+        return self._elected(found).model_copy(update={"error": _missing(problems, unasked, drawn)})
 
     def _read(self, end: Answer | ConditionError) -> Answer:
         if isinstance(end, ConditionError):
@@ -122,6 +122,14 @@ def rounds(samples: int) -> Iterator[int]:
         yield size
         left -= size
         size = math.ceil(left / 2)
+
+
+def _missing(problems: list[ConditionError], unasked: int, drawn: int) -> str | None:
+    """Why the vote is not the one that was asked for: out of budget, or most samples could not be asked."""
+    over = next((str(error) for error in problems if isinstance(error, BudgetError)), None)
+    if over or 2 * unasked < drawn:
+        return over
+    return f"{unasked} of {drawn} samples failed: {problems[0]}"
 
 
 def _path(answer: Answer) -> Completion:

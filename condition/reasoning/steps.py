@@ -165,20 +165,21 @@ def run(programs: Sequence[Program[T]]) -> list[Ended[T]]:
 
     Raises `Interrupted` on Ctrl-C, with the results of the programs that had ended by then.
     """
-    outcomes = [advanced(program, None) for program in programs]
+    outcomes: dict[int, Outcome[T]] = {}
     usages = [Usage() for _ in programs]
-    while live := [i for i, outcome in enumerate(outcomes) if outcome.asks is not None]:
-        questions = [outcomes[i].asks or () for i in live]
-        try:
+    try:
+        outcomes.update((i, advanced(program, None)) for i, program in enumerate(programs))
+        while live := [i for i, outcome in outcomes.items() if outcome.asks is not None]:
+            questions = [outcomes[i].asks or () for i in live]
             replies = iter(answered([request for asks in questions for request in asks]))
-        except KeyboardInterrupt:
-            done = {i: outcome.result for i, outcome in enumerate(outcomes) if outcome.asks is None}
-            raise Interrupted({i: result for i, result in done.items() if result is not None}, len(programs)) from None
-        for i, asks in zip(live, questions, strict=True):
-            own = [next(replies) for _ in asks]
-            usages[i] = sum(map(usage_of, own), usages[i])
-            outcomes[i] = advanced(programs[i], own)
-    return [Ended(o.error or o.value(), usage) for o, usage in zip(outcomes, usages, strict=True)]
+            for i, asks in zip(live, questions, strict=True):
+                own = [next(replies) for _ in asks]
+                usages[i] = sum(map(usage_of, own), usages[i])
+                outcomes[i] = advanced(programs[i], own)
+    except KeyboardInterrupt:  # in a parser or a verifier too, which may take longer than the model
+        done = {i: outcome.result for i, outcome in outcomes.items() if outcome.asks is None}
+        raise Interrupted({i: result for i, result in done.items() if result is not None}, len(programs)) from None
+    return [Ended(outcome.error or outcome.value(), usages[i]) for i, outcome in outcomes.items()]
 
 
 def answered(requests: Sequence[Request]) -> list[Any]:
@@ -221,11 +222,19 @@ def _call(requests: Sequence[Request]) -> list[Any]:
         found: list[Any] = list(first.chain.batch([r.inputs for r in requests if isinstance(r, Consult)]))
         who = type(first.chain).__name__
     else:
-        found = list(first.model.generate([r.messages for r in requests if isinstance(r, Ask)], first.sampling))
+        written = first.model.generate([r.messages for r in requests if isinstance(r, Ask)], first.sampling)
         who = first.model.name
+        found = [_whole(list(completions), first.sampling.n, who) for completions in written]
     if len(found) != len(requests):
         raise ModelError(f"{who} gave {len(found)} replies to {len(requests)} prompts")
     return found
+
+
+def _whole(completions: list[Completion], n: int, who: str) -> list[Completion] | ModelError:
+    """The completions of a prompt; an error where they are fewer than were asked for."""
+    if len(completions) >= n:
+        return completions
+    return ModelError(f"{who} gave {len(completions)} completions where n={n} were asked for: let generate() heed n")
 
 
 def _ours(error: Exception) -> ConditionError:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from pydantic import BaseModel
 
 from condition.errors import PromptError
+from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.fill import fill
 from condition.prompts.template import ChatPrompt, TextPrompt, as_prompt
 from condition.protocols import Prompt
-from condition.types import Message, Messages
+from condition.types import Example, Message, Messages
 
 
 class Own:
@@ -51,3 +54,25 @@ def test_an_input_model_decides_what_null_means() -> None:
         [("user", "{% if q %}{{ q }}{% else %}-{% endif %}")], inputs=Question, template_format="jinja2"
     )
     assert fill(prompt, {"q": None}) == (Message("user", "-"),)
+
+
+def test_what_a_prompt_of_the_users_raises_names_the_row() -> None:
+    class Lookup:
+        variables = frozenset({"q"})
+
+        def format(self, **inputs: object) -> Messages:
+            return (Message("user", {"a": "b"}[str(inputs["q"])]),)
+
+    assert fill(Lookup(), {"q": "a"})[0].content == "b"
+    with pytest.raises(PromptError, match=r"Lookup failed for \{'q': 'z'\}: KeyError: 'z'"):
+        fill(Lookup(), {"q": "z"})
+
+
+def test_what_a_selector_of_the_users_raises_is_ours() -> None:
+    class Broken:
+        def select(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
+            raise RuntimeError("no index")
+
+    shots = FewShotPrompt("{q}", [Example({"q": "a"}, "b")], selector=Broken(), k=1)
+    with pytest.raises(PromptError, match=r"FewShotPrompt failed for .*RuntimeError: no index"):
+        fill(shots, {"q": "z"})

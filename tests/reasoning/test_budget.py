@@ -8,7 +8,7 @@ import pytest
 from condition.errors import BudgetError, SettingsError
 from condition.reasoning.budget import Budget, limited
 from condition.reasoning.steps import Program, ask, run, together
-from condition.types import Message, Sampling
+from condition.types import Completion, Message, Sampling
 
 if TYPE_CHECKING:
     from tests.reasoning.conftest import Oracle
@@ -41,6 +41,15 @@ def test_tokens_are_counted(oracle: type[Oracle]) -> None:
     ((why, _),) = run([limited(chatter(model, found), Budget(tokens=9))])
     assert len(found) == 3
     assert "12 of 9 tokens" in str(why)
+
+
+def test_tokens_that_nobody_tells_can_not_be_counted(oracle: type[Oracle]) -> None:
+    model, found = oracle(lambda text: Completion("a")), []
+    ((why, _),) = run([limited(chatter(model, found), Budget(tokens=1000))])
+    assert len(found) == 1
+    assert "does not say how many tokens it used" in str(why)
+    run([limited(chatter(model, found), Budget(calls=3))])
+    assert len(found) == 4
 
 
 def test_seconds_are_counted(oracle: type[Oracle]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.runnables import RunnableLambda
 
 from condition.errors import SettingsError
@@ -51,5 +52,8 @@ def test_what_becomes_of_a_chain(tiny_model: TinyModel) -> None:
     abstain = as_steps(Abstain(model, max_tokens=2))
     assert isinstance(abstain, Direct)
     assert abstain.variables == {"q"}
+    for bare in (tiny_model(), FakeListChatModel(responses=["7"])):
+        with pytest.raises(SettingsError, match=r"is a model without a prompt.* ChainOfThought\(model, prompt\)"):
+            as_steps(bare)
     with pytest.raises(SettingsError, match="str is no chain"):
         as_steps("{q}")

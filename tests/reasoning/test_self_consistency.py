@@ -14,8 +14,8 @@ from langchain_core.runnables import RunnableLambda
 import condition as cd
 from condition.errors import SettingsError
 from condition.models.embedded import converted, embedded_file
+from condition.prompts.parse import last_number
 from condition.prompts.template import ChatPrompt
-from condition.reasoning.answers import number
 from condition.reasoning.budget import Budget
 from condition.reasoning.cot import ChainOfThought, ZeroShotCoT
 from condition.reasoning.self_consistency import SelfConsistency, rounds
@@ -89,13 +89,31 @@ def test_reading_off_an_answer_stays_greedy(oracle: type[OracleT]) -> None:
 
 def test_what_has_no_answer_does_not_vote(oracle: type[OracleT]) -> None:
     model = oracle(lambda text: ["no idea", "it is 8", "none", "8 it is", "9"])
-    answer = SelfConsistency(ChainOfThought(model, "{q}"), 5, parse=number, early=False).invoke("x")
+    answer = SelfConsistency(ChainOfThought(model, "{q}"), 5, parse=last_number, early=False).invoke("x")
     assert (answer.parsed, answer.score, answer.error) == (8.0, pytest.approx(2 / 3), None)
     assert answer.reasoning == "it is 8"
-    silent = SelfConsistency(ChainOfThought(oracle(lambda text: "none"), "{q}"), 5, parse=number)
+    silent = SelfConsistency(ChainOfThought(oracle(lambda text: "none"), "{q}"), 5, parse=last_number)
     failed = silent.invoke("x")
     assert failed.text == ""
     assert "it has no number" in str(failed.error)
+
+
+def test_values_that_can_not_be_counted_vote(oracle: type[OracleT]) -> None:
+    model = oracle(lambda text: ["nan", "1", "nan"])
+    answer = SelfConsistency(ChainOfThought(model, "{q}", parse=float), 3, early=False).invoke("x")
+    assert (answer.text, answer.score, answer.error) == ("nan", pytest.approx(2 / 3), None)
+
+
+def test_a_vote_of_few_says_that_most_failed(oracle: type[OracleT]) -> None:
+    class One:
+        name = "one"
+
+        def generate(self, prompts: Any, sampling: Sampling = Sampling(), *, control: Any = None) -> Any:
+            return [[Completion("7")] for _ in prompts]
+
+    answer = SelfConsistency(ChainOfThought(One(), "{q}"), 8).invoke("x")
+    assert answer.text == "7"
+    assert "7 of 8 samples failed: one gave 1 completions where n=5 were asked for" in str(answer.error)
 
 
 def test_likelihood_can_weigh(oracle: type[OracleT]) -> None:

@@ -159,6 +159,31 @@ def test_ctrl_c_keeps_what_was_finished(oracle: type[Oracle]) -> None:
     assert stop.value.total == 3
 
 
+def test_ctrl_c_in_a_parser_keeps_what_was_finished(oracle: type[Oracle]) -> None:
+    def parsing(start: int) -> Program[int]:
+        value = yield from counting(oracle(successor), start, 1)
+        if value == 8:
+            raise KeyboardInterrupt
+        return value
+
+    with pytest.raises(Interrupted) as stop:
+        run([parsing(1), parsing(7), parsing(3)])
+    assert stop.value.finished == {0: 2}
+
+
+def test_a_model_that_gives_fewer_samples_is_named() -> None:
+    class Few:
+        name = "few"
+
+        def generate(self, prompts: Any, sampling: Sampling = Sampling(), *, control: Any = None) -> Any:
+            return [[Completion("7")] if prompt[0].content == "1" else [] for prompt in prompts]
+
+    good, bad = (end.result for end in run([counting(Few(), 1, 1), counting(Few(), 2, 1)]))
+    assert good == 7
+    assert isinstance(bad, ModelError)
+    assert "few gave 0 completions where n=1 were asked for" in str(bad)
+
+
 def test_nothing_to_ask() -> None:
     def nothing() -> Program[Answer]:
         replies = yield []
