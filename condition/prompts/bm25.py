@@ -7,7 +7,6 @@ Okapi BM25 (Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework"):
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import final
@@ -16,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condition.errors import PromptError
-from condition.prompts.examples import On, checked, names_in_common, others, text_of
+from condition.prompts.examples import On, checked, names_in_common, others, text_of, words_of
 from condition.types import Example
-
-_WORD = re.compile(r"\w+")
 
 
 @final
@@ -57,7 +54,7 @@ class BM25Selector:
 
 
 def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
+    return words_of(text.casefold())
 
 
 def _weights(texts: list[list[str]], k1: float, b: float) -> dict[str, tuple[NDArray[np.intp], NDArray[np.float64]]]:

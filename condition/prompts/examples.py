@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from condition.errors import PromptError
@@ -9,6 +10,20 @@ from condition.types import Example
 
 On = str | Sequence[str] | None
 """Names of the inputs to compare; None: all that examples and item have in common."""
+
+_UNPARTED = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNPARTED}]|[^\W{_UNPARTED}]+")
+_SIGN = re.compile(r"[^\w\s]")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text. Chinese and Japanese write no spaces between them: there each sign is one."""
+    return _WORD.findall(text)
+
+
+def pieces(text: str) -> int:
+    """How many words and signs a text has: fewer than tokens."""
+    return len(words_of(text)) + len(_SIGN.findall(text))
 
 
 def checked(examples: Iterable[Example]) -> tuple[Example, ...]:

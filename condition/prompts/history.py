@@ -55,7 +55,7 @@ class History(Composable):
 
     def read(self, other: object, /) -> Prompt:
         """A string is one user message."""
-        return as_prompt([other] if isinstance(other, Message) else other)
+        return as_prompt([other] if isinstance(other, Message | BaseMessage) else other)
 
     def to_langchain(self) -> ChatPromptTemplate:
         """A ChatPromptTemplate with one placeholder."""

@@ -10,18 +10,15 @@ A selector gives examples best first and never the item itself. `ranked` says wh
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, final
 
 from condition.errors import PromptError
 from condition.prompts.compose import filled, words
-from condition.prompts.examples import On, checked, names_in_common, others, text_of
+from condition.prompts.examples import On, checked, names_in_common, others, pieces, text_of
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt, Selector
 from condition.types import Example
-
-_PIECE = re.compile(r"\w+|[^\w\s]")
 
 
 @final
@@ -142,7 +139,7 @@ class LengthSelector:
 def counter(count: object) -> Callable[[str], int]:
     """What counts the tokens of a text, from a model, a tokenizer, a function or nothing. PromptError for others."""
     if count is None:
-        return lambda text: len(_PIECE.findall(text))
+        return pieces
     tokenizer: Any = getattr(count, "tokenizer", count)
     if hasattr(tokenizer, "encode") and not isinstance(tokenizer, str):
         return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

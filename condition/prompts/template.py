@@ -10,7 +10,7 @@ percent signs and Jinja markers in data are safe.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, cast, final
+from typing import Any, Literal, TypeVar, cast, final, get_args
 
 from langchain_core.messages import BaseMessage
 from langchain_core.prompts import ChatMessagePromptTemplate, ChatPromptTemplate, PromptTemplate
@@ -34,6 +34,7 @@ from condition.protocols import Prompt
 from condition.types import Message, Messages, Role
 
 TemplateFormat = Literal["f-string", "jinja2"]
+FORMATS = frozenset(get_args(TemplateFormat))
 T = TypeVar("T")
 
 _LANGCHAIN = {"user": "human", "assistant": "ai"}
@@ -72,7 +73,7 @@ class _Templated(Composable):
 
 @final
 class ChatPrompt(_Templated):
-    """Turns of a conversation: `(role, template)` pairs, or `Message`s, whose words are taken as they are.
+    """Turns of a conversation: `(role, template)` pairs, or messages, ours or LangChain's, whose words stay.
 
     `inputs` is an optional pydantic model that values must fit; `parse` turns the model's text into a value.
     Raises PromptError for a template that does not parse and, in `format`, for a missing value.
@@ -80,7 +81,7 @@ class ChatPrompt(_Templated):
 
     def __init__(
         self,
-        messages: Sequence[tuple[str, str] | Message],
+        messages: Sequence[tuple[str, str] | Message | BaseMessage],
         *,
         inputs: type[BaseModel] | None = None,
         parse: Parse | None = None,
@@ -113,8 +114,9 @@ class ChatPrompt(_Templated):
         )
 
     def read(self, other: object, /) -> Prompt:
-        """A string is one user message, a Message a turn; else as `as_prompt`."""
-        pairs = [("user", other)] if isinstance(other, str) else [other] if isinstance(other, Message) else other
+        """A string is one user message, a Message or LangChain's a turn; else as `as_prompt`."""
+        one = Message | BaseMessage
+        pairs = [("user", other)] if isinstance(other, str) else [other] if isinstance(other, one) else other
         return ChatPrompt(pairs, template_format=self.template_format) if isinstance(pairs, list) else as_prompt(pairs)
 
     def __add__(self, other: object) -> Composable:
@@ -221,11 +223,9 @@ def as_prompt(x: object, /) -> Prompt:
     if isinstance(x, str):
         return ChatPrompt([("user", x)])
     if isinstance(x, PromptTemplate):
-        return (
-            ChatPrompt([("user", x.template)], template_format=_format(x.template_format))
-            if not x.partial_variables
-            else LangChainPrompt(x)
-        )
+        if x.partial_variables or x.template_format not in FORMATS:
+            return LangChainPrompt(x)
+        return ChatPrompt([("user", x.template)], template_format=_format(x.template_format))
     if isinstance(x, ChatPromptTemplate):
         return _from_chat_template(x)
     if isinstance(x, BasePromptTemplate):
@@ -254,7 +254,7 @@ def _from_chat_template(template: ChatPromptTemplate) -> Prompt:
             parts.append(message_from_langchain(part))
         else:
             return LangChainPrompt(template)
-    if template.partial_variables or len(formats) > 1:
+    if template.partial_variables or len(formats) > 1 or not formats <= FORMATS:
         return LangChainPrompt(template)
     return ChatPrompt(parts, template_format=_format(formats.pop() if formats else "f-string"))
 
@@ -262,10 +262,14 @@ def _from_chat_template(template: ChatPromptTemplate) -> Prompt:
 def _part(message: object) -> tuple[Role, str] | Message:
     if isinstance(message, Message):
         return message
+    if isinstance(message, BaseMessage):
+        return message_from_langchain(message)
     if isinstance(message, tuple | list) and len(message) == 2 and all(isinstance(p, str) for p in message):
         role: Any = ROLES.get(message[0], message[0])
         if role in ("system", "user", "assistant", "tool", "text"):
             return role, message[1]
+        if role == "placeholder":
+            raise PromptError(f"{message[1]!r} is a place for messages: write prompt + History('their name') for it")
         raise PromptError(f"unknown role {message[0]!r}: use system, user, assistant, tool or text")
     raise PromptError(f"a message is a (role, template) pair or a Message, not {message!r}")
 
@@ -290,7 +294,7 @@ def _variables(template: str, template_format: TemplateFormat) -> list[str]:
 
 
 def _format(name: str) -> TemplateFormat:
-    if name not in ("f-string", "jinja2"):
+    if name not in FORMATS:
         raise PromptError(f"template format {name!r} is not supported: use f-string or jinja2")
     return cast(TemplateFormat, name)
 

@@ -56,3 +56,17 @@ def test_a_thousand_examples_are_searched_quickly_and_exactly() -> None:
     best = BM25Selector(pool).select({"q": "word999 word5"}, 2)
     assert best[0].target == "999"
     assert int(best[1].target) % 7 == 5 or best[1].target == "5"
+
+
+@pytest.mark.parametrize(
+    ("texts", "asked", "best"),
+    [
+        (["苹果多少钱", "法国的首都在哪里", "今天下雨"], "英国首都是哪里", 1),
+        (["りんごはいくら", "首都はどこですか", "rain today"], "フランスの首都", 1),
+    ],
+)
+def test_languages_without_spaces(texts: list[str], asked: str, best: int) -> None:
+    pool = [Example({"q": text}, str(i)) for i, text in enumerate(texts)]
+    selector = BM25Selector(pool)
+    assert selector.scores({"q": asked}).argmax() == best
+    assert selector.scores({"q": asked})[best] > 0

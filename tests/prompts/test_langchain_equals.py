@@ -107,6 +107,22 @@ class TestTemplates:
         said = [HumanMessage("What's 5 + 2"), AIMessage("5 + 2 is 7")]
         assert turns(prompt.format(msgs=said, q="times 4?")) == theirs(template, msgs=said, q="times 4?")
 
+    def test_messages_of_their_classes(self) -> None:
+        template = SystemMessage("You are a nice pirate") + HumanMessage("hi") + AIMessage("what?") + "{input}"
+        prompt = cd.ChatPrompt([SystemMessage("You are a nice pirate")]) + HumanMessage("hi") + AIMessage("what?")
+        assert turns((prompt + "{input}").format(input="ahoy {x}")) == theirs(template, input="ahoy {x}")
+        assert turns((History("said") + HumanMessage("{x}")).format(said=[])) == [("human", "{x}")]
+
+    def test_mustache_is_taken_as_it_is(self) -> None:
+        text = PromptTemplate.from_template("Tell me about {{topic}}", template_format="mustache")
+        chat = ChatPromptTemplate([("human", "Tell me about {{topic}}")], template_format="mustache")
+        for template in (text, chat):
+            assert turns(cd.as_prompt(template).format(topic="{{cats}}")) == [("human", "Tell me about {{cats}}")]
+
+    def test_a_placeholder_written_as_a_pair_says_what_it_is_here(self) -> None:
+        with pytest.raises(cd.PromptError, match=r"is a place for messages: write prompt \+ History"):
+            cd.ChatPrompt([("placeholder", "{msgs}")])
+
     def test_the_last_messages_of_a_placeholder(self) -> None:
         template = ChatPromptTemplate([MessagesPlaceholder("history", n_messages=1)])
         said = [("system", "You are an AI assistant."), ("human", "Hello!")]
@@ -214,6 +230,17 @@ class TestSelectors:
         template = few_shot_text(example_selector=selector)
         own = cd.MMRSelector(SHOTS, EMBEDDINGS, fetch=5)
         assert words(ours(selector=own, k=2).format(input="worried")) == template.format(input="worried")
+
+    def test_by_ngram_overlap(self) -> None:
+        pairs = {
+            "See Spot run.": "Ver correr a Spot.",
+            "My dog barks.": "Mi perro ladra.",
+            "Spot can run.": "Spot corre.",
+        }
+        shots = [cd.Example({"input": words}, target) for words, target in pairs.items()]
+        shown = cd.BM25Selector(shots).select({"input": "Spot can run fast."}, 3)
+        # the order of their NGramOverlapExampleSelector, of the documentation of langchain-community
+        assert [e.inputs["input"] for e in shown] == ["Spot can run.", "See Spot run.", "My dog barks."]
 
     def test_a_class_of_ones_own(self) -> None:
         class ByLength:
