@@ -11,7 +11,8 @@ it the model answers as any chat model does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -28,6 +29,7 @@ from condition.integrations.settings import Call, Conditioned, with_adapter
 from condition.integrations.structured import parser, response_format
 from condition.integrations.tools import ToolLike, Tools, both_controls, instructed, read_call, tools_of
 from condition.integrations.waiting import DESK
+from condition.models.local import LocalModel
 from condition.prompts.messages import from_langchain_messages
 from condition.types import Completion, Messages, Sampling
 
@@ -50,6 +52,16 @@ class ChatCondition(Conditioned, BaseChatModel):
     """True: `invoke` writes piece by piece too, so that callbacks get every token. False: `stream` gives one piece."""
 
     _of_calls: ClassVar[frozenset[str]] = Conditioned._of_calls | {"tools", "tool_choice", "response_format"}
+
+    if TYPE_CHECKING:  # a type checker would make one of the fields, as pydantic does where a class has none
+
+        def __init__(
+            self,
+            model_or_folder: LocalModel | str | Path | None = None,
+            *,
+            base: str | Path | LocalModel | None = None,
+            **settings: Any,
+        ) -> None: ...
 
     def bind_tools(
         self,

@@ -9,7 +9,8 @@ For conversations, tools and structured answers there is `ChatCondition`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, final
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseLLM, LanguageModelInput
@@ -20,6 +21,7 @@ from condition.integrations.answers import metadata, usage
 from condition.integrations.batch import complete
 from condition.integrations.settings import Call, Conditioned
 from condition.integrations.waiting import DESK
+from condition.models.local import LocalModel
 from condition.prompts.template import TextPrompt
 from condition.types import Completion, Message, Messages
 
@@ -35,6 +37,16 @@ class ConditionLLM(Conditioned, BaseLLM):
 
     chat: bool | None = None
     """True: a string is a user's message. False: it is plain text."""
+
+    if TYPE_CHECKING:  # a type checker would make one of the fields, as pydantic does where a class has none
+
+        def __init__(
+            self,
+            model_or_folder: LocalModel | str | Path | None = None,
+            *,
+            base: str | Path | LocalModel | None = None,
+            **settings: Any,
+        ) -> None: ...
 
     def generate(self, prompts: list[str], stop: list[str] | None = None, *args: Any, **kwargs: Any) -> LLMResult:
         """As LangChain's, for all prompts in one call of the model."""

@@ -133,6 +133,15 @@ def functions_fit() -> None:
     assert wrong not in fit
 
 
+def in_langchain(model: cd.LocalModel) -> None:
+    assert_type(cd.ChatCondition(model, max_tokens=8), cd.ChatCondition)
+    assert_type(cd.ConditionLLM("qa-lora", base=model), cd.ConditionLLM)
+    assert_type(cd.ChatCondition().model, cd.LocalModel)
+
+    cd.ChatCondition(5)  # type: ignore[arg-type]
+    cd.ConditionLLM(base=5)  # type: ignore[arg-type]
+
+
 def moderation(model: cd.LocalModel, chain: Chain, llm: cd.ChatCondition) -> None:
     words = cd.WordList(["darn"], category="mild")
     assert_type(words("a"), cd.Verdict)
