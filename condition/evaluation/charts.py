@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from condition.evaluation.table import Method, duration
+from condition.evaluation.table import Method
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 _WIDTH = 720
@@ -26,7 +26,7 @@ def scores(methods: Sequence[Method], measure: str, percent: bool) -> str:
     ticks = _ticks(low, high, (0.0, 100.0) if percent else None)
     height = 34 * len(methods) + 48
     x = _scale(ticks[0], ticks[-1], _LEFT, _WIDTH - _RIGHT)
-    parts = _grid(ticks, x, height - 40, measure + (" (%)" if percent else ""))
+    parts = _grid(ticks, x, height - 40, _unit(measure, percent))
     for place, (method, (value, start, end)) in enumerate(zip(methods, drawn, strict=True)):
         y, colour = 24 + 34 * place, COLOURS[place % len(COLOURS)]
         parts += [
@@ -59,7 +59,10 @@ def costs(methods: Sequence[Method], measure: str, percent: bool) -> str:
         f'<text x="62" y="{y(t) + 4:.1f}" text-anchor="end">{t:g}</text>'
         for t in ticks
     ]
-    parts.append(f'<text x="{(70 + _WIDTH - _LEFT) / 2:.0f}" y="{height - 8}" text-anchor="middle">ms a call</text>')
+    parts.append(
+        f'<text x="{(70 + _WIDTH - _LEFT) / 2:.0f}" y="{height - 8}" text-anchor="middle">'
+        f"{escape(_unit(measure, percent))} against ms a call</text>"
+    )
     free = -math.inf
     order = sorted(range(len(methods)), key=lambda i: -values[i])
     for place in order:
@@ -88,6 +91,7 @@ def totals(methods: Sequence[Method]) -> str:
     most = 2 * max(1.0, *(m.break_even or 0.0 for m in tuned))
     ends = [(m.training_seconds or 0.0) + most * m.milliseconds / 1000 for _, m in lines]
     height = 300
+    unit, name = next((u, n) for u, n in ((3600, "h"), (60, "min"), (1, "s")) if max(ends) > 2 * u or u == 1)
     x, y = _scale(0, most, 70, _WIDTH - _LEFT), _scale(0, max(ends), height - 48, 16)
     across = _ticks(0, most, None)
     parts = [
@@ -98,8 +102,8 @@ def totals(methods: Sequence[Method]) -> str:
     ]
     parts += [
         f'<line class="grid" x1="70" y1="{y(t):.1f}" x2="{_WIDTH - _LEFT}" y2="{y(t):.1f}"/>'
-        f'<text x="62" y="{y(t) + 4:.1f}" text-anchor="end">{escape(duration(t))}</text>'
-        for t in _ticks(0, max(ends), None)
+        f'<text x="62" y="{y(t) + 4:.1f}" text-anchor="end">{t / unit:g} {name}</text>'
+        for t in (unit * tick for tick in _ticks(0, max(ends) / unit, None))
         if t <= max(ends)
     ]
     parts.append(f'<text x="{(70 + _WIDTH - _LEFT) / 2:.0f}" y="{height - 8}" text-anchor="middle">calls</text>')
@@ -112,6 +116,10 @@ def totals(methods: Sequence[Method]) -> str:
             f'<text x="{_WIDTH - _LEFT + 8}" y="{free + 4:.1f}">{_short(method.name)}</text>',
         ]
     return _svg(parts, height, "seconds in all, training included, against the number of calls")
+
+
+def _unit(measure: str, percent: bool) -> str:
+    return f"{measure} (%)" if percent else measure
 
 
 def _ends(method: Method) -> tuple[float, float, float]:
@@ -127,9 +135,8 @@ def _ticks(low: float, high: float, limits: tuple[float, float] | None) -> list[
     step = next(unit * m for m in (0.2, 0.5, 1, 2, 5) if span / (unit * m) <= 6)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     found = [round(step * i, 12) for i in range(first, max(last, first + 1) + 1)]
-    if limits is None:
-        return found
-    return [t for t in found if limits[0] <= t <= limits[1]] if len(found) > 2 else found
+    inside = found if limits is None else [t for t in found if limits[0] <= t <= limits[1]]
+    return inside if len(inside) > 1 else found
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:

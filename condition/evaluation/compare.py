@@ -184,13 +184,13 @@ def _paired(
     clusters = [row.cluster for row in rows[:count]]
     if measure in task.pooled:
         one = task.pooled[measure]
-        counts = [
+        sides = [
             [one.count(row, askings[who].replies[place]) for place, row in enumerate(rows[:count])]
             for who in (first, name)
         ]
-        return compared_pooled(*counts, one.total, clusters)
+        return compared_pooled(sides[0], sides[1], one.total, clusters)
     values = [[row.metrics[measure] for row in results[who].rows[:count]] for who in (first, name)]
-    return compared(*values, clusters)
+    return compared(values[0], values[1], clusters)
 
 
 def _with_break_even(methods: list[Method], less_is_better: bool) -> list[Method]:
