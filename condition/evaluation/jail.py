@@ -59,7 +59,7 @@ def main() -> None:
     apart = kernel is not None and wanted["namespaces"] and namespaces(kernel)
     if kernel and not apart:
         attempt(kernel, "prctl", ADOPT_ORPHANS, 1, 0, 0, 0)
-        signal.signal(signal.SIGTERM, lambda number, frame: (end_orphans(), os._exit(1)))
+        signal.signal(signal.SIGTERM, give_up)
     first = os.fork()
     if first == 0:
         if kernel:
@@ -231,6 +231,12 @@ def attempt(kernel: Kernel, name: str, *arguments: object) -> bool:
     except OSError:
         return False
     return True
+
+
+def give_up(number: int, frame: object) -> None:
+    """Asked to end: with everything."""
+    end_orphans()
+    os._exit(1)
 
 
 def end_orphans() -> None:

@@ -48,7 +48,7 @@ def ask(subject: Subject, task: Task, rows: Sequence[TaskRow]) -> Said:
         model = as_model(subject)
         own = getattr(model, "prompt", None)
         return _by_model(model, task.prompt if own is None else as_prompt(own), task, rows)
-    asked = [dict(row.inputs) for row in rows for _ in range(task.sampling.n)]
+    asked: list[Mapping[str, Any]] = [dict(row.inputs) for row in rows for _ in range(task.sampling.n)]
     if isinstance(subject, Chain):
         return _read(subject.batch(asked), f"{type(subject).__name__}.batch", rows, task.sampling.n)
     if callable(subject):

@@ -57,7 +57,8 @@ class Equality:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._lines = lines = Queue()
+        lines: Queue[str] = Queue()
+        self._lines = lines
         threading.Thread(target=_listen, args=(process, lines), daemon=True).start()
         with suppress(Empty):
             lines.get(timeout=START_SECONDS)

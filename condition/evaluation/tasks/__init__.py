@@ -5,7 +5,9 @@ from condition.evaluation.tasks.choice import ceval, mmlu, multiple_choice
 from condition.evaluation.tasks.classification import classification
 from condition.evaluation.tasks.gsm8k import gsm8k
 from condition.evaluation.tasks.mathematics import math
+from condition.evaluation.tasks.open_ended import dialogue, safety
 from condition.evaluation.tasks.perplexity import perplexity
+from condition.evaluation.tasks.programs import human_eval, mbpp
 from condition.evaluation.tasks.squad import SQUAD_PROMPT, squad_v2
 from condition.evaluation.tasks.task import Pooled, Reply, Task, TaskRow
 
@@ -18,10 +20,14 @@ __all__ = [
     "bbh",
     "ceval",
     "classification",
+    "dialogue",
     "gsm8k",
+    "human_eval",
     "math",
+    "mbpp",
     "mmlu",
     "multiple_choice",
     "perplexity",
+    "safety",
     "squad_v2",
 ]

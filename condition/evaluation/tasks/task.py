@@ -9,6 +9,7 @@ A row with `choices` is a likelihood row: a subject that can score says how like
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 from condition.errors import DataError
@@ -41,7 +42,8 @@ class Reply(NamedTuple):
     """Everything that was written for the row, `text` first, where more than one text was asked for."""
 
 
-class Pooled(NamedTuple):
+@dataclass(frozen=True)
+class Pooled:
     """A measure of all rows together that is no mean of theirs, such as the perplexity of a corpus."""
 
     count: Callable[[TaskRow, Reply], Sequence[float]]
