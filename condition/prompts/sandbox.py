@@ -1,7 +1,8 @@
 """What a Jinja2 template from a file may do: write values, loop over them and choose between words.
 
 LangChain's sandbox refuses what is private. A file may have been written by anybody, so it may do less: no attribute,
-no method, no call, no other template, and nothing that grows without bounds.
+no method, no call, no other template, and nothing that grows without bounds: at most two loops in each other, no text
+joined to itself, and no filter that lengthens on one that lengthens.
 """
 
 from __future__ import annotations
@@ -52,15 +53,41 @@ def check_jinja(template: str) -> None:
     """Raises PromptError for what a template from a file may not do, and for one that does not parse."""
     try:
         tree = _PARSER.parse(template)
+        for node in (tree, *tree.find_all(nodes.Node)):
+            if not _allowed(node):
+                raise _refused(template, node, _name(node))
+            if _grows(node):
+                raise _refused(template, node, f"{_name(node)} that may grow without bounds")
     except (TemplateSyntaxError, RecursionError) as error:
         raise PromptError(f"the template can't be used: {error}") from error
-    for node in (tree, *tree.find_all(nodes.Node)):
-        if not _allowed(node):
-            raise PromptError(
-                "a template from a file may only write values, loop and choose: "
-                f"line {node.lineno} of {template!r:.80} has {_name(node)}. "
-                "Make this prompt in Python instead, if you trust it"
-            )
+
+
+def _refused(template: str, node: nodes.Node, what: str) -> PromptError:
+    return PromptError(
+        "a template from a file may only write values, loop and choose: "
+        f"line {node.lineno} of {template!r:.80} has {what}. "
+        "Make this prompt in Python instead, if you trust it"
+    )
+
+
+def _grows(node: nodes.Node) -> bool:
+    """Whether a few words here may write any number: texts doubled again and again, loops in loops in loops."""
+    match node:
+        case nodes.Assign(node=value):
+            return any(_lengthens(part) for part in (value, *value.find_all(nodes.Node)))
+        case nodes.Filter(node=nodes.Node() as inner) if _lengthens(node):
+            return _lengthens(inner) or any(map(_lengthens, inner.find_all(nodes.Filter)))
+        case nodes.For():
+            return any(next(inner.find_all(nodes.For), None) for inner in node.find_all(nodes.For))
+        case _:
+            return False
+
+
+def _lengthens(node: nodes.Node) -> bool:
+    """Whether its text can be many times as long as what it is given."""
+    if isinstance(node, nodes.Filter):
+        return node.name in ("join", "replace", "tojson")
+    return isinstance(node, nodes.List | nodes.Tuple | nodes.Add | nodes.Concat)
 
 
 def _allowed(node: nodes.Node) -> bool:

@@ -74,7 +74,7 @@ def prompt_from_json(saved: Mapping[str, Any]) -> Prompt:
 def save_prompt(prompt: Prompt, file: str | Path) -> None:
     """Write a prompt as JSON. Raises PromptError where all or part of it is code, which would be lost."""
     saved = prompt_to_json(prompt)
-    if lost := _code_in(saved):
+    if lost := _code_in(saved) or _parser_of(prompt):
         raise PromptError(
             f"{lost} is code or holds values that JSON can't: save the rest without it, and make that part in Python"
         )
@@ -218,6 +218,11 @@ def _is_json(value: object) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _parser_of(prompt: Prompt) -> str | None:
+    parse = getattr(prompt, "parse", None)
+    return None if parse is None else f"the parser {getattr(parse, '__qualname__', type(parse).__qualname__)}"
 
 
 def _code_in(saved: object) -> str | None:

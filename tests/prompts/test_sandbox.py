@@ -42,6 +42,14 @@ REACHING = [
     "{% for x in q if x.upper %}{% endfor %}",
     "{{ " + "(" * 5000 + "q" + ")" * 5000 + " }}",
     "{{ q",
+    "{% set a = 'aa' %}{% set a = a ~ a %}{{ a }}",
+    "{% set a = q + q %}",
+    "{% set a = [q, q] %}{% set a = [a, a] %}{{ a }}",
+    "{% set a = q|replace('a', 'aaaa') %}{% set a = a|replace('a', 'aaaa') %}",
+    "{{ q|replace('a', 'aaaa')|upper|replace('A', 'AAAA') }}",
+    "{{ q|join('----')|join('----') }}",
+    "{% for a in q %}{% for b in q %}{% for c in q %}x{% endfor %}{% endfor %}{% endfor %}",
+    "{% for a in q %}" * 400 + "{% endfor %}" * 400,
 ]
 
 
@@ -64,6 +72,8 @@ def test_the_message_says_where_and_what_to_do() -> None:
         ("{{ xs[0] }}{{ xs[1:]|join('-') }}{{ xs|length }}", "pq2"),
         ("{% if q == 'ab' and xs %}yes{% elif q %}no{% else %}-{% endif %}", "yes"),
         ("{{ q ~ '!' if q is defined else '' }}{{ xs|join(', ') }}", "ab!p, q"),
+        ("{% for x in xs %}{% for y in xs %}{{ x }}{{ y }} {% endfor %}{% endfor %}", "pp pq qp qq "),
+        ("{{ xs|join('-')|upper }}{{ q|replace('a', 'c') }}", "P-Qcb"),
         ("{% set y = q %}{{ y|default('none') }}", "ab"),
     ],
 )

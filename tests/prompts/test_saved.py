@@ -15,6 +15,7 @@ from condition.prompts.bm25 import BM25Selector
 from condition.prompts.compose import PipelinePrompt
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.history import History
+from condition.prompts.parse import last_number
 from condition.prompts.saved import LostPrompt, load_prompt, prompt_from_json, prompt_to_json, save_prompt
 from condition.prompts.selectors import BalancedSelector, FixedSelector, LengthSelector, RandomSelector
 from condition.prompts.similarity import DiverseSelector, MMRSelector, SemanticSelector
@@ -129,6 +130,16 @@ def test_code_is_not_written_to_a_file_and_never_guessed(prompt: Prompt, tmp_pat
     assert not (tmp_path / "prompt.json").exists()
     with pytest.raises(PromptError, match="with_prompt"):
         saved(prompt).format(q="x", question="x", tone="y")
+
+
+PARSED = ChatPrompt([("user", "{q}")], parse=last_number)
+
+
+@pytest.mark.parametrize("prompt", [PARSED, FewShotPrompt(PARSED, POOL), PARSED + "{x}", PARSED.partial(q="x")])
+def test_a_parser_is_not_lost_without_a_word(prompt: Prompt, tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match="the parser last_number is code"):
+        save_prompt(prompt, tmp_path / "prompt.json")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("place", ["prompt", "instruction", "part", "text"])
