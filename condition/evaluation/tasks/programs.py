@@ -21,7 +21,7 @@ from condition.evaluation.tasks.shots import Form, asked
 from condition.evaluation.tasks.task import Measure, Reply, Task, TaskRow
 from condition.types import Example, Sampling
 
-LIMITS = Limits(seconds=5)
+LIMITS = Limits(seconds=10)
 HUMAN_EVAL_STOPS = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\n```")
 MBPP_STOPS = ("[DONE]",)
 MBPP_QUESTION = (
