@@ -45,6 +45,7 @@ class Asking:
         self.replies: dict[int, Reply] = {}
         self.cached = 0
         model, prompt = _model_and_prompt(subject, task)
+        self._prompt = prompt
         self._messages = None if prompt is None else [fill(prompt, row.inputs) for row in rows]
         self._model = model
         name = None if cache is None else _subject_hash(model, task, key)
@@ -129,7 +130,9 @@ class Asking:
             if self._messages is not None:
                 content = _written(self._messages[place])
             references = [
-                dict(one) if isinstance(one, Mapping) else _written(fill(one, row.inputs))
+                _written(fill(self._prompt or self.task.prompt, {**row.inputs, **one}))
+                if isinstance(one, Mapping)
+                else _written(fill(one, row.inputs))
                 for one in self.task.references
             ]
             # A row that can't be told apart for sure is kept in this run only.
