@@ -38,7 +38,15 @@ if TYPE_CHECKING:
     from condition.errors import UnfinishedError as UnfinishedError
     from condition.evaluation import metrics as metrics
     from condition.evaluation import tasks as tasks
+    from condition.evaluation.compare import compare as compare
+    from condition.evaluation.contamination import overlap as overlap
     from condition.evaluation.evaluate import evaluate as evaluate
+    from condition.evaluation.judge import PairwiseJudge as PairwiseJudge
+    from condition.evaluation.judge import RubricJudge as RubricJudge
+    from condition.evaluation.judge import VerifierJudge as VerifierJudge
+    from condition.evaluation.ranking import bradley_terry as bradley_terry
+    from condition.evaluation.watch import forgetting as forgetting
+    from condition.evaluation.watch import watcher as watcher
     from condition.integrations.langchain import ChatCondition as ChatCondition
     from condition.integrations.llm import ConditionLLM as ConditionLLM
     from condition.models.controlled import Controlled as Controlled
@@ -132,7 +140,12 @@ _HOMES = {
         "SharingWarning",
         "UnfinishedError",
     ),
+    "condition.evaluation.compare": ("compare",),
+    "condition.evaluation.contamination": ("overlap",),
     "condition.evaluation.evaluate": ("evaluate",),
+    "condition.evaluation.judge": ("PairwiseJudge", "RubricJudge", "VerifierJudge"),
+    "condition.evaluation.ranking": ("bradley_terry",),
+    "condition.evaluation.watch": ("forgetting", "watcher"),
     "condition.integrations.langchain": ("ChatCondition",),
     "condition.integrations.llm": ("ConditionLLM",),
     "condition.models.controlled": ("Controlled",),

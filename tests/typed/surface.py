@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from typing import Any, assert_type
 
 import condition as cd
+from condition.evaluation.comparison import Comparison
+from condition.evaluation.contamination import Overlap
 from condition.evaluation.evaluate import Result
+from condition.evaluation.judge import Judge, Judgement, Pair
+from condition.evaluation.ranking import Order
 from condition.evaluation.statistics import Estimate
 from condition.evaluation.tasks import Task
+from condition.evaluation.watch import Forgetting
 from condition.moderation.guarded import GuardedChain, GuardedModel
 from condition.prompts.saved import prompt_from_json
 from condition.protocols import Chain, Control, Filter, Metric, Model, Moderator, Prompt, Scorer, Verifier
@@ -113,6 +118,22 @@ def reasoning(model: cd.LocalModel, verifier: Verifier) -> None:
 
     cd.TreeOfThoughts(model, search="best")  # type: ignore[arg-type]
     cd.BestOf(chain, "good")  # type: ignore[arg-type]
+
+
+def comparison(model: cd.LocalModel, chain: Chain, task: Task, verifier: Verifier) -> None:
+    table = cd.compare({"base": model, "pair": (model, "{q}"), "chain": chain}, task, early=True, cache="answers")
+    assert_type(table, Comparison)
+    assert_type(table["base"].score, Estimate)
+    assert_type(table.break_even("base", "chain"), float)
+    assert_type(table.to_html(), str)
+    assert_type(cd.overlap([{"q": "a"}], task), Overlap)
+    assert_type(cd.watcher(task, rows=8)(model), float)
+    assert_type(cd.forgetting(model, model, task), Forgetting)
+    judges: list[Judge] = [cd.PairwiseJudge(model), cd.RubricJudge(model), cd.VerifierJudge(verifier)]
+    assert_type(judges[0]([Pair("q", "a", "b")]), list[Judgement])
+    assert_type(cd.bradley_terry([("a", "b", "first")]), Order)
+
+    cd.compare([model, chain], task)  # type: ignore[arg-type]
 
 
 def functions_fit() -> None:
