@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+LEARNED = "learned_"
+"""What the names of our own modules inside a network begin with."""
+_ADAPTER = "_condition_adapter"
 
 
 def shared_copy(network: PreTrainedModel) -> PreTrainedModel:
@@ -15,7 +20,21 @@ def shared_copy(network: PreTrainedModel) -> PreTrainedModel:
 
     Adapters put their layers into the copy; whoever holds the base goes on with a base. Costs no memory to speak of.
     """
-    memo: dict[int, object] = {id(tensor): tensor for tensor in _tensors(network)}
+    return _copied(network, {id(tensor): tensor for tensor in _tensors(network)})
+
+
+def private_copy(network: PreTrainedModel) -> PreTrainedModel:
+    """Like `shared_copy`, but trainable tensors are copied, so that training the copy leaves the original as it was."""
+    return copy_with_own(network, [p for p in network.parameters() if p.requires_grad] + list(_states(network)))
+
+
+def copy_with_own(network: PreTrainedModel, own: list[Any]) -> PreTrainedModel:
+    """Like `shared_copy`, but some tensors are copied. What is tied stays tied."""
+    mine = {id(tensor) for tensor in own}
+    return _copied(network, {id(t): t for t in _tensors(network) if id(t) not in mine})
+
+
+def _copied(network: PreTrainedModel, memo: dict[int, Any]) -> PreTrainedModel:
     hooks = network.__dict__.pop("_hf_hook", None)
     try:
         twin = copy.deepcopy(network, memo)
@@ -23,12 +42,6 @@ def shared_copy(network: PreTrainedModel) -> PreTrainedModel:
         if hooks is not None:
             network.__dict__["_hf_hook"] = hooks
     return twin
-
-
-def private_copy(network: PreTrainedModel) -> PreTrainedModel:
-    """Like `shared_copy`, but trainable tensors are copied, so that training the copy leaves the original as it was."""
-    memo: dict[int, object] = {id(t): t for t in _tensors(network) if not t.requires_grad}
-    return copy.deepcopy(network, memo)
 
 
 def freeze(network: PreTrainedModel) -> None:
@@ -47,6 +60,32 @@ def in_float32(network: PreTrainedModel) -> PreTrainedModel:
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters that ask for a gradient, by name."""
     return {name: p for name, p in network.named_parameters() if p.requires_grad}
+
+
+def trained_state(network: nn.Module) -> dict[str, Tensor]:
+    """What a training changes, by name: its parameters, and what an adapter counts meanwhile."""
+    buffers = {name: b for name, b in network.named_buffers() if is_learned(name)}
+    return {**trainable(network), **buffers}
+
+
+def is_learned(name: str) -> bool:
+    """Whether a module or tensor is one that our adapters have put in, by its name."""
+    return any(part.startswith(LEARNED) for part in name.split("."))
+
+
+def marked(network: PreTrainedModel, adapter: object) -> PreTrainedModel:
+    """The network, which says from now on that it has this adapter."""
+    network.__dict__[_ADAPTER] = adapter
+    return network
+
+
+def mark_of(network: PreTrainedModel) -> Any:
+    """The adapter that was marked; none where there is none."""
+    return network.__dict__.get(_ADAPTER)
+
+
+def _states(network: nn.Module) -> Iterator[Tensor]:
+    return (buffer for name, buffer in network.named_buffers() if is_learned(name))
 
 
 def _tensors(network: nn.Module) -> Iterator[Tensor]:

@@ -5,21 +5,33 @@
     └──► A x ──► B ─ × alpha/rank
 
 On a quantized base it is QLoRA (Dettmers et al. 2023, arXiv 2305.14314): nothing else changes. The layers are PEFT's.
+
+    LoRA(rank=16)
+    LoRA(rank=16, targets=["all-linear", "embed_tokens"])     # the embedding too
+    LoRA(rank=16, whole=["lm_head"])                          # the output head is trained as a whole
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import copy
 from pathlib import Path
 from typing import Literal
 
 from peft import LoraConfig
+from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from pydantic import Field
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-from condition.adapters.attach import freeze, in_float32, shared_copy
+from condition.adapters.attach import marked
+from condition.adapters.injected import (
+    Targets,
+    configs,
+    injected,
+    keeps_weights_transposed,
+    load_injected,
+    not_ours,
+    save_injected,
+    targets_for,
+)
 from condition.errors import SettingsError
 from condition.types import Options
 
@@ -31,12 +43,17 @@ class LoRA(Options):
     alpha: float = Field(default=32, gt=0)
     """The change is scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    targets: str | Sequence[str] = "all-linear"
-    """Names of linear layers, or `all-linear`: every one but the output head."""
+    targets: Targets = "all-linear"
+    """Names of linear or embedding layers, or `all-linear`: every linear one but the output head."""
     rank_stabilised: bool = False
     """Scale by alpha / sqrt(rank). Kalajdzievski 2023, arXiv 2312.03732."""
     weight_decomposed: bool = False
     """DoRA. Liu et al. 2024, arXiv 2402.09353."""
+    initialisation: Literal["uniform", "gaussian", "orthogonal"] = "uniform"
+    """Of A, with B zero; `orthogonal` starts with orthogonal factors on both sides, whose product is zero."""
+    whole: tuple[str, ...] = ()
+    """Names of modules that are trained as a whole beside it, such as `embed_tokens` and `lm_head`. Where embedding
+    and head are one tensor they stay one."""
     kind: Literal["lora"] = "lora"
 
     def attach(self, network: PreTrainedModel, /) -> PreTrainedModel:
@@ -44,55 +61,68 @@ class LoRA(Options):
 
         Raises SettingsError where no layer has a targeted name.
         """
-        twin = shared_copy(network)
-        freeze(twin)
-        targets = self.targets if isinstance(self.targets, str) else list(self.targets)
-        config = LoraConfig(
+        return marked(injected(network, self._config(network), "LoRA"), self)
+
+    def _config(self, network: PreTrainedModel) -> LoraConfig:
+        targets, whole, tied = self._with_ties(network)
+        return LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # PEFT scales by any number, its annotation says int
             lora_dropout=self.dropout,
             target_modules=targets,
+            exclude_modules=not_ours(network),
+            modules_to_save=whole or None,
+            ensure_weight_tying=tied,
             use_rslora=self.rank_stabilised,
             use_dora=self.weight_decomposed,
-            fan_in_fan_out=any(isinstance(module, Conv1D) for module in network.modules()),  # GPT-2 keeps W transposed
+            init_lora_weights=True if self.initialisation == "uniform" else self.initialisation,
+            fan_in_fan_out=keeps_weights_transposed(network),
             task_type="CAUSAL_LM",
         )
-        try:
-            twin.add_adapter(config)
-        except ValueError as error:
+
+    def _with_ties(self, network: PreTrainedModel) -> tuple[str | list[str], list[str], bool]:
+        """Targets, whole modules, and whether they touch a tensor that is embedding and head at once.
+
+        Raises SettingsError where PEFT can't keep it one.
+        """
+        targets, whole = targets_for(network, self.targets), list(self.whole)
+        names = {module: name for name, module in network.named_modules()}
+        table, head = network.get_input_embeddings(), network.get_output_embeddings()
+        if head is None or getattr(head, "weight", None) is not table.weight:
+            return targets, whole, False
+        ends = {names[table].rpartition(".")[2], names[head].rpartition(".")[2]}
+        touched = [n for n in (*whole, *([] if isinstance(targets, str) else targets)) if n.rpartition(".")[2] in ends]
+        if not touched:
+            return targets, whole, False
+        if names[table].rpartition(".")[2] not in EMBEDDING_LAYER_NAMES:
             raise SettingsError(
-                f"LoRA fits no layer of {type(network).__name__} by targets={self.targets!r}: {error}"
-            ) from error
-        return in_float32(twin)
+                f"LoRA: {touched[0]!r} is one tensor with {' and '.join(sorted(ends - {touched[0]}))} in "
+                f"{type(network).__name__}, and PEFT would make them two: leave it out"
+            )
+        first = names[table].rpartition(".")[2]
+        whole = list(dict.fromkeys(first if n in touched else n for n in whole))
+        if not isinstance(targets, str):
+            targets = list(dict.fromkeys(first if n in touched else n for n in targets))
+        return targets, whole, True
 
+    def save(self, network: PreTrainedModel, folder: Path, base: str) -> None:
+        """Write a plain PEFT folder."""
+        save_injected(network, folder, base)
 
-def save_lora(network: PreTrainedModel, folder: Path, base: str) -> None:
-    """Write a plain PEFT adapter folder: adapter_config.json and adapter_model.safetensors."""
-    (config,) = _configs(network)
-    config.base_model_name_or_path = None  # PEFT would ask the hub whether the base's vocabulary has changed
-    network.save_pretrained(folder)
-    told: LoraConfig = copy(config)
-    told.base_model_name_or_path, told.inference_mode = base, True
-    if isinstance(config.target_modules, set):
-        told.target_modules = sorted(config.target_modules)  # a set has no order; the same model is the same file
-    told.save_pretrained(str(folder))
-
-
-def load_lora(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """The network with the adapter of a PEFT folder, ready to be used or trained on."""
-    twin = shared_copy(network)
-    freeze(twin)
-    twin.load_adapter(str(folder), is_trainable=True)
-    return in_float32(twin)
+    def load(self, network: PreTrainedModel, folder: Path) -> PreTrainedModel:
+        """The network with the adapter of a PEFT folder."""
+        return marked(load_injected(network, folder), self)
 
 
 def lora_of(network: PreTrainedModel) -> LoRA | None:
-    """The adapter that a network has, read from its layers; none where it has none."""
-    configs = _configs(network)
-    if not configs:
-        return None
-    config = configs[0]
-    targets = config.target_modules
+    """The LoRA that a network has, read from its layers; none where it has none."""
+    config = next((c for c in configs(network) if type(c) is LoraConfig), None)
+    return None if config is None else lora_from(config)
+
+
+def lora_from(config: LoraConfig) -> LoRA:
+    """The same of a PEFT configuration."""
+    targets, start = config.target_modules, config.init_lora_weights
     return LoRA(
         rank=config.r,
         alpha=config.lora_alpha,
@@ -100,9 +130,6 @@ def lora_of(network: PreTrainedModel) -> LoRA | None:
         targets=targets if isinstance(targets, str) else sorted(targets or ()),
         rank_stabilised=config.use_rslora,
         weight_decomposed=config.use_dora,
+        initialisation=start if start in ("gaussian", "orthogonal") else "uniform",
+        whole=tuple(sorted(config.modules_to_save or ())),
     )
-
-
-def _configs(network: PreTrainedModel) -> list[LoraConfig]:
-    found: dict[str, object] = getattr(network, "peft_config", {})
-    return [config for config in found.values() if isinstance(config, LoraConfig)]

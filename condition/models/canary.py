@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from condition.adapters.attach import LEARNED
 from condition.errors import ContractError, PromptError
 from condition.models.render import Renderer
 from condition.types import Message, Value
@@ -38,6 +39,9 @@ TOKEN_DRIFT = {"float32": 2e-3, "bfloat16": 0.2, "float16": 0.03, "int8": 0.6, "
 """Mean absolute difference of a token's log-probability (nats) that a precision may cause."""
 GAIN_DRIFT = {"float32": 5e-3, "bfloat16": 0.03, "float16": 0.01, "int8": 0.1, "nf4": 0.35, "fp4": 0.35}
 """Natural log of the ratio of a layer's gains that a precision may cause; three-fold weights give log 3 = 1.1."""
+
+FACTORS = ("lora_", "ia3_", LEARNED)
+"""What the names of adapters' parts begin with: they are measured by the norms of their weights."""
 
 
 class Canary(Value):
@@ -129,7 +133,7 @@ def numbers(network: PreTrainedModel, ids: tuple[int, ...]) -> tuple[Tensor, dic
 def _measured(network: nn.Module) -> Iterator[dict[str, float]]:
     """Gains of all modules that hold weights of their own, filled in by the next forward pass."""
     owners = {name: m for name, m in network.named_modules() if next(m.parameters(recurse=False), None) is not None}
-    factors = {name for name in owners if any(part.startswith("lora_") for part in name.split("."))}
+    factors = {name for name in owners if any(part.startswith(FACTORS) for part in name.split("."))}
     gains = {name: _norm(owners[name]) for name in sorted(factors)}
     hooks = [m.register_forward_hook(_meter(name, gains)) for name, m in owners.items() if name not in factors]
     try:

@@ -227,7 +227,7 @@ def memory_fingerprint(network: PreTrainedModel) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        flat = tensor.flatten()
+        flat = getattr(tensor, "qdata", tensor).flatten()  # torchao's own, which are not flattened as they are
         digest.update(flat[:: max(1, flat.numel() // 64)].float().cpu().numpy().tobytes())
     return digest.hexdigest()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Any, cast
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from condition.adapters.lora import load_lora, lora_of
+from condition.adapters.full import WHOLE
 from condition.adapters.quiet import no_weight_bars
+from condition.adapters.registry import adapter_of, load_adapter
 from condition.adapters.reward_head import load_head
 from condition.errors import ContractError, ModelError, SettingsError
 from condition.models.arguments import check_options
@@ -152,13 +153,19 @@ def _read(
     if source.kind == "hub":
         options["revision"] = source.revision
     weights: dict[str, Any] = {"dtype": resolve_dtype(dtype, device), "use_safetensors": True}
-    if quantization is not None:
-        weights |= {"quantization_config": quantization.config(device), "device_map": {"": device}}
+    config = None if quantization is None else quantization.config(device)
+    if config is not None:
+        weights |= {"quantization_config": config, "device_map": {"": device}}
     with _readable(folder), explained(folder, source.revision), no_weight_bars():
         tokenizer = _tokenizer(folder, **options)
         network = AutoModelForCausalLM.from_pretrained(folder, **options, **weights)
     differentiable(network)
-    return network if quantization is not None else cast(Any, network).to(device), tokenizer
+    if config is not None:
+        return network, tokenizer
+    network = cast(Any, network).to(device)
+    if quantization is not None:
+        quantization.apply(network)
+    return network, tokenizer
 
 
 def _tokenizer(folder: str, **options: Any) -> PreTrainedTokenizerBase:
@@ -199,15 +206,17 @@ def _saved(
     contract = read_contract(folder)
     if quantization is None and contract.quantization is not None:
         quantization = Quantization(**contract.quantization)
-    if contract.adapter is not None:
+    if contract.adapter is not None and contract.adapter_kind != WHOLE:
         under = base if isinstance(base, LocalModel) else _base_of(contract, base, quantization, dtype, device, trust)
-        if lora_of(under.network) is not None:
+        if adapter_of(under.network) is not None:
             raise ModelError(f"{under.name} is tuned already: give the bare base, load(folder, base=...)")
         check_base(contract, under.source)
         check_architecture(contract, under.network.config)
         source, quantization = under.source, under.quantization
-        network = _adapted(under.network, folder)
+        network = _adapted(under.network, folder, contract.adapter)
     else:
+        if base is not None:
+            raise SettingsError(f"{folder} holds all of its weights and needs no base: leave base= out")
         source = Source(kind="folder", name=str(folder.resolve()), fingerprint=_files_fingerprint(folder))
         network, _ = _read(source, str(folder), quantization, dtype, device, trust)
     with _readable(str(folder)):
@@ -254,9 +263,9 @@ def _base_of(
     )
 
 
-def _adapted(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
+def _adapted(network: PreTrainedModel, folder: Path, told: Mapping[str, Any] | None) -> PreTrainedModel:
     with _readable(str(folder)), no_weight_bars():
-        return load_lora(network, folder)
+        return load_adapter(network, folder, told)
 
 
 def _check_text(contract: Contract, renderer: Renderer) -> None:
@@ -297,7 +306,7 @@ def _plain_adapter(
         else load(name, quantization=quantization, dtype=dtype, device=device, trust_remote_code=trust)
     )
     return LocalModel(
-        _adapted(under.network, folder), under.tokenizer, source=under.source, quantization=under.quantization
+        _adapted(under.network, folder, None), under.tokenizer, source=under.source, quantization=under.quantization
     )
 
 

@@ -11,7 +11,7 @@ from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from condition.adapters.lora import lora_of
+from condition.adapters.registry import adapter_of
 from condition.errors import ModelError, PromptError
 from condition.models.arguments import check_control, check_options
 from condition.models.completion import Wanted, Writer
@@ -24,6 +24,7 @@ from condition.models.save import push, save
 from condition.models.score import score
 from condition.models.stream import stream
 from condition.prefix_sharing.layout import common_prefix
+from condition.prefix_sharing.learned import learned_length
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
 from condition.protocols import Control, Prompt
@@ -67,8 +68,8 @@ class LocalModel:
     @property
     def name(self) -> str:
         """The base's name, and the adapter's kind where there is one."""
-        adapter = lora_of(self.network)
-        kind = self.contract.adapter_kind if self.contract else adapter and adapter.kind
+        adapter = adapter_of(self.network)
+        kind = self.contract.adapter_kind if self.contract else getattr(adapter, "kind", None)
         return f"{self.source.name} + {kind}" if kind else self.source.name
 
     def __repr__(self) -> str:
@@ -77,7 +78,8 @@ class LocalModel:
     @property
     def context(self) -> int:
         """Most tokens that prompt and completion may have together."""
-        return int(getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or 1 << 20)
+        most = int(getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or 1 << 20)
+        return most - learned_length(self.network)
 
     def generate(
         self,

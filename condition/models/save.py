@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi
 
-from condition.adapters.lora import lora_of, save_lora
 from condition.adapters.quiet import no_weight_bars
+from condition.adapters.registry import adapter_of, save_adapter
 from condition.adapters.reward_head import save_head, without_head
 from condition.models.canary import sing
 from condition.models.completion import stop_tokens
@@ -37,8 +37,8 @@ def save(model: LocalModel, folder: Path) -> None:
     """
     with replaced(folder) as half, no_weight_bars():
         with without_head(model.network):
-            if lora_of(model.network) is not None:
-                save_lora(model.network, half, model.source.name)
+            if adapter_of(model.network) is not None:
+                save_adapter(model.network, half, model.source.name)
             else:
                 model.network.save_pretrained(half)
         save_head(model.network, half)
@@ -59,7 +59,7 @@ def push(model: LocalModel, repo: str, private: bool) -> str:
 def contract_of(model: LocalModel, **trained: Any) -> Contract:
     """The contract of a model as it is now; `trained` is what a trainer knows of it beside that."""
     known = model.contract.model_dump() if model.contract else {}
-    adapter = lora_of(model.network)
+    adapter = adapter_of(model.network)
     if adapter is not None:  # also where it came from a plain PEFT folder
         known.setdefault("adapter", adapter.model_dump(mode="json"))
     return Contract(
@@ -82,7 +82,7 @@ def contract_of(model: LocalModel, **trained: Any) -> Contract:
 
 
 def precision(model: LocalModel) -> str:
-    """What the weights are stored in: float32, bfloat16, float16, int8, nf4 or fp4."""
+    """What the weights are stored in: float32, bfloat16, float16, int8, nf4, intx3 …"""
     if model.quantization is not None:
-        return str(model.quantization.kind)
+        return model.quantization.name
     return str(model.network.dtype).removeprefix("torch.")

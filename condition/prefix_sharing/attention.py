@@ -19,6 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from condition.prefix_sharing.layout import Block
+from condition.prefix_sharing.learned import KeysAndValues, widened
 from condition.prefix_sharing.products import product_attention, products_pay
 
 NAME = "condition_shared"
@@ -178,27 +179,36 @@ def shared_attention(
     attention_mask: Tensor | None,
     *,
     shared: Plan | Steps | None = None,
+    learned: KeysAndValues | None = None,
+    keep: dict[int, KeysAndValues] | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     **keywords: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls: query `[1, heads, tokens, size]` to output `[1, tokens, heads, size]`.
 
+    A plain row attends to what is `learned` before it; `keep` is filled with each layer's keys and values.
     Raises NotImplementedError where a layer asks for what the blocks do not know: windows, soft caps, sinks, biases.
     """
+    number: int = getattr(module, "layer_idx", 0)
+    if keep is not None:
+        keep.setdefault(number, (key, value))  # the first: a checkpointed layer is computed again
     if shared is None:
+        if learned is not None:
+            key, value, attention_mask = widened(number, learned, query, key, value, attention_mask)
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **keywords
         )
     for name in ("sliding_window", "softcap", "s_aux", "position_bias"):
         if keywords.get(name) is not None:
             raise NotImplementedError(f"attention with {name}")
-    number: int = getattr(module, "layer_idx", 0)
     if not isinstance(shared, Plan):  # the step of a decoder
         size = query.shape[-1] ** -0.5 if scaling is None else scaling
         return shared.attend(number, query[0], key[0], value[0], size).unsqueeze(0), None
     if shared.past is not None:
-        key, value = (torch.cat([old[number, None], x], 2) for old, x in zip(shared.past, (key, value), strict=True))
+        key, value = (
+            torch.cat([old[number, None].to(x.dtype), x], 2) for old, x in zip(shared.past, (key, value), strict=True)
+        )
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     outputs = [_attend(q, k, v, group, scaling, dropout) for group in shared.groups]
     output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)

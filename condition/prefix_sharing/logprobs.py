@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from condition.prefix_sharing.attention import plan
 from condition.prefix_sharing.head import gather_logprobs, head_logprobs
 from condition.prefix_sharing.layout import Packed, common_prefix, pack
+from condition.prefix_sharing.learned import before_row
 from condition.prefix_sharing.past import Past
 
 
@@ -55,7 +56,7 @@ def packed_hidden(network: PreTrainedModel, packed: Packed, past: Past | None = 
         position_ids=packed.positions.to(device) + before,
         attention_mask=untouched,
         use_cache=False,
-        shared=plan(packed.blocks, packed.ids.shape[1], (past.keys, past.values) if past else None).to(device),
+        shared=plan(packed.blocks, packed.ids.shape[1], before_row(network, past)).to(device),
     )
     hidden: Tensor = output.last_hidden_state[0]
     return hidden

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from condition.prefix_sharing.layout import common_prefix, lay
+from condition.prefix_sharing.learned import learned_of
 from condition.prefix_sharing.past import Past, read, read_long
 
 FIRST_ROOM = 32
@@ -94,6 +95,9 @@ def store(network: PreTrainedModel, prompts: Sequence[Sequence[int]], kept: Past
     keys, values = row.keys[:, :, header], row.values[:, :, header]
     if past:
         keys, values = torch.cat([past.keys, keys], 2), torch.cat([past.values, values], 2)
+    if (learned := learned_of(network)) is not None:
+        first = learned.keys_and_values(network.base_model)
+        keys, values = (torch.cat([x.to(own.dtype), own], 2) for x, own in zip(first, (keys, values), strict=True))
     return Stored(
         header_keys=keys.transpose(2, 3).contiguous(),
         header_values=values.contiguous(),

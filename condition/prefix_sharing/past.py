@@ -16,6 +16,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from condition.prefix_sharing.attention import plan
 from condition.prefix_sharing.layout import Laid, lay
+from condition.prefix_sharing.learned import before_row
 
 CHUNK = 1024
 """Tokens of a long beginning that go through the network at once."""
@@ -74,7 +75,7 @@ def read(network: PreTrainedModel, past: Past | None, laid: Laid) -> Read:
         attention_mask=torch.zeros(1, 1, 1, 1, device=device),
         past_key_values=cache,
         use_cache=True,
-        shared=plan(laid.blocks, len(laid.row), (past.keys, past.values) if past else None).to(device),
+        shared=plan(laid.blocks, len(laid.row), before_row(network, past)).to(device),
     )
     layers = cast("list[Any]", cache.layers)
     keys, values = (torch.stack([getattr(layer, name)[0] for layer in layers]) for name in ("keys", "values"))

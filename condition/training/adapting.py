@@ -1,35 +1,38 @@
-"""The adapter of a training: which one is trained, and the network that it is trained in."""
+"""The adapter of a training: which one is trained, the network that it is trained in, and what it does at each step."""
 
 from __future__ import annotations
 
-from transformers import PreTrainedModel
+from typing import Any, final
+
+from transformers import PreTrainedModel, TrainerCallback
 
 from condition.adapters.attach import private_copy
-from condition.adapters.lora import LoRA, lora_of
+from condition.adapters.lora import LoRA
+from condition.adapters.registry import KINDS, KeptAdapter, adapter_of, attached
+from condition.adapters.soft_prompts import tokens_before
 from condition.errors import SettingsError
 from condition.models.arguments import check_options
 from condition.models.local import LocalModel
 from condition.prefix_sharing.probe import trust
 from condition.training.checkpoints import digest
+from condition.training.settings import Settings
 
 
 def check_adapter(given: object) -> None:
     """Raises SettingsError for what is no adapter."""
-    check_options(given, LoRA, "adapter", {"rank": given}, {"rank": 16})
+    if isinstance(given, type) or not isinstance(given, (KeptAdapter, *KINDS.values())):
+        check_options(given, LoRA, "adapter", {"rank": given}, {"rank": 16})
 
 
-def adapter_for(model: LocalModel, asked: LoRA) -> LoRA:
+def adapter_for(model: LocalModel, asked: KeptAdapter) -> KeptAdapter:
     """What will be trained: the model's own adapter where it is tuned already.
 
     Raises SettingsError where it differs from the one asked for.
     """
-    own = lora_of(model.network)
+    own = adapter_of(model.network)
     if own is None:
         return asked
-    names = [n for n in LoRA.model_fields if n != "targets" or asked.targets != "all-linear"]
-    pairs = {n: (getattr(own, n), getattr(asked, n)) for n in names}
-    different = [f"{n} ({was!r}, asked for {now!r})" for n, (was, now) in pairs.items() if was != now]
-    if different and asked != LoRA():
+    if asked != LoRA() and (different := _differences(own, asked)):
         raise SettingsError(
             f"this model is tuned already and keeps its adapter, which differs in {', '.join(different)}: "
             f"leave `adapter` out to tune it on, or fit the base"
@@ -37,14 +40,57 @@ def adapter_for(model: LocalModel, asked: LoRA) -> LoRA:
     return own
 
 
-def adapted(model: LocalModel, adapter: LoRA) -> PreTrainedModel:
+def _differences(own: KeptAdapter, asked: KeptAdapter) -> list[str]:
+    was, now = own.model_dump(), asked.model_dump()
+    if was["kind"] != now["kind"]:
+        return [f"kind ({was['kind']!r}, asked for {now['kind']!r})"]
+    if now.get("targets") == "all-linear":  # a folder of PEFT's tells the names
+        was["targets"] = now["targets"]
+    return [f"{n} ({was.get(n)!r}, asked for {now[n]!r})" for n in now if was.get(n) != now[n]]
+
+
+def adapted(model: LocalModel, adapter: KeptAdapter) -> PreTrainedModel:
     """A network to train: over the model's frozen tensors, with an adapter of its own."""
-    is_tuned = lora_of(model.network) is not None
-    network = private_copy(model.network) if is_tuned else adapter.attach(model.network)
+    is_tuned = adapter_of(model.network) is not None
+    network = private_copy(model.network) if is_tuned else attached(adapter, model.network, model.tokenizer)
     trust(network, model.network)
     return network
 
 
+def with_room(settings: Settings, model: LocalModel, adapter: KeptAdapter) -> Settings:
+    """Settings whose longest row leaves room for a soft prompt or prefix before it."""
+    taken = 0 if adapter_of(model.network) is not None else tokens_before(adapter, model.tokenizer)
+    if not taken:
+        return settings
+    most = model.context - taken
+    if most < 2:
+        raise SettingsError(f"the adapter takes {taken} tokens of a context of {model.context}: make it shorter")
+    return settings.model_copy(update={"max_length": min(settings.max_length or most, most)})
+
+
 def tuned_on(model: LocalModel) -> str | None:
     """Hash of what a model was tuned to already; none for a base."""
-    return digest(model.network) if lora_of(model.network) is not None else None
+    return digest(model.network) if adapter_of(model.network) is not None else None
+
+
+def steps_of(adapter: object, network: PreTrainedModel) -> list[TrainerCallback]:
+    """What calls an adapter's own work between the steps, where it has some."""
+    return [_Steps(adapter, network)] if hasattr(adapter, "after_step") or hasattr(adapter, "before_step") else []
+
+
+@final
+class _Steps(TrainerCallback):
+    """Calls an adapter's `before_step` when gradients are whole, and `after_step` while they are still there."""
+
+    def __init__(self, adapter: Any, network: PreTrainedModel) -> None:
+        self.adapter, self.network = adapter, network
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._call("before_step", state)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._call("after_step", state)
+
+    def _call(self, name: str, state: Any) -> None:
+        if hasattr(self.adapter, name):
+            getattr(self.adapter, name)(self.network, state.global_step + 1, state.max_steps)

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from condition.adapters.attach import trainable
+from condition.adapters.attach import trainable, trained_state
 from condition.errors import ModelError, SettingsError
 from condition.models.contract import RUN
 from condition.models.place import unwritten
@@ -51,13 +51,13 @@ _ELSEWHERE = "choose another output folder"
 def save_trainable(network: nn.Module, folder: Path) -> None:
     """Write the trained tensors of a network."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {name: p.detach().contiguous().cpu() for name, p in trainable(network).items()}
+    tensors: dict[str, Tensor] = {name: p.detach().contiguous().cpu() for name, p in trained_state(network).items()}
     save_file(tensors, folder / WEIGHTS)
 
 
 def load_trainable(network: nn.Module, folder: Path) -> None:
     """Put saved tensors back in place."""
-    own = trainable(network)
+    own = trained_state(network)
     saved = load_file(folder / WEIGHTS)
     if own.keys() != saved.keys():
         raise SettingsError(f"{folder} was written by another adapter; choose another output folder, or resume=False")

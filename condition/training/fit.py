@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from condition.adapters.attach import trainable
 from condition.adapters.fused import fused
-from condition.adapters.lora import LoRA
+from condition.adapters.registry import KeptAdapter
 from condition.errors import ModelError, SettingsError
 from condition.models.arguments import check_options
 from condition.models.contract import Contract, memory_fingerprint
@@ -37,10 +37,12 @@ from condition.prefix_sharing.logprobs import output_head
 from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
-from condition.training.adapting import adapted, adapter_for, check_adapter, tuned_on
+from condition.training.adapting import adapted, adapter_for, check_adapter, steps_of, tuned_on, with_room
 from condition.training.checkpoints import claim, finished, keep_finished, locked, make_own
 from condition.training.engine import Engine
-from condition.training.objective import Measure, Objective
+from condition.training.objective import BeforeStep, Measure, Objective
+from condition.training.overlap import checked
+from condition.training.rounding import rounded
 from condition.training.rows import Prepared
 from condition.training.settings import Settings
 
@@ -69,6 +71,10 @@ class Task:
     """Rows with what takes the network to compute, asked for when all else is checked."""
     extend: Callable[[PreTrainedModel], None] = _nothing
     """Adds to the adapted network what is trained beside the adapter."""
+    around: Callable[[PreTrainedModel], AbstractContextManager[object]] = nullcontext
+    """Holds while it trains."""
+    before_step: BeforeStep | None = None
+    """Told the batches of a step before the first of them."""
     callbacks: Sequence[TrainerCallback] = ()
     """Who looks on while it trains."""
 
@@ -92,7 +98,7 @@ def check_arguments(adapter: object, settings: object, trainer: str) -> None:
 
 def fitted(
     task: Task,
-    adapter: LoRA,
+    adapter: KeptAdapter,
     settings: Settings,
     model: LocalModel,
     data: object,
@@ -113,9 +119,12 @@ def fitted(
         check_writable(Path(settings.output))
     elif "tensorboard" in settings.report_to:
         raise SettingsError("report_to='tensorboard' needs an output folder to write to: Settings(output=...)")
+    _check_gradients(model, settings)
     adapter = adapter_for(model, adapter)
-    rows = task.prepare(model, data, prompt, settings, "training")
-    held = None if validation is None else task.prepare(model, validation, prompt, settings, "validation")
+    limits = with_room(settings, model, adapter)
+    rows = task.prepare(model, data, prompt, limits, "training")
+    held = None if validation is None else task.prepare(model, validation, prompt, limits, "validation")
+    rows = checked(rows, held, settings)
     with TURNS, seeded(settings.seed):  # the random state is the process's
         began = time.perf_counter()
         trained = _train(task, adapter, settings, model, rows, held)
@@ -132,8 +141,23 @@ def fitted(
     return tuned
 
 
+def _check_gradients(model: LocalModel, settings: Settings) -> None:
+    if model.quantization is None:
+        return
+    if not model.quantization.trains:
+        raise SettingsError(
+            f"the base is loaded as {model.quantization.name!r}, whose products have no gradient: "
+            "load it without quantization, or as nf4, fp4, int8 or intx, and quantize what comes out"
+        )
+    if settings.quantization_aware is not None:
+        raise SettingsError(
+            "quantization_aware rounds the weights of a whole base, and this one is quantized already: "
+            "leave it out, or load the base without quantization"
+        )
+
+
 def _train(
-    task: Task, adapter: LoRA, settings: Settings, model: LocalModel, rows: Prepared, held: Prepared | None
+    task: Task, adapter: KeptAdapter, settings: Settings, model: LocalModel, rows: Prepared, held: Prepared | None
 ) -> _Trained:
     dtype = training_dtype(settings, model.device)
     shared = shareable(model.network)
@@ -141,19 +165,25 @@ def _train(
     task.extend(network)
     if settings.checkpointing is True or (settings.checkpointing == "auto" and model.device.type == "cuda"):
         network.activation_checkpointing_enable({"use_reentrant": False})
-    objective = Objective(network, task.measure, shared=shared, dtype=dtype)
+    objective = Objective(network, task.measure, shared=shared, dtype=dtype, before_step=task.before_step)
     with tempfile.TemporaryDirectory() if settings.output is None else nullcontext(settings.output) as folder:
         output, run = Path(folder), _run(task, adapter, settings, model, rows, held, dtype)
         claim(output, run, settings.resume)
         rows, held = task.complete(model, rows, dtype), held and task.complete(model, held, dtype)
+        callbacks = [*task.callbacks, *steps_of(adapter, network)]
         # Before anything in the folder is touched: settings that can't be used are refused here.
-        engine = Engine(objective, settings, output, rows.rows, held.rows if held else None, task.callbacks)
+        engine = Engine(objective, settings, output, rows.rows, held.rows if held else None, callbacks)
         with locked(output):
             checkpoint = make_own(output, run, settings.resume)
             done = finished(network, output)
             if done is None:
                 began = time.perf_counter()
-                with fused(network, dtype), cast_once(output_head(network), dtype):
+                alone = settings.quantization_aware is None  # fused products would go past the rounding
+                with (
+                    fused(network, dtype) if alone else rounded(network, settings.quantization_aware),
+                    cast_once(output_head(network), dtype),
+                    task.around(network),
+                ):
                     engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
                 done = engine.state.log_history, time.perf_counter() - began
                 keep_finished(network, output, *done)
@@ -166,7 +196,7 @@ def _train(
 
 def _run(
     task: Task,
-    adapter: LoRA,
+    adapter: KeptAdapter,
     settings: Settings,
     model: LocalModel,
     rows: Prepared,
@@ -174,7 +204,7 @@ def _run(
     dtype: torch.dtype,
 ) -> dict[str, Any]:
     """What makes a run the same run."""
-    beside = {"output", "resume", "report_to", "log_every", "keep"}
+    beside = {"output", "resume", "report_to", "log_every", "keep", "at_once"}
     return {
         "trainer": task.trainer,
         **task.options,
@@ -192,7 +222,7 @@ def _run(
 
 
 def _contract(
-    task: Task, adapter: LoRA, settings: Settings, tuned: LocalModel, rows: Prepared, seconds: Mapping[str, float]
+    task: Task, adapter: KeptAdapter, settings: Settings, tuned: LocalModel, rows: Prepared, seconds: Mapping[str, float]
 ) -> Contract:
     _, losses = tuned.history.series("loss")
     best = min(((line["eval_loss"], line["step"]) for line in tuned.history if "eval_loss" in line), default=None)

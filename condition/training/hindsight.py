@@ -24,6 +24,7 @@ import torch
 from transformers import PreTrainedModel
 
 from condition.adapters.lora import LoRA
+from condition.adapters.registry import KeptAdapter
 from condition.data.preferences import read_feedback, read_rankings
 from condition.errors import DataError, SettingsError
 from condition.models.local import LocalModel
@@ -61,7 +62,7 @@ class HindsightTrainer:
 
     def __init__(
         self,
-        adapter: LoRA = LoRA(),
+        adapter: KeptAdapter = LoRA(),
         settings: Settings = Settings(),
         *,
         sentence: Callable[[Said], str] = sentence,

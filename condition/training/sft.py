@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from condition.adapters.lora import LoRA
+from condition.adapters.registry import KeptAdapter
 from condition.models.local import LocalModel
 from condition.prefix_sharing.logprobs import logprobs
 from condition.protocols import Prompt
@@ -28,7 +29,7 @@ from condition.training.settings import Settings
 class SFTTrainer:
     """Fits a model to examples. The model given stays as it is; the result shares its frozen weights."""
 
-    def __init__(self, adapter: LoRA = LoRA(), settings: Settings = Settings()) -> None:
+    def __init__(self, adapter: KeptAdapter = LoRA(), settings: Settings = Settings()) -> None:
         check_arguments(adapter, settings, "SFTTrainer")
         self.adapter = adapter
         self.settings = settings
@@ -46,4 +47,5 @@ class SFTTrainer:
 def likelihood(network: PreTrainedModel, rows: Sequence[Row], shared: bool) -> Measured:
     """The SFT loss of rows."""
     values = logprobs(network, [row.ids for row in rows], [row.start for row in rows], shared=shared)
-    return Measured(sft_loss(torch.cat(values)))
+    weighted = [value if row.weight == 1 else value * row.weight for row, value in zip(rows, values, strict=True)]
+    return Measured(sft_loss(torch.cat(weighted)))

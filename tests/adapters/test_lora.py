@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from condition.adapters.attach import trainable
-from condition.adapters.lora import LoRA, load_lora, lora_of, save_lora
+from condition.adapters.lora import LoRA, lora_of
+from condition.adapters.registry import load_adapter, save_adapter
 from condition.errors import SettingsError
 from tests.conftest import Tiny
 
@@ -75,7 +76,7 @@ def test_a_setting_that_does_not_fit(options: dict[str, Any], said: str) -> None
 
 def test_the_folder_is_pefts_own(tiny: Tiny, family: str, tmp_path: Path) -> None:
     network = filled(LoRA(rank=4, alpha=6).attach(tiny(family)))
-    save_lora(network, tmp_path, "org/base")
+    save_adapter(network, tmp_path, "org/base")
     told = json.loads((tmp_path / "adapter_config.json").read_text())
     assert told["peft_type"] == "LORA"
     assert told["base_model_name_or_path"] == "org/base"
@@ -87,7 +88,7 @@ def test_the_folder_is_pefts_own(tiny: Tiny, family: str, tmp_path: Path) -> Non
     }
     expected = network(input_ids=IDS).logits
     assert torch.equal(PeftModel.from_pretrained(tiny(family), str(tmp_path))(input_ids=IDS).logits, expected)
-    again = load_lora(tiny(family), tmp_path)
+    again = load_adapter(tiny(family), tmp_path, None)
     assert torch.equal(again(input_ids=IDS).logits, expected)
     assert trainable(again).keys() == trainable(network).keys()
     assert all(torch.equal(p, trainable(network)[name]) for name, p in trainable(again).items())
@@ -100,7 +101,7 @@ def test_saving_asks_no_network(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    save_lora(LoRA(rank=4).attach(tiny("llama")), tmp_path, "org/base")
+    save_adapter(LoRA(rank=4).attach(tiny("llama")), tmp_path, "org/base")
 
 
 def test_an_adapter_tells_what_it_is(tiny: Tiny) -> None:
@@ -115,7 +116,7 @@ def test_what_is_trained_is_float32_on_a_narrower_base(tiny: Tiny, tmp_path: Pat
     base = tiny("llama").to(torch.bfloat16)
     tuned = LoRA(rank=2).attach(base)
     assert {p.dtype for p in trainable(tuned).values()} == {torch.float32}
-    save_lora(tuned, tmp_path, "base")
-    assert {p.dtype for p in trainable(load_lora(base, tmp_path)).values()} == {torch.float32}
+    save_adapter(tuned, tmp_path, "base")
+    assert {p.dtype for p in trainable(load_adapter(base, tmp_path, None)).values()} == {torch.float32}
     assert tuned(input_ids=IDS).logits.isfinite().all()
     assert base.dtype == torch.bfloat16

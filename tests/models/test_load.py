@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from condition.adapters.lora import LoRA, save_lora
+from condition.adapters.lora import LoRA
+from condition.adapters.registry import save_adapter
 from condition.errors import ConditionError, ModelError, SettingsError
 from condition.models import hub
 from condition.models.load import load
@@ -112,12 +113,12 @@ def test_pickles_are_not_read(tiny_folder: Path) -> None:
 def test_a_plain_peft_folder(tiny_folder: Path, tmp_path: Path) -> None:
     base = load(tiny_folder)
     adapted = LoRA(rank=2).attach(base.network)
-    save_lora(adapted, tmp_path / "plain", str(tiny_folder))
+    save_adapter(adapted, tmp_path / "plain", str(tiny_folder))
     model = load(tmp_path / "plain")
     ids = torch.arange(3, 20)[None]
     torch.testing.assert_close(model.network(input_ids=ids).logits, adapted(input_ids=ids).logits)
     assert load(tmp_path / "plain", base=base).network is not base.network
-    save_lora(adapted, tmp_path / "nameless", "")
+    save_adapter(adapted, tmp_path / "nameless", "")
     with pytest.raises(ModelError, match=r"does not say which base it belongs to: load\(folder, base"):
         load(tmp_path / "nameless")
     (tmp_path / "plain" / "adapter_config.json").write_text("{")

@@ -137,7 +137,7 @@ def test_a_saved_model_may_be_replaced_and_nothing_else(tuned: LocalModel, tmp_p
     assert load(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("step", ["save_lora", "contract_of", "write_contract"])
+@pytest.mark.parametrize("step", ["save_adapter", "contract_of", "write_contract"])
 def test_a_save_that_fails_leaves_what_was_there(
     tuned: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

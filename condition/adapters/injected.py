@@ -1,0 +1,102 @@
+"""What adapters whose layers are PEFT's have in common: putting layers in, and folders that PEFT reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from condition.adapters.attach import freeze, in_float32, is_learned, shared_copy, trainable
+from condition.adapters.blocks import is_product
+from condition.errors import ContractError, SettingsError
+
+Targets = str | Sequence[str]
+ALL = "all-linear"
+PREFIX = "base_model.model."
+
+
+def injected(network: PreTrainedModel, config: PeftConfig, who: str) -> PreTrainedModel:
+    """A network with the layers of a PEFT adapter, over the same tensors.
+
+    Raises SettingsError where no layer has a targeted name, and where there are layers of PEFT's already.
+    """
+    if configs(network):
+        raise SettingsError(
+            f"{who} can't lie over another adapter of its kind: merge that one first (model.merge()), or tune it on"
+        )
+    twin = shared_copy(network)
+    freeze(twin)
+    try:
+        twin.add_adapter(config)
+    except ValueError as error:
+        asked = getattr(config, "target_modules", None)
+        shown = asked if isinstance(asked, str) else sorted(asked or ())
+        raise SettingsError(f"{who} fits no layer of {type(network).__name__} by targets={shown!r}: {error}") from error
+    return in_float32(twin)
+
+
+def save_injected(network: PreTrainedModel, folder: Path, base: str) -> None:
+    """Write a plain PEFT adapter folder: adapter_config.json and adapter_model.safetensors."""
+    (config,) = configs(network)
+    # Asked to decide by itself, PEFT would look for the base's vocabulary on the hub, and save it.
+    state = get_peft_model_state_dict(network, adapter_name="default", save_embedding_layers=False)
+    tensors = {f"{PREFIX}{name}": t.detach().cpu().contiguous().clone() for name, t in state.items()}
+    save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+    told = copy(config)
+    told.base_model_name_or_path, told.inference_mode = base, True
+    for name in ("target_modules", "modules_to_save", "feedforward_modules", "exclude_modules"):
+        if isinstance(getattr(told, name, None), set):
+            setattr(told, name, sorted(getattr(told, name)))  # a set has no order; the same model is the same file
+    told.save_pretrained(str(folder))
+
+
+def load_injected(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The network with the adapter of a PEFT folder, ready to be used or trained on."""
+    config = PeftConfig.from_pretrained(str(folder))
+    config.inference_mode = False
+    twin = injected(network, config, f"the adapter in {folder}")
+    # Not by transformers' load_adapter, which leaves DoRA's magnitudes at their start.
+    saved = {name.removeprefix(PREFIX): tensor for name, tensor in load_peft_weights(str(folder), device="cpu").items()}
+    result: Any = set_peft_model_state_dict(twin, saved, adapter_name="default")
+    unread = list(result.unexpected_keys)
+    missing = [n for n in result.missing_keys if n in trainable(twin)]
+    if unread or missing:
+        raise ContractError(
+            f"{folder} is not of this adapter on this base: {(unread or missing)[0]} is only in "
+            f"{'the file' if unread else 'the network'}. Give the right base"
+        )
+    return twin
+
+
+def configs(network: PreTrainedModel) -> list[PeftConfig]:
+    """What PEFT knows of the adapters in a network."""
+    found: dict[str, PeftConfig] = getattr(network, "peft_config", {})
+    return list(found.values())
+
+
+def targets_for(network: PreTrainedModel, targets: Targets) -> str | list[str]:
+    """Names as PEFT takes them; `all-linear` may stand among others."""
+    if isinstance(targets, str):
+        return targets
+    if ALL not in targets:
+        return list(targets)
+    head = network.get_output_embeddings()
+    named = network.named_modules()
+    linear = [name for name, m in named if is_product(m) and m is not head and not is_learned(name)]
+    return sorted({*linear, *targets} - {ALL})
+
+
+def keeps_weights_transposed(network: PreTrainedModel) -> bool:
+    """Whether the linear layers are GPT-2's."""
+    return any(isinstance(module, Conv1D) for module in network.modules())
+
+
+def not_ours(network: PreTrainedModel) -> list[str] | None:
+    """Linear layers that another adapter of ours has put in: no targets."""
+    return [name for name, module in network.named_modules() if is_product(module) and is_learned(name)] or None
