@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 from condition.noise import hush
 
 if TYPE_CHECKING:
+    from condition.adapters.adalora import AdaLoRA as AdaLoRA
+    from condition.adapters.bottleneck import Bottleneck as Bottleneck
+    from condition.adapters.full import FullFineTuning as FullFineTuning
+    from condition.adapters.full import LastLayers as LastLayers
+    from condition.adapters.ia3 import IA3 as IA3
     from condition.adapters.lora import LoRA as LoRA
+    from condition.adapters.mixed import Mixed as Mixed
+    from condition.adapters.side import LadderSide as LadderSide
+    from condition.adapters.soft_prompts import PrefixTuning as PrefixTuning
+    from condition.adapters.soft_prompts import PromptTuning as PromptTuning
+    from condition.adapters.soft_prompts import PTuning as PTuning
+    from condition.adapters.stack import Stack as Stack
     from condition.control.codes import ControlCodes as ControlCodes
     from condition.control.grammar import Choice as Choice
     from condition.control.grammar import Grammar as Grammar
@@ -120,7 +131,15 @@ hush()
 __version__ = "0.1.0"
 
 _HOMES = {
+    "condition.adapters.adalora": ("AdaLoRA",),
+    "condition.adapters.bottleneck": ("Bottleneck",),
+    "condition.adapters.full": ("FullFineTuning", "LastLayers"),
+    "condition.adapters.ia3": ("IA3",),
     "condition.adapters.lora": ("LoRA",),
+    "condition.adapters.mixed": ("Mixed",),
+    "condition.adapters.side": ("LadderSide",),
+    "condition.adapters.soft_prompts": ("PrefixTuning", "PromptTuning", "PTuning"),
+    "condition.adapters.stack": ("Stack",),
     "condition.control.codes": ("ControlCodes",),
     "condition.control.grammar": ("Choice", "Grammar", "JSONSchema", "Regex"),
     "condition.control.words": ("Words",),
