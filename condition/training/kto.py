@@ -18,12 +18,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from condition.adapters.lora import LoRA
+from condition.adapters.registry import KeptAdapter
 from condition.data.preferences import read_feedback, read_rankings
 from condition.errors import DataError, SettingsError
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
 from condition.training.candidates import Candidates, render_all, shortened, told
 from condition.training.checkpoints import digest
+from condition.training.dropout import without_dropout
 from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import kto_loss
 from condition.training.objective import Measured
@@ -52,7 +54,7 @@ class KTOTrainer:
     def __init__(
         self,
         beta: float = 0.1,
-        adapter: LoRA = LoRA(),
+        adapter: KeptAdapter = LoRA(),
         settings: Settings = Settings(),
         *,
         good_weight: float = 1.0,
@@ -93,6 +95,7 @@ class KTOTrainer:
             },
             complete=lambda model, rows, dtype: referenced(rows, self.reference or model, dtype),
             before_step=measure.before_step,
+            around=without_dropout,
             callbacks=() if self.stop_drift is None else (DriftStop(self.stop_drift),),
         )
         return fitted(task, self.adapter, self.settings, model, data, prompt, validation)

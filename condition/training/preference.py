@@ -20,11 +20,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from condition.adapters.lora import LoRA
+from condition.adapters.registry import KeptAdapter
 from condition.errors import SettingsError
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
 from condition.training.candidates import Candidates, best_against_rest, prepare_rankings
 from condition.training.checkpoints import digest
+from condition.training.dropout import without_dropout
 from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import PairLoss, pair_loss
 from condition.training.objective import Measured
@@ -53,7 +55,7 @@ class DPOTrainer:
         self,
         beta: float = 0.1,
         loss: PairLoss = "sigmoid",
-        adapter: LoRA = LoRA(),
+        adapter: KeptAdapter = LoRA(),
         settings: Settings = Settings(),
         *,
         smoothing: float = 0.1,
@@ -111,6 +113,7 @@ class DPOTrainer:
                 "reference": None if self.reference is None else digest(self.reference.network),
             },
             complete=self._complete,
+            around=without_dropout,
             callbacks=() if self.stop_drift is None else (DriftStop(self.stop_drift),),
         )
         return fitted(task, self.adapter, self.settings, model, data, prompt, validation)

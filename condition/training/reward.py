@@ -19,12 +19,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from condition.adapters.lora import LoRA
+from condition.adapters.registry import KeptAdapter
 from condition.adapters.reward_head import add_head, head_of
 from condition.errors import ModelError, SettingsError
 from condition.models.local import LocalModel
 from condition.models.reward import RewardModel, last_hidden
 from condition.protocols import Prompt
 from condition.training.candidates import Candidates, best_against_rest, prepare_rankings
+from condition.training.dropout import without_dropout
 from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import reward_pair_loss, reward_ranking_loss
 from condition.training.objective import Measured
@@ -43,7 +45,7 @@ class RewardTrainer:
 
     def __init__(
         self,
-        adapter: LoRA = LoRA(),
+        adapter: KeptAdapter = LoRA(),
         settings: Settings = Settings(),
         *,
         loss: Literal["pairs", "ranking"] = "pairs",
@@ -80,6 +82,7 @@ class RewardTrainer:
             measure,
             {"loss": self.loss, "centre": self.centre, "margins": self.margins, "pairs": self.pairs},
             extend=add_head,
+            around=without_dropout,
         )
         base = model.model if isinstance(model, RewardModel) else model
         return RewardModel(fitted(task, self.adapter, self.settings, base, data, prompt, validation))

@@ -15,6 +15,8 @@ from condition.adapters.lora import LoRA
 from condition.errors import ContractError, DataError, SettingsError
 from condition.models.load import load
 from condition.models.local import LocalModel
+from condition.prefix_sharing.probe import shareable
+from condition.prompts.template import as_prompt
 from condition.training.candidates import prepare_rankings
 from condition.training.objective import Objective
 from condition.training.preference import DPOTrainer, PairObjective
@@ -56,6 +58,10 @@ def fit(model: LocalModel, rows: Any = ROWS, held: Any = None, settings: Any = N
     return trainer.fit(model, rows, prompt="{q}", validation=held)
 
 
+def last(model: LocalModel, name: str) -> float:
+    return model.history.series(name)[1][-1]
+
+
 def weights(model: LocalModel) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in trainable(model.network).items()}
 
@@ -65,7 +71,7 @@ def test_it_learns_what_is_better(tiny_model: TinyModel, options: dict[str, Any]
     tuned = fit(tiny_model(), settings={"epochs": 4}, **options)
     losses = tuned.history.series("loss")[1]
     assert sum(losses[-3:]) < sum(losses[:3])
-    assert tuned.history[-2]["accuracy"] == 1.0
+    assert last(tuned, "accuracy") == 1.0
     assert tuned.contract is not None
     assert tuned.contract.trainer == "DPOTrainer"
     assert tuned.contract.settings["loss"] == options.get("loss", "sigmoid")
@@ -105,17 +111,21 @@ def test_tuned_on_it_begins_at_the_model_given(tiny_model: TinyModel) -> None:
 def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel, options: dict[str, Any]) -> None:
     """Rows of unequal length and with unequal numbers of pairs."""
     rows = [*ROWS[:3], Ranking.pair({"q": "A pair?"}, "yes, it is one", "no")]
-    base = tiny_model()
-    one = fit(base, rows, settings={"max_steps": 2, "batch_size": 4, "accumulation": 1}, **options)
-    two = fit(base, rows, settings={"max_steps": 2, "batch_size": 1, "accumulation": 4}, **options)
-    for name, parameter in weights(one).items():
-        torch.testing.assert_close(parameter, weights(two)[name], atol=1e-5, rtol=1e-5)
+    base, settings = tiny_model(), {"max_steps": 2, "learning_rate": 1e-3}
+    one = fit(base, rows, settings={**settings, "batch_size": 4}, **options)
+    two = fit(base, rows, settings={**settings, "batch_size": 1, "accumulation": 4}, **options)
+    for measured in ("loss", "grad_norm", "margin", "accuracy"):
+        ours, theirs = one.history.series(measured)[1], two.history.series(measured)[1]
+        assert ours == pytest.approx(theirs, abs=1e-5, rel=1e-5)
+    for name, parameter in weights(one).items():  # Adam makes much of gradients that are nearly zero
+        torch.testing.assert_close(parameter, weights(two)[name], atol=1e-4, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("options", KINDS, ids=str)
 def test_sharing_the_prompt_changes_nothing(tiny_model: TinyModel, options: dict[str, Any]) -> None:
     model = tiny_model()
-    prepared = prepare_rankings(model, ROWS[:3], _prompt(), Settings(), "training")
+    assert shareable(model.network)
+    prepared = prepare_rankings(model, ROWS[:3], as_prompt("{q}"), Settings(), "training")
     found: Any = prepared.rows
     rows = found if options.get("reference_free") else with_references(found, model, torch.float32)
     network = LoRA(rank=4).attach(model.network)
@@ -137,21 +147,14 @@ def test_sharing_the_prompt_changes_nothing(tiny_model: TinyModel, options: dict
         torch.testing.assert_close(gradient, results[1][1][name], atol=1e-4, rtol=1e-3)
 
 
-def _prompt() -> Any:
-    from condition.prompts.template import as_prompt  # noqa: PLC0415 - only here
-
-    return as_prompt("{q}")
-
-
 def test_what_is_watched(tiny_model: TinyModel) -> None:
     tuned = fit(tiny_model(), held=HELD, settings={"epochs": 2})
     names = {"margin", "accuracy", "drift_better", "drift_worse", "kl", "entropy", "prefers_longer", "tokens_better"}
     assert names | {f"eval_{name}" for name in names} <= set(tuned.history.names())
-    last = tuned.history[-2]
-    assert last["margin"] > 0.1
-    assert last["kl"] > 0
-    assert last["drift_better"] > last["drift_worse"]
-    assert 0 < last["entropy"] < math.log(512)
+    assert last(tuned, "margin") > 0.1
+    assert last(tuned, "kl") > 0
+    assert last(tuned, "drift_better") > last(tuned, "drift_worse")
+    assert 0 < last(tuned, "entropy") < math.log(512)
 
 
 def test_it_stops_when_the_better_ones_get_unlikely(tiny_model: TinyModel, caplog: pytest.LogCaptureFixture) -> None:
@@ -161,7 +164,7 @@ def test_it_stops_when_the_better_ones_get_unlikely(tiny_model: TinyModel, caplo
         tuned = fit(tiny_model(), rows, settings={"epochs": 20, "learning_rate": 3e-2}, **options)
     steps = tuned.history.series("loss")[0]
     assert steps[-1] < 120
-    assert tuned.history[-2]["drift_better"] < -0.05
+    assert last(tuned, "drift_better") < -0.05
     assert "stop_drift=0.05" in caplog.text
 
 

@@ -13,6 +13,7 @@ from condition.adapters.lora import LoRA
 from condition.errors import ModelError
 from condition.models.local import LocalModel
 from condition.prefix_sharing.logprobs import plain_logprobs
+from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import as_prompt
 from condition.training import references
 from condition.training.candidates import Candidates, prepare_rankings
@@ -87,6 +88,7 @@ def test_they_are_no_part_of_a_row(tiny_model: TinyModel) -> None:
 
 def test_a_broken_reference(tiny_model: TinyModel) -> None:
     model = tiny_model()
+    assert shareable(model.network)
     model.network.get_submodule("lm_head").weight.data[:] = torch.nan
     with pytest.raises(ModelError, match="log-probabilities that are no numbers"):
         with_references(rows_of(model), model, torch.float32)

@@ -1,0 +1,128 @@
+"""Chain of Hindsight: what is trained behind what, the loss by hand, and the prompt that serving uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from condition.adapters.lora import LoRA
+from condition.errors import DataError, SettingsError
+from condition.models.load import load
+from condition.models.local import LocalModel
+from condition.prefix_sharing.probe import shareable
+from condition.prompts.template import TextPrompt, as_prompt
+from condition.training.hindsight import HindsightTrainer, chain_likelihood, prepare_chains, sentence
+from condition.training.objective import Objective
+from condition.training.rows import collate
+from condition.training.settings import Settings
+from condition.types import Feedback, Ranking, Sampling
+from tests.conftest import TinyModel
+from tests.training.test_preference import QUICK, ROWS, weights
+
+PAIR = Ranking.pair({"q": "Why?"}, "so", "no")
+
+
+def fit(model: LocalModel, rows: Any = ROWS, settings: Any = None, **options: Any) -> LocalModel:
+    trainer = HindsightTrainer(LoRA(rank=16), Settings(**{**QUICK, **(settings or {})}), **options)
+    return trainer.fit(model, rows, prompt="{q}")
+
+
+def links(model: LocalModel, rows: Any, prompt: Any = "{q}", **options: Any) -> list[list[tuple[str, str]]]:
+    """Of each row, what is read and what is trained, in words."""
+    prepared: Any = prepare_chains(model, rows, as_prompt(prompt), Settings(**options), "training", sentence=sentence)
+    decode = model.tokenizer.decode
+    return [[(decode(li.ids[: li.start]), decode(li.ids[li.start :])) for li in row.links] for row in prepared.rows]
+
+
+def test_a_chain_goes_both_ways(tiny_model: TinyModel) -> None:
+    good, bad = "Why?\n\nA helpful answer:", "Why?\n\nAn unhelpful answer:"
+    ((one, two, three, four),) = links(tiny_model(), [PAIR])
+    assert [said for _, said in (one, two, three, four)] == [f"{x}<|im_end|>" for x in ("so", "no", "no", "so")]
+    assert f"{good}<|im_end|>" in one[0]
+    assert "no" not in one[0].split("helpful")[1]
+    assert f"{good}<|im_end|>\n<|im_start|>assistant\nso<|im_end|>" in two[0]
+    assert two[0].endswith("An unhelpful answer:<|im_end|>\n<|im_start|>assistant\n")
+    assert f"{bad}<|im_end|>\n<|im_start|>assistant\nno<|im_end|>" in four[0]
+    assert four[0].endswith("A helpful answer:<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_text_prompt_goes_on_as_text(tiny_model: TinyModel) -> None:
+    ((_, two, *_),) = links(tiny_model(), [PAIR], TextPrompt("Q: {q}"))
+    assert two == ("Q: Why?\n\nA helpful answer:so\n\nAn unhelpful answer:", "no<|im_end|>")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_loss_by_hand(tiny_model: TinyModel, shared: bool) -> None:
+    """The mean of -log p over all tokens of all answers, feedback and prompt left out."""
+    model = tiny_model()
+    assert shareable(model.network)
+    prepared: Any = prepare_chains(model, [PAIR, ROWS[1]], as_prompt("{q}"), Settings(), "training", sentence=sentence)
+    objective = Objective(model.network, chain_likelihood, shared=shared, dtype=torch.float32)
+    loss = objective(**collate(prepared.rows))["loss"]
+    total, count = 0.0, 0
+    for link in (link for row in prepared.rows for link in row.links):
+        with torch.no_grad():
+            logs = model.network(input_ids=torch.tensor([link.ids])).logits[0].log_softmax(-1)
+        told = torch.tensor(link.ids[link.start :])
+        total -= float(logs[link.start - 1 : -1].gather(1, told[:, None]).sum())
+        count += len(told)
+    assert float(loss.detach()) == pytest.approx(total / count, abs=1e-4)
+
+
+def test_it_learns_to_follow_the_feedback(tiny_model: TinyModel, tmp_path: Path) -> None:
+    base = tiny_model(tie_word_embeddings=True)
+    tuned = fit(base, [Ranking.pair({"q": "Which?"}, "blue", "grey")], settings={"epochs": 60, "learning_rate": 5e-3})
+    assert tuned.invoke("Which?", Sampling(max_tokens=12)).text == "blue"
+    asked = "Which?\n\nAn unhelpful answer:"
+    assert tuned.generate(asked, Sampling(max_tokens=12))[0][0].text == "grey"
+    tuned.save_pretrained(tmp_path / "tuned")
+    again = load(tmp_path / "tuned", base=base)  # type: ignore[arg-type]  # a model made in memory
+    assert again.invoke("Which?", Sampling(max_tokens=12)).text == "blue"
+
+
+def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel) -> None:
+    base, settings = tiny_model(), {"max_steps": 2, "learning_rate": 1e-3}
+    one = fit(base, ROWS[:4], settings={**settings, "batch_size": 4})
+    two = fit(base, ROWS[:4], settings={**settings, "batch_size": 1, "accumulation": 4})
+    assert one.history.series("loss")[1] == pytest.approx(two.history.series("loss")[1], abs=1e-5)
+    for name, parameter in weights(one).items():
+        torch.testing.assert_close(parameter, weights(two)[name], atol=1e-5, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "words"),
+    [
+        ([PAIR], {}, "A helpful answer:"),
+        ([Feedback({"q": "Why?"}, "so", g) for g in (1.0, 4.5)], {}, "An answer graded 4.5:"),
+        ([Feedback({"q": "Why?"}, "so", "too long")], {"positive": True}, "A helpful answer:"),
+        ([PAIR, Feedback({"q": "Why?"}, "so", "too long")], {}, "A helpful answer:"),
+        ([PAIR], {"sentence": lambda said: "Good:" if said else "Bad:"}, "Good:"),
+    ],
+)
+def test_feedback_of_any_kind(tiny_model: TinyModel, rows: Any, options: dict[str, Any], words: str) -> None:
+    tuned = fit(tiny_model(), rows, settings={"max_steps": 1}, **options)
+    assert tuned.prompt is not None
+    assert tuned.prompt.format(q="Why?")[-1].content == f"Why?\n\n{words}"
+
+
+def test_sentences() -> None:
+    assert sentence("too long") == "An answer of which was said: too long"
+    assert sentence(False) == "An unhelpful answer:"
+
+
+def test_links_that_are_too_long_are_left_out(tiny_model: TinyModel, caplog: pytest.LogCaptureFixture) -> None:
+    short, whole = (links(tiny_model(), [PAIR, ROWS[0]], max_length=n) for n in (70, 512))
+    assert 0 < sum(map(len, short)) < sum(map(len, whole))
+    assert "with links of a chain too long" in caplog.text
+
+
+def test_bad_input(tiny_model: TinyModel) -> None:
+    with pytest.raises(SettingsError, match="the feedback is words alone: say which"):
+        fit(tiny_model(), [Feedback({"q": "Why?"}, "so", "too long")])
+    with pytest.raises(DataError, match=r"training row 0: the prompt needs the column 'q'"):
+        fit(tiny_model(), [Ranking.pair({"p": "Why?"}, "so", "no")])
+    with pytest.raises(DataError, match=r"training row 0 has .* tokens, the limit is 512"):
+        fit(tiny_model(), [Ranking.pair({"q": "a " * 600}, "so", "no")])

@@ -1,0 +1,94 @@
+"""Reward training: what it teaches, that batches add up, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from condition.adapters.lora import LoRA
+from condition.errors import ModelError, SettingsError
+from condition.models.local import LocalModel
+from condition.models.reward import RewardModel
+from condition.training.reward import RewardTrainer, rewards_of
+from condition.training.settings import Settings
+from condition.types import Ranking
+from tests.conftest import TinyModel
+from tests.training.test_preference import HELD, QUICK, ROWS, weights
+
+KINDS: list[dict[str, Any]] = [{}, {"loss": "ranking"}, {"centre": 0.1}, {"margins": True}, {"pairs": "best"}]
+
+
+def fit(model: Any, rows: Any = ROWS, held: Any = None, settings: Any = None, **options: Any) -> RewardModel:
+    trainer = RewardTrainer(LoRA(rank=4), Settings(**{**QUICK, **(settings or {})}), **options)
+    return trainer.fit(model, rows, prompt="{q}", validation=held)
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_it_learns_what_is_better(tiny_model: TinyModel, options: dict[str, Any]) -> None:
+    rows = [Ranking(r.inputs, r.candidates, (2.0, 1.0, 0.5)) for r in ROWS] if options.get("margins") else ROWS
+    base = tiny_model()
+    reward = fit(base, rows, HELD, settings={"epochs": 4}, **options)
+    assert reward.history[0]["loss"] == pytest.approx(_at_zero(options), abs=1e-5)
+    assert "eval_accuracy" in reward.history.names()
+    scores = [reward(row.inputs["q"], row.candidates) for row in ROWS]
+    assert sum(s[0] > max(s[1:]) for s in scores) >= 10
+    assert not hasattr(base.network, "score")
+
+
+def _at_zero(options: dict[str, Any]) -> float:
+    if options.get("margins"):  # differences 1, 1.5 and 0.5
+        return sum(math.log(1 + math.exp(m)) for m in (1.0, 1.5, 0.5)) / 3
+    return math.log(3) + math.log(2) if options.get("loss") == "ranking" else math.log(2)
+
+
+def test_centred_rewards_stay_around_zero(tiny_model: TinyModel) -> None:
+    free, centred = (fit(tiny_model(), settings={"epochs": 4}, centre=c) for c in (0.0, 1.0))
+    means = [sum(sum(m(r.inputs["q"], r.candidates)) for r in ROWS) / (3 * len(ROWS)) for m in (free, centred)]
+    assert abs(means[1]) < abs(means[0])
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel, options: dict[str, Any]) -> None:
+    rows = [*ROWS[:3], Ranking.pair({"q": "A pair?"}, "yes, it is one", "no")]
+    base, settings = tiny_model(), {"max_steps": 2, "learning_rate": 1e-3}
+    one = fit(base, rows, settings={**settings, "batch_size": 4}, **options).model
+    two = fit(base, rows, settings={**settings, "batch_size": 1, "accumulation": 4}, **options).model
+    for measured in ("loss", "grad_norm", "margin"):
+        assert one.history.series(measured)[1] == pytest.approx(two.history.series(measured)[1], abs=1e-5, rel=1e-5)
+    for name, parameter in weights(one).items():
+        torch.testing.assert_close(parameter, weights(two)[name], atol=1e-4, rtol=0, msg=name)
+
+
+def test_it_is_trained_on(tiny_model: TinyModel) -> None:
+    first = fit(tiny_model(), settings={"max_steps": 3})
+    before = weights(first.model)
+    second = fit_on(first)
+    assert second.history[0]["loss"] != pytest.approx(math.log(2), abs=1e-4)
+    assert all(torch.equal(p, before[name]) for name, p in weights(first.model).items())
+
+
+def fit_on(model: RewardModel) -> RewardModel:
+    return RewardTrainer(settings=Settings(**QUICK, max_steps=1)).fit(model, ROWS, prompt="{q}")
+
+
+def test_a_network_without_a_head(tiny_model: TinyModel) -> None:
+    model: LocalModel = tiny_model()
+    with pytest.raises(ModelError, match="no reward head"):
+        rewards_of(model.network, [], shared=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"loss": "pair"}, "loss='pair': give 'pairs' or 'ranking'"),
+        ({"pairs": "some"}, "pairs='some'"),
+        ({"centre": -1}, "centre=-1"),
+        ({"loss": "ranking", "margins": True}, "belong to loss='pairs'"),
+    ],
+)
+def test_bad_settings(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        RewardTrainer(**options)
