@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from condition.models.contract import architecture_of, template_fingerprint, tokenizer_fingerprint, versions
@@ -49,11 +50,14 @@ def _parts(network: nn.Module) -> Iterator[tuple[str, Any]]:
     yield from network.named_parameters()
     yield from network.named_buffers()
     for name, module in network.named_modules():
-        yield name, type(module).__qualname__
+        hooks = [getattr(hook, "__qualname__", type(hook).__qualname__) for hook in _hooks(module)]
+        yield name, f"{type(module).__qualname__} {hooks}"
         for own, value in sorted(vars(module).items()):
             if own in ("training", "_parameters", "_buffers", "_modules"):
                 continue
-            if isinstance(value, Tensor):
+            if isinstance(value, BaseModel):  # the adapter's settings
+                yield f"{name}.{own}", repr(value)
+            elif isinstance(value, Tensor):
                 yield f"{name}.{own}", value
             elif type(value).__name__ == "QuantState":  # bitsandbytes keeps its scales outside parameters and buffers
                 for part, tensor in sorted(value.as_dict().items()):
@@ -82,5 +86,14 @@ def _bytes(tensor: Tensor) -> Any:
 
 
 def _hooked(module: nn.Module) -> bool:
-    """Whether functions that we can't see into change what a module computes."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    """Whether functions that we can't see into change what a module computes; those of our adapters we know."""
+    return any(_home(hook) != "condition" for hook in _hooks(module))
+
+
+def _hooks(module: nn.Module) -> list[Any]:
+    return [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+
+
+def _home(hook: Any) -> str:
+    where: str = getattr(hook, "__module__", None) or type(hook).__module__
+    return where.partition(".")[0]

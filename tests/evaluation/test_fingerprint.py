@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.lora import LoRA
+from condition.adapters.soft_prompts import PromptTuning
 from condition.evaluation.fingerprint import fingerprint
 from condition.models.local import LocalModel
 from condition.types import Sampling
@@ -61,6 +63,17 @@ def test_template_and_precision_change_it(tiny_model: Any) -> None:
     model.network.to(torch.bfloat16)
     found.append(fingerprint(model))
     assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("adapter", [PromptTuning(length=2), Bottleneck(size=4)])
+def test_the_hooks_of_our_adapters_are_known(tiny_model: Any, adapter: Any) -> None:
+    base = tiny_model("llama")
+    model = LocalModel(adapter.attach(base.network), base.tokenizer, source=base.source)
+    before = fingerprint(model)
+    assert before not in (None, fingerprint(base))
+    with torch.no_grad():
+        next(p for p in model.network.parameters() if p.requires_grad).view(-1)[0] += 1
+    assert fingerprint(model) not in (None, before)
 
 
 @pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
