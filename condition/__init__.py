@@ -101,11 +101,15 @@ if TYPE_CHECKING:
     from condition.reasoning.cot import ZeroShotCoT as ZeroShotCoT
     from condition.reasoning.decompose import Decompose as Decompose
     from condition.reasoning.decompose import LeastToMost as LeastToMost
+    from condition.reasoning.explanations import explanations as explanations
+    from condition.reasoning.explanations import reasoned as reasoned
     from condition.reasoning.joined import Parallel as Parallel
     from condition.reasoning.joined import Sequence as Sequence
+    from condition.reasoning.optimise import optimise as optimise
     from condition.reasoning.selection_inference import SelectionInference as SelectionInference
     from condition.reasoning.self_consistency import SelfConsistency as SelfConsistency
     from condition.reasoning.tree_of_thoughts import TreeOfThoughts as TreeOfThoughts
+    from condition.reasoning.verify import ClassifierVerifier as ClassifierVerifier
     from condition.reasoning.verify import JudgeVerifier as JudgeVerifier
     from condition.reasoning.verify import ProgramVerifier as ProgramVerifier
     from condition.training.hindsight import HindsightTrainer as HindsightTrainer
@@ -197,11 +201,13 @@ _HOMES = {
     "condition.reasoning.budget": ("Budget",),
     "condition.reasoning.cot": ("ChainOfThought", "ZeroShotCoT"),
     "condition.reasoning.decompose": ("Decompose", "LeastToMost"),
+    "condition.reasoning.explanations": ("explanations", "reasoned"),
     "condition.reasoning.joined": ("Parallel", "Sequence"),
+    "condition.reasoning.optimise": ("optimise",),
     "condition.reasoning.selection_inference": ("SelectionInference",),
     "condition.reasoning.self_consistency": ("SelfConsistency",),
     "condition.reasoning.tree_of_thoughts": ("TreeOfThoughts",),
-    "condition.reasoning.verify": ("JudgeVerifier", "ProgramVerifier"),
+    "condition.reasoning.verify": ("ClassifierVerifier", "JudgeVerifier", "ProgramVerifier"),
     "condition.training.hindsight": ("HindsightTrainer",),
     "condition.training.kto": ("KTOTrainer",),
     "condition.training.preference": ("DPOTrainer",),

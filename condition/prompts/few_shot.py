@@ -45,7 +45,8 @@ class FewShotPrompt(Composable):
     - `separator` stands between the parts of a text prompt.
 
     System messages at the beginning of `prompt` are written once. In text the target follows its prompt with one space
-    where there is no white space. Raises PromptError for no examples, or for one without a value that `prompt` needs.
+    where there is no white space. Raises PromptError for no examples, but where `k` is 0, and for one without a value
+    that `prompt` needs.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class FewShotPrompt(Composable):
     ) -> None:
         self.prompt = as_prompt(prompt)
         pool = tuple(examples) or tuple(getattr(selector, "examples", ()))
-        self.examples = pool if selector is not None and not pool else checked(pool)
+        self.examples = pool if not pool and (selector is not None or k == 0) else checked(pool)
         self.selector = selector
         self.k = _count(k, len(self.examples))
         self.order = _order(order)

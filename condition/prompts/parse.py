@@ -41,10 +41,10 @@ def final_answer(text: str) -> str:
 
 
 def before_answer(text: str) -> str:
-    """What stands before the sentence that holds `final_answer`: the reasoning alone."""
+    """What stands before the sentence that says "the answer is" last; all of it where none does."""
     said = list(_SAID.finditer(text))
     if not said:
-        return text.rstrip().rpartition("\n")[0].strip()
+        return text.strip()
     before = text[: said[-1].start()]
     ends = [end.end() for end in re.finditer(r"[.!?](?=\s)|\n", before)]
     return before[: ends[-1] if ends else 0].strip()

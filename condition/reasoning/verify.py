@@ -14,16 +14,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
-from condition.errors import ConditionError, ModelError
+from condition.errors import ConditionError, ModelError, SettingsError
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
 from condition.prompts.parse import mark
 from condition.prompts.template import as_prompt
-from condition.protocols import Verifier
+from condition.protocols import Chain, Verifier
 from condition.reasoning.answers import Parse, parsed
 from condition.reasoning.cot import READING
-from condition.reasoning.steps import Program, ask, run, together
-from condition.types import Sampling
+from condition.reasoning.steps import Consult, Program, ask, run, together
+from condition.types import Answer, Sampling
 
 JUDGE = (
     "Question: {question}\n\nAnswer: {answer}\n\n"
@@ -64,10 +64,7 @@ class JudgeVerifier:
 
     def __call__(self, question: str, candidates: Sequence[str], /) -> list[float]:
         """Marks, in one call. Raises ModelError where the model can't be asked."""
-        ((marks, _),) = run([self.steps(question, candidates)])
-        if isinstance(marks, ConditionError):
-            raise marks
-        return marks
+        return _now(self.steps(question, candidates))
 
     def steps(self, question: str, candidates: Sequence[str], /) -> Program[list[float]]:
         """The same as steps, which many problems take together. Raises ModelError where no candidate got a mark."""
@@ -81,6 +78,52 @@ class JudgeVerifier:
         asked = fill(self.prompt, {"question": question, "answer": answer})
         ((said, *_),) = yield from ask(self.model, [asked], self.sampling, fixed=True)
         return float(parsed(lambda text: float(self.parse(text)), said.text))
+
+
+@final
+class ClassifierVerifier:
+    """A classifier of right and wrong answers: the mark is how likely it holds an answer for `right`, from 0 to 1.
+
+    `classifier` is a chain that reads `question` and `answer` and says a label: `calibrate(tuned, prompt, ["right",
+    "wrong"])`, or a tuned model behind its prompt. Where its Answer has no probabilities of labels the mark is 1 or 0.
+    """
+
+    def __init__(
+        self, classifier: Any, right: str = "right", *, question: str = "question", answer: str = "answer"
+    ) -> None:
+        if not isinstance(classifier, Chain):
+            raise SettingsError(f"{type(classifier).__name__} is no chain: it needs invoke(inputs) and batch(inputs)")
+        self.classifier = classifier
+        self.right = right
+        self.question = question
+        self.answer = answer
+
+    def __call__(self, question: str, candidates: Sequence[str], /) -> list[float]:
+        """Marks, in one call. Raises ModelError where the classifier fails."""
+        return _now(self.steps(question, candidates))
+
+    def steps(self, question: str, candidates: Sequence[str], /) -> Program[list[float]]:
+        """The same as steps: the answers of all problems are one call of the classifier."""
+        replies = yield [Consult(self.classifier, {self.question: question, self.answer: c}) for c in candidates]
+        return [self._mark(reply) for reply in replies]
+
+    def _mark(self, reply: Any) -> float:
+        if isinstance(reply, ConditionError):
+            raise reply
+        if not isinstance(reply, Answer) or reply.error is not None:
+            raise ModelError(f"the classifier gave no label: {getattr(reply, 'error', type(reply).__name__)}")
+        known = {c.text: c.logprob for c in reply.candidates if c.logprob is not None}
+        told = known.get(self.right)
+        if told is not None and len(known) > 1:
+            return math.exp(told)
+        return float(reply.text.strip() == self.right)
+
+
+def _now(program: Program[list[float]]) -> list[float]:
+    ((marks, _),) = run([program])
+    if isinstance(marks, ConditionError):
+        raise marks
+    return marks
 
 
 def verified(verifier: Verifier, question: str, candidates: Sequence[str]) -> Program[list[float]]:

@@ -219,8 +219,7 @@ def test_a_mark_is_not_its_scale(text: str, value: float) -> None:
         ("I add them\nAnswer: 7", "I add them"),
         ("2 + 2\n#### 4", "2 + 2"),
         ("The answer is 7.", ""),
-        ("I add.\n7", "I add."),
-        ("7", ""),
+        ("I add.\n7\n", "I add.\n7"),
         ("The answer is 5. No, I was wrong. The answer is 7.", "The answer is 5. No, I was wrong."),
     ],
 )

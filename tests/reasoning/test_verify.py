@@ -1,17 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from langchain_core.runnables import RunnableLambda
 
-from condition.errors import ModelError
+from condition.errors import ModelError, SettingsError
+from condition.prompts.calibrate import calibrate
 from condition.protocols import Verifier
+from condition.reasoning.best_of import BestOf
+from condition.reasoning.cot import ChainOfThought
 from condition.reasoning.steps import run
-from condition.reasoning.verify import JudgeVerifier, ProgramVerifier, verified
+from condition.reasoning.verify import ClassifierVerifier, JudgeVerifier, ProgramVerifier, verified
+from condition.types import Answer, Completion
 
 if TYPE_CHECKING:
+    from condition.models.local import LocalModel
     from tests.reasoning.conftest import Oracle
 
 
@@ -67,3 +74,50 @@ def test_numbers_of_other_kinds_and_attributes_of_other_meanings() -> None:
 
     ((marks, _),) = run([verified(Reward(), "q", ["a", "b"])])
     assert marks == [0.5, 0.25]
+
+
+def rated(inputs: Mapping[str, str]) -> Answer:
+    p = 0.9 if inputs["answer"] == "Paris" else 0.2
+    labels = [Completion("right", logprob=math.log(p)), Completion("wrong", logprob=math.log(1 - p))]
+    return Answer(max(labels, key=lambda c: c.logprob or 0.0).text, candidates=tuple(labels))
+
+
+def test_a_classifier_says_how_likely_an_answer_is_right(oracle: type[Oracle]) -> None:
+    sizes: list[int] = []
+
+    class Classifier:
+        def invoke(self, inputs: Mapping[str, str], /) -> Answer:
+            return rated(inputs)
+
+        def batch(self, inputs: Sequence[Mapping[str, str]], /) -> list[Answer]:
+            sizes.append(len(inputs))
+            return [rated(one) for one in inputs]
+
+    verifier = ClassifierVerifier(Classifier())
+    assert isinstance(verifier, Verifier)
+    assert verifier("Which?", ["Lyon", "Paris"]) == pytest.approx([0.2, 0.9])
+    assert ClassifierVerifier(Classifier(), "wrong")("Which?", ["Paris"]) == pytest.approx([0.1])
+    assert sizes == [2, 1]
+    writer = oracle(lambda text: ["Lyon", "Paris", "Nice"])
+    answers = BestOf(ChainOfThought(writer, "{question}"), verifier, 3).batch([f"{i}?" for i in range(5)])
+    assert {a.text for a in answers} == {"Paris"}
+    assert sizes == [2, 1, 15]  # all candidates of all problems
+
+
+def test_a_classifier_that_says_a_label_only() -> None:
+    told: Any = RunnableLambda(lambda inputs: Answer("right" if inputs["a"] == "x" else "wrong"))
+    assert ClassifierVerifier(told, answer="a")("q", ["x", "y"]) == [1, 0]
+    broken: Any = RunnableLambda(lambda inputs: Answer("", error="too long"))
+    with pytest.raises(ModelError, match="no label: too long"):
+        ClassifierVerifier(broken)("q", ["x"])
+    with pytest.raises(SettingsError, match="str is no chain"):
+        ClassifierVerifier("right or wrong?")
+
+
+@pytest.mark.real
+def test_a_label_classifier_verifies(embedded: LocalModel) -> None:
+    prompt = "Question: {question}\nAnswer: {answer}\nIs this answer right? Say yes or no."
+    verifier = ClassifierVerifier(calibrate(embedded, prompt, ["yes", "no"]), "yes")
+    marks = verifier("What is the capital of France?", ["Paris", "a banana"])
+    assert all(0 < mark < 1 for mark in marks)
+    assert marks[0] > marks[1]

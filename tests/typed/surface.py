@@ -112,7 +112,16 @@ def reasoning(model: cd.LocalModel, verifier: Verifier) -> None:
         cd.TreeOfThoughts(model, prompts=None, breadth=3, depth=3, search="dfs"),
         cd.Sequence({"a": chain, "b": cd.Parallel({"c": chain})}),
     ]
-    verifiers: list[Verifier] = [cd.JudgeVerifier(model), cd.ProgramVerifier(lambda question, answer: True)]
+    verifiers: list[Verifier] = [
+        cd.JudgeVerifier(model),
+        cd.ProgramVerifier(lambda question, answer: True),
+        cd.ClassifierVerifier(chain),
+    ]
+    rows = [cd.Example({"q": 1}, "2")]
+    assert_type(cd.explanations(chain, rows), list[cd.Example])
+    assert_type(cd.reasoned(rows), list[cd.Example])
+    found = cd.optimise("{q}", rows, cd.metrics.squad_v2, chain=lambda made: cd.ChainOfThought(model, made))
+    assert_type(found.prompt, Prompt)
     assert fit
     assert verifiers
 
