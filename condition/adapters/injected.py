@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -33,7 +34,9 @@ def injected(network: PreTrainedModel, config: PeftConfig, who: str) -> PreTrain
     twin = shared_copy(network)
     freeze(twin)
     try:
-        twin.add_adapter(config)
+        with warnings.catch_warnings():  # of merging into torchao's weights, which is not done
+            warnings.filterwarnings("ignore", "TorchaoLoraLinear was instantiated without")
+            twin.add_adapter(config)
     except ValueError as error:
         asked = getattr(config, "target_modules", None)
         shown = asked if isinstance(asked, str) else sorted(asked or ())
