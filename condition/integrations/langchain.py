@@ -91,14 +91,16 @@ class ChatCondition(Conditioned, BaseChatModel):
         """Answers as values of a schema: a pydantic model, a TypedDict or a JSON schema. The JSON fits by a grammar.
 
         `method`: json_schema shows the schema to the model, json_mode adds nothing to the prompt, function_calling
-        asks for the call of a tool. Raises ModelError where the token limit cuts the JSON off, or puts it beside the
-        raw message with `include_raw`.
+        asks for the call of a tool. Raises ControlError for a malformed schema, and ModelError where the token limit
+        cuts the JSON off, or puts it beside the raw message with `include_raw`.
         """
         told: dict[str, Any] = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}}
         if method == "function_calling":
             bound = self.bind_tools([schema], tool_choice="any", **told, **kwargs)
         else:
-            bound = self.bind(response_format=response_format(schema, method), **told, **kwargs)
+            wanted = response_format(schema, method)
+            tools_of(None, None, wanted).control  # noqa: B018  # a schema that can't be used is refused here
+            bound = self.bind(response_format=wanted, **told, **kwargs)
         return parser(bound, schema, include_raw=include_raw)
 
     def generate(

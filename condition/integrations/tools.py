@@ -16,6 +16,7 @@ from uuid import uuid4
 from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from pydantic import RootModel
 
 from condition.control.combined import Combined
 from condition.control.grammar import Grammar, JSONSchema
@@ -131,8 +132,12 @@ def both_controls(one: Control | None, other: Control | None) -> Control | None:
 
 def schema_of(schema: Mapping[str, Any] | type) -> dict[str, Any]:
     """The JSON schema of a pydantic model, a TypedDict, an OpenAI tool, or the schema itself."""
-    if isinstance(schema, Mapping) and not schema.keys() & {"name", "title", "function"}:
-        return dict(schema)
+    if isinstance(schema, Mapping) and not _is_function(schema):
+        return dict(schema)  # LangChain would leave the title only of one that is no object with properties
+    if isinstance(schema, Mapping) and isinstance(schema.get("schema"), Mapping):
+        return dict(schema["schema"])
+    if isinstance(schema, type) and issubclass(schema, RootModel):
+        return schema.model_json_schema()
     try:
         return convert_to_json_schema(schema)  # type: ignore[arg-type]  # it takes a TypedDict too
     except Exception as error:  # it raises many kinds
@@ -160,7 +165,19 @@ def _as_tool(tool: ToolLike) -> dict[str, Any]:
         ) from error
     if found.get("type") != "function" or not isinstance(found.get("function"), Mapping):
         raise SettingsError(f"a tool of type {found.get('type')!r} runs at a service; this model calls functions only")
+    kind = (found["function"].get("parameters") or {}).get("type", "object")
+    is_open = isinstance(tool, Mapping) and not _is_function(tool) and "properties" not in tool
+    if kind != "object" or is_open:
+        raise SettingsError(
+            f"{tool!r:.80} can't be called: a tool's arguments are an object with properties; "
+            "method='json_schema' takes any schema"
+        )
     return found
+
+
+def _is_function(tool: Mapping[str, Any]) -> bool:
+    """Whether a dict names a function, in OpenAI's form; else it is a JSON schema."""
+    return "function" in tool or isinstance(tool.get("name"), str)
 
 
 def _as_choice(choice: object, names: Sequence[str]) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, TypedDict
 
 import pytest
 from jsonschema import validate
 from langchain_core.messages import AIMessage
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, Field, RootModel, field_validator
 from pydantic.v1 import BaseModel as OldModel
 
-from condition.errors import ModelError, SettingsError
+from condition.errors import ControlError, ModelError, SettingsError
 from condition.integrations.langchain import ChatCondition
 from condition.integrations.structured import value_of
 from condition.models.local import LocalModel
@@ -35,6 +36,10 @@ class DictAnswer(TypedDict):
     """Whether it is so."""
 
     right: bool
+
+
+class Years(RootModel[list[int]]):
+    root: list[int] = Field(max_length=2)
 
 
 SCHEMA = {"type": "object", "properties": {"right": {"type": "boolean"}}, "required": ["right"]}
@@ -118,11 +123,37 @@ def test_checks_of_the_schema_itself_are_named() -> None:
         (Answer, "telepathy", "give json_schema"),
         (3, "json_schema", "3 is no schema"),
         (3, "function_calling", "no tool"),
+        ({"title": "Year", "type": "integer"}, "function_calling", "object with properties"),
+        (Years, "function_calling", "object with properties"),
     ],
 )
 def test_what_does_not_fit_is_an_error(llm: ChatCondition, schema: Any, method: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         llm.with_structured_output(schema, method=method)
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"title": "Colour", "enum": ["red", "blue"]},
+        {"title": "Year", "type": "integer", "minimum": 1000, "maximum": 9999},
+        {"title": "Either", "anyOf": [{"const": "a"}, {"type": "boolean"}]},
+        {"name": "years", "schema": {"type": "array", "items": {"type": "integer"}, "maxItems": 2}},
+        Years,
+    ],
+)
+def test_a_schema_of_other_than_an_object_holds_with_its_title(llm: ChatCondition, schema: Any, method: str) -> None:
+    wanted = schema.get("schema", schema) if isinstance(schema, dict) else Years.model_json_schema()
+    for raw in llm.with_structured_output(schema, method=method, include_raw=True).batch(["x", "y", "z"]):
+        validate(json.loads(raw["raw"].text), wanted)
+        assert raw["parsing_error"] is None
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_a_malformed_schema_is_refused_before_any_call(llm: ChatCondition, method: str) -> None:
+    with pytest.raises(ControlError, match="Invalid type: nonsense"):
+        llm.with_structured_output({"title": "a", "type": "nonsense"}, method=method)
 
 
 def test_openais_response_format(llm: ChatCondition) -> None:
