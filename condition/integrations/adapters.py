@@ -57,6 +57,8 @@ class Adapters:
         """
         if name is None or str(name) == BASE:
             return base
+        if not isinstance(name, str | Path):
+            raise SettingsError(f"adapter={name!r:.80} is neither the name of an adapter nor a folder")
         with self._lock:
             if not self.ready(base, name):
                 self._loaded[str(name)] = base, self._tuned(base, name)

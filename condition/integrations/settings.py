@@ -20,6 +20,7 @@ from condition.integrations.adapters import Adapters, fingerprint
 from condition.integrations.batch import Batch, together
 from condition.integrations.prompt import TunedPrompt
 from condition.integrations.waiting import Ticket
+from condition.models.arguments import check_control
 from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.protocols import Control
@@ -92,6 +93,7 @@ class Conditioned(BaseLanguageModel[Any]):
     ) -> None:
         settings = {k: v for k, v in settings.items() if k not in _OF_SERVICES}
         _check_names(type(self), settings, type(self).model_fields)
+        check_control(settings.get("control"))
         sampling = _sampling({k: settings.pop(k) for k in Sampling.model_fields if k in settings})
         chosen = {k: getattr(sampling, k) for k in sampling.model_fields_set}
         if base is not None:

@@ -128,6 +128,8 @@ def test_an_unknown_one_is_an_error_that_names_the_known(base: LocalModel, adapt
     assert good.content == llm.invoke("What is 1?", by("yes")).content
     with pytest.raises(SettingsError, match="known are none"):
         ChatCondition(base).invoke("x", by("maybe"))
+    with pytest.raises(SettingsError, match="adapter=5 is neither the name of an adapter nor a folder"):
+        ChatCondition(base).invoke("x", by(5))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("given", ["qa-lora", {"qa": 3}, {"base": "qa-lora"}])

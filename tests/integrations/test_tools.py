@@ -179,6 +179,11 @@ class TestAnswer:
         assert read_call(ADD, asked).tool_calls
 
 
+def test_what_is_no_control_is_refused_when_a_model_is_made(tiny_model: TinyModel) -> None:
+    with pytest.raises(ControlError, match="control='yes' is no control: give one"):
+        ChatCondition(tiny_model(), control="yes")
+
+
 def test_limits_of_a_call_are_joined() -> None:
     words = Words(ban=["never"])
     assert both_controls(None, words) is words
