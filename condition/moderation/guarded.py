@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, cast, final, overload
+from typing import Any, cast, final, get_args, overload
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig, run_in_executor
 from langchain_core.runnables.base import RunnableBindingBase, RunnableSequence
 
-from condition.errors import Interrupted, ModelError, PromptError, UnfinishedError
+from condition.errors import Interrupted, ModelError, PromptError, SettingsError, UnfinishedError
 from condition.moderation.guard import Guard, OnVerdict, Stage
 from condition.moderation.verdicts import Moderators
 from condition.protocols import Chain, Control, Model, Prompt
@@ -254,10 +254,14 @@ def Guarded(
 
     With `redact` moderators that can, such as WordList, mask what they refuse, and the rest goes on; the others refuse.
     `roles` are those of the messages that are checked before a model: what the system says is the author's own.
-    A moderator that raises refuses. Raises ModelError for what is neither, PromptError for an empty refusal.
+    A moderator that raises refuses. Raises ModelError for what is neither, PromptError for an empty refusal, and
+    SettingsError for an unknown role.
     """
-    if not refusal.strip():
+    if not isinstance(refusal, str) or not refusal.strip():
         raise PromptError("an empty refusal can't be told from an answer: give a sentence")
+    roles = (cast(Role, roles),) if isinstance(roles, str) else tuple(roles)
+    if unknown := [role for role in roles if role not in get_args(Role)]:
+        raise SettingsError(f"roles={unknown}: give some of {', '.join(get_args(Role))}; no other is ever checked")
     guard = Guard(before, after, refusal, redact, on_verdict)
     if isinstance(model, type):
         raise ModelError(f"{model.__name__} is a class: give an instance")

@@ -8,7 +8,7 @@ clean = ModerationFilter(spam)                # a Filter, for what takes one
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar, final
 
@@ -59,6 +59,8 @@ def screen(rows: Iterable[RowT], moderator: Moderators) -> Screened[RowT]:
     by = moderators_of(moderator)
     if not by:
         raise DataError("nothing to screen with: give a moderator")
+    if isinstance(rows, str | Mapping):
+        raise DataError(f"screen takes rows, not one ({rows!r:.60}): screen([row], moderator)")
     found = Screened[RowT]([], [])
     coming = iter(tqdm(rows, desc="screen", unit="row", delay=3, leave=False))
     place = 0

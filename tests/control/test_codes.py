@@ -76,7 +76,7 @@ def test_any_prompt_takes_codes() -> None:
         ({"genre": " "}, "genre"),
         ({"genre": "news\nFormality: none"}, "one line"),
         ({"length": 0}, "length"),
-        ({"extras": {"genre": "news"}}, "field of its own"),
+        *(({"extras": {name: "news"}}, "field of its own") for name in ("genre", "audience", "length", "formality")),
     ],
 )
 def test_what_would_not_read_as_codes_is_refused(codes: dict[str, Any], words: str) -> None:

@@ -12,7 +12,7 @@ from scipy.special import expit  # type: ignore[import-untyped]
 
 from condition.errors import ContractError, DataError, SettingsError
 from condition.evaluation.statistics import estimate
-from condition.moderation.classifier import ClassifierModerator, logistic_regression
+from condition.moderation.classifier import ClassifierModerator, _best_f1, logistic_regression
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz !?"
 
@@ -90,6 +90,17 @@ def test_calibrating_takes_the_threshold_of_the_best_f1() -> None:
         return 2 * (said & target).sum() / (said.sum() + target.sum())
 
     assert f1(moderator.thresholds["buzz"]) == max(f1(limit) for limit in scores)
+
+
+def test_equal_scores_are_refused_together_and_a_score_at_the_threshold_is() -> None:
+    """Of the scores .9, .5, .5 the best F1 behind the first would cut between two equal ones."""
+    scores = np.array([0.9, 0.5, 0.5, 0.5, 0.1])
+    limit = _best_f1(scores, np.array([True, True, False, False, False]))
+    assert limit == pytest.approx(0.7)
+    moderator = _fitted()
+    score = float(moderator.scores(["zz"])[0, 0])
+    at = ClassifierModerator(moderator.weights, moderator.categories, {"buzz": score, "quack": 1.1}, Letters())
+    assert not at("zz").allowed
 
 
 def test_calibrating_keeps_false_alarms_down() -> None:

@@ -60,6 +60,12 @@ def test_one_refused_text_refuses_its_value_and_masks_stay_where_they_belong() -
     assert masking.check("before", [{"a": "fine", "b": ["idiot", 5]}])[0][0] == {"a": "fine", "b": ["*****", 5]}
 
 
+def test_of_a_value_with_masked_and_refused_texts_the_verdict_is_the_refusal() -> None:
+    guard = Guard([RUDE, lambda text: Verdict("secret" not in text, ("secret",))], None, "no", True, None)
+    [(shown, verdict)] = guard.check("before", [{"a": "idiot", "b": "secret"}])
+    assert (shown, verdict.categories) == (None, ("secret",))
+
+
 def test_without_moderators_nobody_is_told() -> None:
     told: list[Judged] = []
     assert Guard(None, None, "no", False, told.append).check("after", ["idiot"]) == [("idiot", Verdict(True))]

@@ -10,7 +10,7 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from condition.errors import Interrupted, ModelError, PromptError, SettingsError, UnfinishedError
 from condition.moderation.guard import Judged
@@ -117,6 +117,12 @@ class TestModel:
         assert safe.generate([(*talk, Message("user", "ok"))])[0][0].text == "ok a"
         assert safe.generate([(Message("user", "idiot"), *talk, Message("user", "ok"))])[0] == [REFUSED]
         assert Guarded(echo, before=INSULTS, roles=["assistant"]).generate([talk])[0] == [REFUSED]
+
+    def test_one_role_may_be_named_by_itself(self) -> None:
+        safe = Guarded(Echo(), before=INSULTS, roles="system")
+        asked = (Message("system", "idiot"), Message("user", "idiot"))
+        assert safe.generate([asked])[0][0].finish_reason == "control"
+        assert safe.generate([asked[1:]])[0][0].finish_reason == "length"
 
     def test_masking_keeps_messages_in_their_places(self) -> None:
         echo = Echo()
@@ -269,6 +275,12 @@ class TestChain:
 
         assert asyncio.run(both()) == ("to a", [REFUSAL, "to b"])
 
+    def test_each_input_keeps_its_config_where_others_are_refused(self) -> None:
+        chain = RunnableLambda(lambda given, config: f"{given['q']} {config['metadata']['n']}")
+        rows = [{"q": word} for word in ("idiot", "a", "b")]
+        configs: list[RunnableConfig] = [{"metadata": {"n": n}} for n in range(3)]
+        assert Guarded(chain, before=INSULTS).batch(rows, configs)[1:] == ["a 1", "b 2"]
+
     def test_exceptions_of_the_chain_pass_or_are_returned(self) -> None:
         def fails(given: dict[str, str]) -> str:
             if given["q"] == "b":
@@ -291,7 +303,10 @@ def test_what_can_not_be_guarded_is_refused() -> None:
         Guarded(5)  # type: ignore[call-overload]
     with pytest.raises(ModelError, match="Echo is a class"):
         Guarded(Echo)  # type: ignore[call-overload]
-    with pytest.raises(PromptError, match="empty refusal"):
-        Guarded(Echo(), refusal=" ")
+    for refusal in (" ", None):
+        with pytest.raises(PromptError, match="empty refusal"):
+            Guarded(Echo(), refusal=refusal)  # type: ignore[call-overload]
+    with pytest.raises(SettingsError, match=r"roles=\['usr'\]: give some of system, user"):
+        Guarded(Echo(), before=INSULTS, roles=["usr"])  # type: ignore[list-item]
     with pytest.raises(SettingsError, match="no moderator"):
         Guarded(Echo(), before=["idiot"])  # type: ignore[list-item]

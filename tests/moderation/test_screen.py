@@ -67,6 +67,9 @@ def test_many_rows_keep_their_places_and_are_asked_in_parts() -> None:
 def test_rows_without_text_and_no_moderator_are_refused() -> None:
     with pytest.raises(DataError, match=r"row 1 holds no text \(5\)"):
         screen(["a", 5], bad)
+    for one in ("a text", {"q": "a row"}):
+        with pytest.raises(DataError, match="takes rows, not one"):
+            screen(one, bad)
     with pytest.raises(DataError, match="give a moderator"):
         screen(["a"], [])
     with pytest.raises(SettingsError, match="no moderator"):
