@@ -82,7 +82,7 @@ class Recurrent(nn.Module):
 
 def embeddings_of(base: nn.Module) -> Any:
     """The table of words of a base model."""
-    return base.get_inputembeddings_of()  # type: ignore[operator]  # nn.Module types its attributes so
+    return base.get_input_embeddings()  # type: ignore[operator]  # nn.Module types its attributes so
 
 
 def _layers(base: nn.Module) -> int:
