@@ -67,6 +67,11 @@ class Quantization(Options):
         """Whether gradients pass through the layers, so that an adapter can be trained beside them."""
         return self.kind != "int8-dynamic"
 
+    @property
+    def saves(self) -> bool:
+        """Whether a network of such weights can be written as it is; adapters beside them can in any case."""
+        return self.kind not in ("intx", "int8-dynamic")
+
     def torch_dtype(self, device: torch.device) -> torch.dtype:
         """The compute type on a device."""
         if self.compute_dtype != "auto":

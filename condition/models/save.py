@@ -11,7 +11,9 @@ from huggingface_hub import HfApi
 from condition.adapters.quiet import no_weight_bars
 from condition.adapters.registry import adapter_of, save_adapter
 from condition.adapters.reward_head import save_head, without_head
+from condition.errors import ModelError
 from condition.models.canary import sing
+from condition.models.card import write_card
 from condition.models.completion import stop_tokens
 from condition.models.contract import (
     Contract,
@@ -30,11 +32,15 @@ if TYPE_CHECKING:
     from condition.models.local import LocalModel
 
 
-def save(model: LocalModel, folder: Path) -> None:
-    """Write a model to a folder, all or nothing.
+def save(model: LocalModel, folder: Path, name: str | None = None) -> None:
+    """Write a model to a folder, all or nothing, with a card under a name, that of the folder if not given.
 
     Raises ModelError where it can't be written or holds something else.
     """
+    if model.quantization is not None and not model.quantization.saves and adapter_of(model.network) is None:
+        raise ModelError(
+            f"a base in {model.quantization.name} is not saved: keep the base, and load it with the same quantization"
+        )
     with replaced(folder) as half, no_weight_bars():
         with without_head(model.network):
             if adapter_of(model.network) is not None:
@@ -43,14 +49,16 @@ def save(model: LocalModel, folder: Path) -> None:
                 model.network.save_pretrained(half)
         save_head(model.network, half)
         model.tokenizer.save_pretrained(half)
-        write_contract(contract_of(model), half)
+        contract = contract_of(model)
+        write_contract(contract, half)
+        write_card(contract, half, folder, name or folder.name)  # behind the hashes: people may edit it
 
 
 def push(model: LocalModel, repo: str, private: bool) -> str:
     """Upload a saved model to the hub; gives its address. Raises ModelError where that fails."""
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
-        save(model, Path(folder) / "model")
+        save(model, Path(folder) / "model", repo)
         with uploading(repo):
             api.create_repo(repo, private=private, exist_ok=True)
             return str(api.upload_folder(repo_id=repo, folder_path=Path(folder) / "model"))
