@@ -23,7 +23,7 @@ from condition.protocols import Control
 from condition.types import Completion, Messages, Sampling
 
 BATCH_TOKENS = 8192
-"""Tokens of one batch that are stored, padding included; what its prompts share counts once where it is stored once."""
+"""Tokens of one batch that are stored, padding included, without what its prompts share where that is stored once."""
 BATCH_ROWS = 32
 
 
@@ -78,7 +78,7 @@ def _batches(prompts: list[Asked], sampling: Sampling, context: int, *, shared: 
         rows = (len(batch) + 1) * each
         lengths = {len(p.ids) for p in (*batch, prompt)}
         alike = min(common, common_prefix(batch[0].ids, prompt.ids)) if batch else len(prompt.ids)
-        before = alike + (len(batch) + 1) * (max(lengths) - alike) if shared else rows * max(lengths)
+        before = (len(batch) + 1) * (max(lengths) - alike) if shared else rows * max(lengths)
         too_many = rows > BATCH_ROWS or before + rows * sampling.max_tokens > BATCH_TOKENS
         # Beside a prompt that nearly fills the context, a shorter one would be cut off early.
         too_many |= len(lengths) > 1 and max(lengths) + sampling.max_tokens > context

@@ -130,12 +130,13 @@ def test_a_seed_gives_the_same_samples_whatever_the_batch(tiny_model: TinyModel)
     assert len({c.token_ids for row in twice for c in row}) == 6  # equal prompts get samples of their own
 
 
-def test_a_header_of_many_prompts_is_read_once(tiny_model: TinyModel) -> None:
+def test_a_header_of_many_prompts_is_read_once(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("condition.models.generate.BATCH_TOKENS", 600)
     header = Message("system", "Answer from the passage. " * 40)
     prompts = [(header, Message("user", f"What is number {n}?")) for n in range(30)]
     model = tiny_model()
     ids = [model.render(prompt).ids for prompt in prompts]
-    assert sum(map(len, ids)) > 8192  # more than a batch may store where nothing is shared
+    assert 2 * len(ids[0]) > 600  # where nothing is shared each is a batch of its own
     found = model.generate(prompts, Sampling(max_tokens=2))
     computed = sum(c.usage.computed_tokens - c.usage.output_tokens for [c] in found if c.usage is not None)
     assert computed < len(ids[0]) + 30 * 15
