@@ -22,7 +22,8 @@ KINDS: list[dict[str, Any]] = [{}, {"loss": "ranking"}, {"centre": 0.1}, {"margi
 
 
 def fit(model: Any, rows: Any = ROWS, held: Any = None, settings: Any = None, **options: Any) -> RewardModel:
-    trainer = RewardTrainer(LoRA(rank=4), Settings(**{**QUICK, **(settings or {})}), **options)
+    settings = {**QUICK, "learning_rate": 2e-3, **(settings or {})}
+    trainer = RewardTrainer(LoRA(rank=4), Settings(**settings), **options)
     return trainer.fit(model, rows, prompt="{q}", validation=held)
 
 
