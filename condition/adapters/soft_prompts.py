@@ -230,7 +230,7 @@ def _words(
     """Embeddings `[length, width]` of a text, or of random words."""
     table = embeddings_of(network.base_model)
     if text is None:
-        ids = torch.randint(0, int(table.numembeddings_of), (length or LENGTH,)).tolist()
+        ids = torch.randint(0, int(table.num_embeddings), (length or LENGTH,)).tolist()
     else:
         own = _tokenizer(network, tokenizer)(text, add_special_tokens=False)["input_ids"]
         length = length or len(own)
