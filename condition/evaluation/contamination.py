@@ -75,7 +75,8 @@ def overlap(training: object, task: Task | Sequence[TaskRow], near: float = NEAR
     names = {name for inputs in trained for name in inputs}
     fields = {name for row in rows for name in row.inputs if name in names} or {_WHOLE}
     index = _Index([_fields(inputs, fields) for inputs in trained])
-    exact, close = [], []
+    exact: list[Shared] = []
+    close: list[Shared] = []
     for row in rows:
         if (best := index.nearest(_fields(row.inputs, fields), near)) is not None:
             place, similarity = best

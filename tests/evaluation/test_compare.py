@@ -137,13 +137,13 @@ def test_early_stops_what_is_surely_worse_and_asks_it_no_more() -> None:
 
 
 def test_early_is_seldom_wrong() -> None:
-    """Equal methods on 96 rows: over 60 tables at most 5 % stop one (3 tables; 2 standard errors more are 6)."""
+    """Equal methods on 96 rows: over 40 tables at most 5 % stop one (2 tables; 2 standard errors more are 4)."""
     stopped = 0
-    for seed in range(60):
+    for seed in range(40):
         subjects = {"a": right(0.6, 3 * seed), "b": right(0.6, 3 * seed + 1), "c": right(0.6, 3 * seed + 2)}
         table = compare(subjects, task(96, cluster=3), early=True, seed=seed)
         stopped += any(method.stopped for method in table.methods)
-    assert stopped <= 6
+    assert stopped <= 4
 
 
 def test_early_where_less_is_better() -> None:
