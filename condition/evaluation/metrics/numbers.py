@@ -12,6 +12,7 @@ _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 _SAID = re.compile(
     r"(?:####|\banswer\s+is\b|\banswer:)(?!.*(?:####|\banswer\s+is\b|\banswer:))", re.IGNORECASE | re.DOTALL
 )
+_NUMBER = re.compile(r"[-−]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 _CLOSE = 1e-6
 
 
@@ -42,11 +43,10 @@ def _value(text: str) -> float:
     """The number behind the last phrase that announces one, the first there; else the last number of all."""
     announced = _SAID.search(text)
     if announced:
-        behind = text[announced.end() :].strip().splitlines()[:1]
-        try:
-            return last_number(re.split(r"(?<=\d)[^\d,.]", behind[0].replace("$", ""), maxsplit=1)[0].rstrip(".,"))
-        except (ValueError, IndexError):
-            pass
+        sentence = re.split(r"\n|[.!?]\s", text[announced.end() :].strip(), maxsplit=1)[0].replace("$", "")
+        found = _NUMBER.search(sentence.rpartition("=")[2])
+        if found:
+            return last_number(found[0])
     return last_number(text.replace("$", ""))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condition.evaluation.metrics import exact_match, squad_v2
+from condition.evaluation.metrics import squad_v2
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,3 @@ def test_squad_v2_is_a_score(prediction: str, answers: list[str]) -> None:
 def test_one_string_is_not_taken_for_a_list_of_letters() -> None:
     assert squad_v2("Paris", "Paris") == {"exact": 1, "f1": 1}
     assert squad_v2("P", "Paris") == {"exact": 0, "f1": 0}
-
-
-@pytest.mark.parametrize(
-    ("prediction", "answer", "exact"), [(" B\n", "B", 1), ("b", "B", 0), ("", "", 1), ("B.", "B", 0)]
-)
-def test_exact_match(prediction: str, answer: str, exact: float) -> None:
-    assert exact_match(prediction, answer) == {"exact": exact}
