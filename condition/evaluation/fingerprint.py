@@ -69,6 +69,11 @@ def _parts(network: nn.Module) -> Iterator[tuple[str, Any]]:
             if state is not None:
                 for part, tensor in sorted(state.as_dict().items()):
                     yield f"{name}.{own}.{part}", tensor
+            # of 8 bits, which move from the weight to the layer's state when it is first used
+            scales = [getattr(place, "SCB", None) for place in (parameter, getattr(module, "state", None))]
+            for scale in scales:
+                if scale is not None:
+                    yield f"{name}.{own} scales", scale
 
 
 def _plain(value: object) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.lora import LoRA
 from condition.adapters.soft_prompts import PromptTuning
 from condition.evaluation.fingerprint import fingerprint
+from condition.models.load import load
 from condition.models.local import LocalModel
+from condition.models.quantize import Quantization
 from condition.types import Sampling
 
 
@@ -74,6 +77,20 @@ def test_the_hooks_of_our_adapters_are_known(tiny_model: Any, adapter: Any) -> N
     with torch.no_grad():
         next(p for p in model.network.parameters() if p.requires_grad).view(-1)[0] += 1
     assert fingerprint(model) not in (None, before)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quantized_weights_and_their_scales_count(tiny_folder: Path, bits: Any) -> None:
+    model = load(tiny_folder, quantization=Quantization(bits=bits))
+    before = fingerprint(model)
+    model.generate("What is the colour of the sky?", Sampling(max_tokens=2))
+    assert before is not None
+    assert fingerprint(model) == before
+    assert fingerprint(load(tiny_folder)) != before
+    layer = model.network.model.layers[1].mlp.up_proj
+    scales = layer.weight.quant_state.absmax if bits == 4 else layer.state.SCB
+    scales.view(-1)[0] += 1
+    assert fingerprint(model) != before
 
 
 @pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
