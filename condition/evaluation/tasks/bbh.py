@@ -17,7 +17,7 @@ from condition.evaluation.tasks.task import Task, TaskRow
 from condition.types import Example, Sampling
 
 THINK = "Let's think step by step."
-_SAID = re.compile(r"\banswer is:?\s*(.+?)\.?\s*(?:\n|$)", re.IGNORECASE)
+_SAID = re.compile(r".*\banswer is:?\s*([^\n]+?)\.?\s*(?:\n|$)", re.IGNORECASE | re.DOTALL)
 
 
 def bbh(
@@ -61,8 +61,8 @@ def bbh(
 
 
 def _metric(prediction: str, target: Any, /) -> Mapping[str, float]:
-    said = _SAID.findall(prediction)
-    return accuracy(said[-1] if said else prediction, target)
+    said = _SAID.match(prediction)
+    return accuracy(said[1] if said else prediction, target)
 
 
 def _rows(source: object) -> Iterator[tuple[Mapping[str, Any], str]]:
