@@ -112,6 +112,13 @@ def reasoning(model: cd.LocalModel, verifier: Verifier) -> None:
         cd.TreeOfThoughts(model, prompts=None, breadth=3, depth=3, search="dfs"),
         cd.Sequence({"a": chain, "b": cd.Parallel({"c": chain})}),
     ]
+    assert_type(cd.metrics.number("a", "1"), dict[str, float])
+    assert_type(cd.metrics.pass_at_k(2, 1, 1), float)
+    assert_type(cd.metrics.corpus_bleu(["a"], ["b"]), float)
+    assert_type(cd.tasks.mmlu("test.jsonl", shots="dev.jsonl", form="chat"), Task)
+    assert_type(cd.tasks.human_eval("problems.jsonl", k=(1, 10), samples=20), Task)
+    assert_type(cd.tasks.dialogue([], lambda question, answer: 1.0), Task)
+    cd.tasks.mmlu("test.jsonl", form="html")  # type: ignore[arg-type]
     verifiers: list[Verifier] = [
         cd.JudgeVerifier(model),
         cd.ProgramVerifier(lambda question, answer: True),
