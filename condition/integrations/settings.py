@@ -197,7 +197,7 @@ class Conditioned(BaseLanguageModel[Any]):
         _check_names(type(self), given, self._of_calls)
         given = {k: v for k, v in given.items() if v is not None}
         own = {name: getattr(self, name) for name in Sampling.model_fields}
-        more = (stop,) if isinstance(stop, str) else stop or ()
+        more = _texts(stop)
         changed = {k: v for k, v in given.items() if k in Sampling.model_fields}
         sampling = _sampling({**own, **changed, "stop": tuple(dict.fromkeys((*self.stop, *more)))})
         logprobs = bool(given.get("logprobs", self.logprobs))
@@ -237,7 +237,7 @@ class Conditioned(BaseLanguageModel[Any]):
         found["ls_provider"] = "condition"
         if not isinstance(given.get("model"), str):
             found["ls_model_name"] = self._model_of(given).name
-        if stops := [*self.stop, *(stop or ())]:
+        if stops := [*self.stop, *_texts(stop)]:
             found["ls_stop"] = stops
         return found
 
@@ -265,6 +265,13 @@ def _check_names(owner: type, given: Mapping[str, Any], known: Mapping[str, Any]
         near = [ours] if ours in known else get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"sampling takes {', '.join(Sampling.model_fields)}"
         raise SettingsError(f"{owner.__name__} has no setting {name!r}; {hint}")
+
+
+def _texts(stop: Sequence[str] | str | None) -> Sequence[str]:
+    more = (stop,) if isinstance(stop, str) else stop or ()
+    if not isinstance(more, Sequence):
+        raise SettingsError(f'stop={stop!r:.80}: give a list of texts, such as ["\\n"]')
+    return more
 
 
 def _sampling(given: Mapping[str, Any]) -> Sampling:

@@ -179,9 +179,11 @@ class TestAnswer:
         assert read_call(ADD, asked).tool_calls
 
 
-def test_what_is_no_control_is_refused_when_a_model_is_made(tiny_model: TinyModel) -> None:
+def test_what_is_no_control_and_no_stop_is_refused(tiny_model: TinyModel) -> None:
     with pytest.raises(ControlError, match="control='yes' is no control: give one"):
         ChatCondition(tiny_model(), control="yes")
+    with pytest.raises(SettingsError, match="stop=5: give a list of texts"):
+        ChatCondition(tiny_model()).invoke("x", stop=5)  # type: ignore[arg-type]
 
 
 def test_limits_of_a_call_are_joined() -> None:
