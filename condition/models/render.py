@@ -96,6 +96,16 @@ class Renderer:
         labels = (IGNORED,) * len(ids) + (*written, stop)
         return Rendered(ids=(*ids, *written, stop), spans=tuple(spans), labels=labels)
 
+    def continuations(self, messages: Sequence[Message], texts: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+        """A prompt's ids, and those of each text as a target behind it, without the stop token."""
+        messages = checked(messages)
+        is_text = messages[0].role == "text"
+        for text in texts:
+            check_text("target", text)
+        with TURNS:
+            ids, _ = self._text_prompt(messages) if is_text else self._chat_prompt(messages)
+            return ids, [self._target_ids(messages, ids, text, is_text) for text in texts]
+
     def stop_token(self, messages: Sequence[Message]) -> int:
         """The token that ends the model's turn."""
         stop = self.text_stop if messages[0].role == "text" else self.chat_stop

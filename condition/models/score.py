@@ -102,10 +102,10 @@ def _measure(writer: Writer, pack: list[_Line], past: Past | None, found: dict[t
 def _lines(writer: Writer, index: int, messages: Messages, texts: Sequence[str]) -> Iterator[_Line]:
     if isinstance(texts, str):
         raise ModelError(f"prompt {index}: continuations are a list of strings, not one string")
-    for choice, text in enumerate(texts):
-        rendered = writer.renderer.render(messages, text)
-        start = len(rendered.prompt_ids)
-        ids = rendered.ids[:-1]  # the stop token is not part of the continuation
+    prompt, continuations = writer.renderer.continuations(messages, texts)
+    start = len(prompt)
+    for choice, (text, continuation) in enumerate(zip(texts, continuations, strict=True)):
+        ids = (*prompt, *continuation)
         if not any(message.content for message in messages):
             yield from _windows(writer, index, choice, ids[start:], len(text))
             continue

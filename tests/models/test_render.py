@@ -621,3 +621,15 @@ def test_a_special_name_in_the_words_changes_no_other_words(style: str, kind: st
     messages = (Message("user", f"see {special} here"),)
     wanted = renderer._apply(messages)
     assert decoded(tokenizer, renderer.render(messages).ids).strip() == wanted.strip()
+
+
+@every_style
+@every_kind
+def test_many_continuations_of_a_prompt_are_those_of_each(style: str, kind: str) -> None:
+    renderer = renderer_of(style, kind)
+    special = next(iter(TEMPLATES[style][1].values()))
+    texts = ["blue", " in the year 1784", "", special]
+    for messages in ((Message("user", "What is the sky?"),), (Message("text", "The sky is"),), (Message("text", ""),)):
+        prompt, continuations = renderer.continuations(messages, texts)
+        for text, ids in zip(texts, continuations, strict=True):
+            assert (*prompt, *ids) == renderer.render(messages, text).ids[:-1]

@@ -103,7 +103,7 @@ def safety(
 
 
 def _asked(row: Mapping[str, Any], where: str) -> TaskRow:
-    turns = row.get("turns")
+    turns: Any = row.get("turns")
     if hasattr(turns, "tolist"):
         turns = turns.tolist()
     if isinstance(turns, list | tuple) and turns and isinstance(turns[0], str):

@@ -157,7 +157,7 @@ def _code(text: str, wanted: str) -> str:
 
 
 def _tests(row: Mapping[str, Any], where: str) -> list[str]:
-    tests = row.get("test_list")
+    tests: Any = row.get("test_list")
     if hasattr(tests, "tolist"):
         tests = tests.tolist()
     if not isinstance(tests, list | tuple) or not tests or not all(isinstance(test, str) for test in tests):
