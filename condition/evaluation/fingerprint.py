@@ -53,7 +53,7 @@ def _parts(network: nn.Module) -> Iterator[tuple[str, Any]]:
         hooks = [getattr(hook, "__qualname__", type(hook).__qualname__) for hook in _hooks(module)]
         yield name, f"{type(module).__qualname__} {hooks}"
         for own, value in sorted(vars(module).items()):
-            if own in ("training", "_parameters", "_buffers", "_modules"):
+            if own in ("training", "_parameters", "_buffers", "_modules") or "_hooks" in own:  # numbered as they came
                 continue
             if isinstance(value, BaseModel):  # the adapter's settings
                 yield f"{name}.{own}", repr(value)

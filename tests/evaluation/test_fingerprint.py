@@ -13,7 +13,9 @@ from condition.evaluation.fingerprint import fingerprint
 from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.models.quantize import Quantization
-from condition.types import Sampling
+from condition.training.settings import Settings
+from condition.training.sft import SFTTrainer
+from condition.types import Example, Sampling
 
 
 def tuned(model: LocalModel) -> LocalModel:
@@ -32,6 +34,15 @@ def test_writing_and_scoring_do_not_change_it(tiny_model: Any) -> None:
     model.generate(["What is the colour of the sky?", "And of grass?"], Sampling(max_tokens=4))
     model.score(["Who wrote"], [[" the letter", " it"]])
     assert fingerprint(model) == before
+
+
+def test_a_tuned_model_that_is_loaded_twice_is_the_same(tiny_model: Any, tmp_path: Path) -> None:
+    base = tiny_model("llama")
+    base.network.save_pretrained(tmp_path / "base")
+    base.tokenizer.save_pretrained(tmp_path / "base")
+    trainer = SFTTrainer(PromptTuning(length=2), Settings(max_steps=1))
+    trainer.fit(load(tmp_path / "base"), [Example({"q": "a"}, "b")], prompt="{q}").save_pretrained(tmp_path / "tuned")
+    assert fingerprint(load(tmp_path / "tuned")) == fingerprint(load(tmp_path / "tuned")) is not None
 
 
 def test_one_changed_number_changes_it(tiny_model: Any) -> None:
