@@ -45,6 +45,12 @@ class TestEntropyOrder:
             assert best[-1].target == "good"
         assert [len(call) for call in scorer.calls] == [18, 18]
 
+    def test_equal_orders_are_told_apart_by_the_other_entropy(self) -> None:
+        # every order answers both labels alike; behind "bad" the leaning to "good" leaves the surer probe less sure
+        given = [*self.examples[1:], self.examples[0]]
+        best = entropy_order(PROMPT, given, Leaning(0.3, last=0.4), LABELS, self.probes[:2], kind="global")
+        assert best[-1].target == "bad"
+
     def test_many_orders_are_drawn(self) -> None:
         many = [Example({"text": f"t{i}"}, LABELS[i % 2]) for i in range(12)]
         scorer = Leaning(0.0)

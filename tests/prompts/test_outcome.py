@@ -24,6 +24,10 @@ def test_what_helps_comes_first_and_what_harms_last() -> None:
     assert selector.influence[0] == pytest.approx(0.0, abs=0.35)
 
 
+def test_what_every_set_reaches_is_nobodys_help() -> None:
+    assert influence(POOL, lambda shown: 5.0) == [0.0] * 12
+
+
 def test_the_item_is_never_among_them() -> None:
     selector = OutcomeSelector(POOL, outcome)
     assert "3" not in [e.id for e in selector.select({"q": "question 3"}, 12)]
