@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import zipfile
@@ -30,13 +29,15 @@ from condition.adapters.attach import trainable, trained_state
 from condition.errors import ModelError, SettingsError
 from condition.models.contract import RUN
 from condition.models.place import unwritten
+from condition.training.processes import is_first, number_of_processes
 
 if sys.platform != "win32":
     import fcntl
 
 WEIGHTS = "trainable.safetensors"
 STATE = "trainer_state.json"  # transformers writes it last
-ARCHIVES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # torch writes zip files
+RANDOM = "rng_state.pth"
+ARCHIVES = ("optimizer.pt", "scheduler.pt", RANDOM)  # torch writes zip files
 FINISHED = "finished"
 HALF = f"{FINISHED}.half"
 LOG = "log.json"
@@ -94,7 +95,7 @@ def is_complete(folder: Path) -> bool:
     try:
         json.loads((folder / STATE).read_text())
         with safe_open(folder / WEIGHTS, "pt") as weights:
-            return bool(weights.keys()) and all(zipfile.is_zipfile(folder / name) for name in ARCHIVES)
+            return bool(weights.keys()) and all(zipfile.is_zipfile(folder / name) for name in _archives())
     except (OSError, ValueError, SafetensorError):
         return False
 
@@ -133,7 +134,7 @@ def locked(output: Path) -> Iterator[None]:
     except OSError as error:
         raise ModelError(f"can't write to {output}: {error}. Choose another folder") from error
     with file:
-        if sys.platform != "win32" and os.environ.get("RANK", "0") == "0":
+        if sys.platform != "win32" and is_first():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -149,6 +150,8 @@ def make_own(output: Path, run: Mapping[str, Any], resume: bool) -> Path | None:
     """Make `output` this run's own; gives the checkpoint to go on from. Raises as `claim` does."""
     claim(output, run, resume)  # again, for what happened before the folder was locked
     mark, half = output / RUN, output / f"{RUN}.half"
+    if not is_first():
+        return last_complete(output)  # the first process has made it ours
     if resume and mark.is_file():
         return last_complete(output)
     for part in _parts(output):
@@ -191,6 +194,14 @@ def finished(network: nn.Module, output: Path) -> tuple[list[dict[str, Any]], fl
         _remove(folder)
         return None
     return lines, seconds
+
+
+def _archives() -> list[str]:
+    """What torch writes into a checkpoint: of several processes each its own random state."""
+    number = number_of_processes()
+    if number == 1:
+        return list(ARCHIVES)
+    return [name for name in ARCHIVES if name != RANDOM] + [f"rng_state_{rank}.pth" for rank in range(number)]
 
 
 def _run_in(output: Path, resume: bool) -> dict[str, Any] | None:

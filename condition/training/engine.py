@@ -209,7 +209,16 @@ class Engine(Trainer):
         items = inputs["batch"].items
         total = self._pieces.run([inputs], work, lambda: None)
         self._held += torch.tensor([total, items], dtype=torch.float64)
-        return torch.tensor(total / items, device=self.args.device), None, None
+        return None, None, None  # a loss would be gathered at each batch, of which not all processes have as many
+
+    def get_eval_dataloader(self, *given: Any, **options: Any) -> Any:
+        """As transformers', and no row is counted twice to give each process as many."""
+        config = self.accelerator.dataloader_config
+        before, config.even_batches = config.even_batches, False
+        try:
+            return super().get_eval_dataloader(*given, **options)
+        finally:
+            config.even_batches = before
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         # What is returned in the end is a checkpoint, so each best one is written, whichever steps are saved.

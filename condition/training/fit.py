@@ -8,7 +8,6 @@ A trainer is its settings and a Task: how its rows are prepared, and what is min
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -42,6 +41,7 @@ from condition.training.checkpoints import claim, finished, keep_finished, locke
 from condition.training.engine import Engine
 from condition.training.objective import BeforeStep, Measure, Objective
 from condition.training.overlap import checked
+from condition.training.processes import is_first, one_folder, together
 from condition.training.rounding import rounded
 from condition.training.rows import Prepared
 from condition.training.settings import Settings
@@ -166,7 +166,7 @@ def _train(
     if settings.checkpointing is True or (settings.checkpointing == "auto" and model.device.type == "cuda"):
         network.activation_checkpointing_enable({"use_reentrant": False})
     objective = Objective(network, task.measure, shared=shared, dtype=dtype, before_step=task.before_step)
-    with tempfile.TemporaryDirectory() if settings.output is None else nullcontext(settings.output) as folder:
+    with one_folder(settings.output, model.device) as folder:
         output, run = Path(folder), _run(task, adapter, settings, model, rows, held, dtype)
         claim(output, run, settings.resume)
         rows, held = task.complete(model, rows, dtype), held and task.complete(model, held, dtype)
@@ -174,7 +174,7 @@ def _train(
         # Before anything in the folder is touched: settings that can't be used are refused here.
         engine = Engine(objective, settings, output, rows.rows, held.rows if held else None, callbacks)
         with locked(output):
-            checkpoint = make_own(output, run, settings.resume)
+            checkpoint = _own(output, run, settings.resume, model.device)
             done = finished(network, output)
             if done is None:
                 began = time.perf_counter()
@@ -186,12 +186,24 @@ def _train(
                 ):
                     engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
                 done = engine.state.log_history, time.perf_counter() - began
-                keep_finished(network, output, *done)
+                if is_first():
+                    keep_finished(network, output, *done)
+                together(model.device)
     network.activation_checkpointing_disable()
     for parameter in network.parameters():
         parameter.grad = None
     lines, seconds = done
     return _Trained(network, History(lines), seconds)
+
+
+def _own(output: Path, run: Mapping[str, Any], resume: bool, device: torch.device) -> Path | None:
+    """The checkpoint to go on from: the first process makes the folder this run's own, then the others look."""
+    if not is_first():
+        together(device)
+    checkpoint = make_own(output, run, resume)
+    if is_first():
+        together(device)
+    return checkpoint
 
 
 def _run(
@@ -222,7 +234,12 @@ def _run(
 
 
 def _contract(
-    task: Task, adapter: KeptAdapter, settings: Settings, tuned: LocalModel, rows: Prepared, seconds: Mapping[str, float]
+    task: Task,
+    adapter: KeptAdapter,
+    settings: Settings,
+    tuned: LocalModel,
+    rows: Prepared,
+    seconds: Mapping[str, float],
 ) -> Contract:
     _, losses = tuned.history.series("loss")
     best = min(((line["eval_loss"], line["step"]) for line in tuned.history if "eval_loss" in line), default=None)

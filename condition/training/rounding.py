@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from condition.adapters.attach import is_learned
 from condition.models.quantize import Quantization, group_of
 
 
@@ -51,4 +52,4 @@ def rounded(network: PreTrainedModel, bits: int | None) -> Iterator[None]:
 
 def _is_of_adapter(name: str) -> bool:
     """Whether a layer is part of an adapter: those are saved whole and stay so."""
-    return any(part.startswith(("lora_", "adapter", "bottleneck")) for part in name.split("."))
+    return is_learned(name) or any(part.startswith("lora_") for part in name.split("."))

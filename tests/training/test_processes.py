@@ -1,0 +1,86 @@
+"""Two processes on the CPU train what one trains, and write one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from condition.adapters.attach import trainable
+from condition.training.checkpoints import load_trainable
+from condition.training.processes import is_first, number_of_processes, one_folder, together
+from tests.conftest import ROOT, TinyModel
+from tests.training.test_fit import ROWS, fit
+
+HELD = [{"q": f"When was {i}?", "target": "blue " * (1 + i)} for i in range(5)]
+SCRIPT = """
+import json, os, sys
+from tests.conftest import _tiny, _tiny_tokenizer
+from tests.training import test_fit as t
+from tests.training.test_processes import HELD
+from condition.models.contract import Source, memory_fingerprint
+
+network = _tiny("llama")
+source = Source(kind="memory", name="tiny llama", fingerprint=memory_fingerprint(network))
+base = t.LocalModel(network, _tiny_tokenizer(), source=source)
+folder = sys.argv[1]
+tuned = t.fit(base, held=HELD, batch_size=2, epochs=2, learning_rate=1e-3, eval_every=2, output=folder)
+fleeting = t.fit(base, held=HELD, batch_size=2, max_steps=2, learning_rate=1e-3, eval_every=1)
+lines = [tuned.history.series("loss"), tuned.history.series("eval_loss"), fleeting.history.series("eval_loss")]
+with open(f"{folder}-{os.environ['RANK']}.json", "w") as file:
+    json.dump(lines, file)
+"""
+
+
+def test_two_processes_give_the_result_of_one(tiny_model: TinyModel, tmp_path: Path) -> None:
+    script, output = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(SCRIPT)
+    # As `accelerate launch` does for GPUs; for the CPU it starts more than one process by MPI only.
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *launch, str(script), str(output)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    base = tiny_model()
+    options = {"held": HELD, "batch_size": 4, "learning_rate": 1e-3}
+    one = fit(base, epochs=2, eval_every=2, **options)
+    fleeting = fit(base, max_steps=2, eval_every=1, **options)
+    two = fit(base, max_steps=1)
+    load_trainable(two.network, output / "finished")
+    for name, parameter in trainable(two.network).items():
+        torch.testing.assert_close(parameter, trainable(one.network)[name], rtol=0, atol=1e-5, msg=name)
+    expected = [one.history.series("loss"), one.history.series("eval_loss"), fleeting.history.series("eval_loss")]
+    for rank in (0, 1):
+        found = json.loads((tmp_path / f"run-{rank}.json").read_text())
+        for (steps, values), (own_steps, own_values) in zip(found, expected, strict=True):
+            assert steps == own_steps
+            assert values == pytest.approx(own_values, abs=1e-5)
+
+
+def test_alone(tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    assert (number_of_processes(), is_first()) == (1, True)
+    together(cpu)
+    with one_folder(None, cpu) as folder:
+        assert Path(folder).is_dir()
+    assert not Path(folder).exists()
+    with one_folder(str(tmp_path / "mine"), cpu) as folder:
+        assert folder == str(tmp_path / "mine")
+    assert len(ROWS) == 12
+
+
+def test_who_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert (number_of_processes(), is_first()) == (2, False)
