@@ -120,6 +120,13 @@ def test_examples_chosen_for_each_item_have_a_bias_of_their_own() -> None:
     assert [len(call) for call in scorer.calls] == [8]
 
 
+def test_an_items_own_bias_is_divided_out_whole() -> None:
+    shots = FewShotPrompt(PROMPT, Mirror.examples, selector=Mirror(), k=1)
+    # whatever the leaning, what is left is what was heard: 1 nat
+    (row,) = calibrate(Leaning(2.0, last=1.5), shots, LABELS).probabilities([{"text": "bad film"}])
+    assert row["bad"] == pytest.approx(exp(1) / (exp(1) + 1))
+
+
 def test_labels_follow_a_text_with_a_space() -> None:
     scorer = Leaning(0.0)
     LabelClassifier(scorer, TextPrompt("Review: {text}\nLabel:"), {"+": "good", "-": "bad"})([{"text": "x"}])
