@@ -119,6 +119,7 @@ if TYPE_CHECKING:
     from condition.training.reward import RewardTrainer as RewardTrainer
     from condition.training.settings import Settings as Settings
     from condition.training.sft import SFTTrainer as SFTTrainer
+    from condition.training.signs import hacking_signs as hacking_signs
     from condition.types import Answer as Answer
     from condition.types import Completion as Completion
     from condition.types import Example as Example
@@ -215,6 +216,7 @@ _HOMES = {
     "condition.training.reward": ("RewardTrainer",),
     "condition.training.settings": ("Settings",),
     "condition.training.sft": ("SFTTrainer",),
+    "condition.training.signs": ("hacking_signs",),
     "condition.types": (
         "Answer",
         "Completion",

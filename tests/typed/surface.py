@@ -40,6 +40,26 @@ def values() -> None:
     cd.Completion("a", finish_reason="tired")  # type: ignore[arg-type]
 
 
+def preferences(model: cd.LocalModel, rows: list[cd.Ranking]) -> None:
+    assert_type(cd.read_rankings("rows.jsonl"), list[cd.Ranking])
+    assert_type(cd.read_feedback(rows, unusable="skip"), list[cd.Feedback])
+    assert_type(cd.Ranking.graded({}, ["a", "b"], [1, 2]).scores, tuple[float, ...] | None)
+    assert_type(cd.DPOTrainer(loss="ipo").fit(model, rows, prompt="{q}"), cd.LocalModel)
+    assert_type(cd.PROTrainer().fit(model, rows, prompt="{q}"), cd.LocalModel)
+    assert_type(cd.KTOTrainer().fit(model, rows, prompt="{q}"), cd.LocalModel)
+    assert_type(cd.HindsightTrainer().fit(model, rows, prompt="{q}"), cd.LocalModel)
+    reward = cd.RewardTrainer().fit(model, rows, prompt="{q}", validation=rows)
+    assert_type(reward, cd.RewardModel)
+    assert_type(reward("q", ["a", "b"]), list[float])
+    fit: Verifier = cd.RewardModel.load("folder")
+    assert fit
+    assert_type(cd.hacking_signs(reward.history), list[str])
+    assert_type(cd.preference_bias(rows).pairs, int)
+
+    cd.DPOTrainer(loss="sigmiod")  # type: ignore[arg-type]
+    cd.RewardTrainer(pairs="some")  # type: ignore[arg-type]
+
+
 def prompts(template: Any) -> None:
     chat = cd.ChatPrompt([("user", "{x}"), cd.Message("assistant", "ok")])
     assert_type(chat.format(x=1), Messages)
@@ -92,6 +112,13 @@ def measures(model: cd.LocalModel, chain: Chain, rows: list[dict[str, Any]]) -> 
     task = cd.tasks.squad_v2(rows)
     assert_type(task, Task)
     assert_type(cd.metrics.squad_v2("a", ["b"]), dict[str, float])
+    assert_type(cd.metrics.number("a", "1"), dict[str, float])
+    assert_type(cd.metrics.pass_at_k(2, 1, 1), float)
+    assert_type(cd.metrics.corpus_bleu(["a"], ["b"]), float)
+    assert_type(cd.tasks.mmlu("test.jsonl", shots="dev.jsonl", form="chat"), Task)
+    assert_type(cd.tasks.human_eval("problems.jsonl", k=(1, 10), samples=20), Task)
+    assert_type(cd.tasks.dialogue([], lambda question, answer: 1.0), Task)
+    cd.tasks.mmlu("test.jsonl", form="html")  # type: ignore[arg-type]
     for subject in (model, (model, "{q}"), chain, lambda inputs: "a"):
         assert_type(cd.evaluate(subject, task), Result)
     assert_type(cd.evaluate(model, task, budget=5).metrics["f1"], Estimate)
@@ -112,13 +139,6 @@ def reasoning(model: cd.LocalModel, verifier: Verifier) -> None:
         cd.TreeOfThoughts(model, prompts=None, breadth=3, depth=3, search="dfs"),
         cd.Sequence({"a": chain, "b": cd.Parallel({"c": chain})}),
     ]
-    assert_type(cd.metrics.number("a", "1"), dict[str, float])
-    assert_type(cd.metrics.pass_at_k(2, 1, 1), float)
-    assert_type(cd.metrics.corpus_bleu(["a"], ["b"]), float)
-    assert_type(cd.tasks.mmlu("test.jsonl", shots="dev.jsonl", form="chat"), Task)
-    assert_type(cd.tasks.human_eval("problems.jsonl", k=(1, 10), samples=20), Task)
-    assert_type(cd.tasks.dialogue([], lambda question, answer: 1.0), Task)
-    cd.tasks.mmlu("test.jsonl", form="html")  # type: ignore[arg-type]
     verifiers: list[Verifier] = [
         cd.JudgeVerifier(model),
         cd.ProgramVerifier(lambda question, answer: True),

@@ -1,0 +1,47 @@
+"""Rankings as the network reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from condition.prompts.template import as_prompt
+from condition.training.candidates import Pair, best_against_rest, prepare_rankings
+from condition.training.settings import Settings
+from condition.types import Ranking
+from tests.conftest import TinyModel
+
+RANKING = Ranking({"q": "Why?"}, ("so", "no", "well"), (3.0, 1.0, 1.0))
+
+
+def prepared(model: Any, rows: Any, **options: Any) -> Any:
+    return prepare_rankings(model, rows, as_prompt("{q}"), Settings(), "training", **options)
+
+
+def test_the_prompt_is_the_same_before_each(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    (row,) = prepared(model, [RANKING]).rows
+    asked = model.render("Why?").ids
+    assert row.prompt == asked
+    assert row.sequences == [model.render("Why?", text).ids for text in RANKING.candidates]
+    assert all(completion[-1] == 2 for completion in row.completions)  # the stop token is part of each
+
+
+def test_pairs_and_what_the_loss_is_a_mean_of(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    (row,) = prepared(model, [RANKING]).rows
+    assert row.pairs == (Pair(0, 1, 2.0), Pair(0, 2, 2.0))
+    assert len(row.labels) == 2
+    (whole,) = prepared(model, [RANKING], by_pair=False).rows
+    assert len(whole.labels) == 1
+    graded = Ranking({"q": "Why?"}, ("so", "no", "well"), (3.0, 2.0, 1.0))
+    assert len(prepared(model, [graded]).rows[0].pairs) == 3
+    assert prepared(model, [graded], choose=best_against_rest).rows[0].pairs == (Pair(0, 1, 1.0), Pair(0, 2, 2.0))
+
+
+def test_what_is_left_out_is_counted(tiny_model: TinyModel, caplog: pytest.LogCaptureFixture) -> None:
+    tied = Ranking({"q": "Why?"}, ("so", "no"), (1.0, 1.0))
+    found = prepared(tiny_model(), [RANKING, tied, tied])
+    assert (len(found.rows), found.dropped) == (1, 2)
+    assert "training rows left out: 2 with all candidates tied" in caplog.text

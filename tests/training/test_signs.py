@@ -1,0 +1,43 @@
+"""Curves with one thing wrong each."""
+
+from __future__ import annotations
+
+import pytest
+
+from condition.models.history import History
+from condition.training.signs import hacking_signs
+
+WELL = {
+    "drift_better": 0.2,
+    "prefers_longer": 0.6,
+    "longer_is_better": 0.55,
+    "entropy": 2.0,
+    "kl": 0.1,
+    "accuracy": 0.7,
+    "eval_accuracy": 0.68,
+}
+
+
+def history(**last: float) -> History:
+    return History([{"step": 1, **WELL}, *({"step": step, **WELL, **last} for step in range(2, 8))])
+
+
+def test_a_healthy_training_shows_none() -> None:
+    assert hacking_signs(history()) == []
+    assert hacking_signs(History([{"step": 1, "loss": 0.5}])) == []
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ({"drift_better": -0.3}, r"has lost 0.3 nats: both sides get unlikely"),
+        ({"prefers_longer": 0.9}, r"preferred in 90% of pairs, and is better in 55%"),
+        ({"eval_prefers_longer": 0.9, "eval_longer_is_better": 0.5}, r"90% of pairs held out"),
+        ({"entropy": 0.7}, r"fell from 2 to 0.7 nats"),
+        ({"kl": 0.8}, r"0.8 nats from the reference"),
+        ({"accuracy": 0.95}, r"95% of pairs are right in training and 68% of those held out"),
+    ],
+)
+def test_signs(last: dict[str, float], said: str) -> None:
+    (sign,) = hacking_signs(history(**last))
+    assert said in sign

@@ -1,0 +1,30 @@
+"""Means between two log lines."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from condition.training.watched import DriftStop, Watched
+
+
+def test_values_are_counted_apart_and_begin_anew() -> None:
+    watched = Watched()
+    watched.add({"a": torch.tensor([1.0, 2.0])}, training=True)
+    watched.add({"a": torch.tensor([6.0]), "b": torch.zeros(0)}, training=True)
+    watched.add({"a": torch.tensor([7.0])}, training=False)
+    assert watched.take(training=True) == {"a": (9.0, 3), "b": (0.0, 0)}
+    assert watched.take(training=True) == {}
+    assert watched.take(training=False) == {"a": (7.0, 1)}
+
+
+def test_the_stop_waits_for_its_limit() -> None:
+    control: Any = SimpleNamespace(should_training_stop=False)
+    stop, state = DriftStop(0.5), SimpleNamespace(global_step=3)
+    for logs in ({"loss": 1.0}, {"drift_better": -0.4}, None):
+        stop.on_log(None, state, control, logs)
+        assert not control.should_training_stop
+    stop.on_log(None, state, control, {"drift_better": -0.6})
+    assert control.should_training_stop
