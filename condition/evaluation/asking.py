@@ -43,6 +43,8 @@ class Asking:
         self.task = task
         self.rows = rows
         self.replies: dict[int, Reply] = {}
+        self.errors: dict[int, str] = {}
+        """By place: why a chain has no answer. Such a row is asked again in the next run."""
         self.cached = 0
         model, prompt = _model_and_prompt(subject, task)
         self._prompt = prompt
@@ -100,6 +102,9 @@ class Asking:
             self._keep(batch, *_finished(stop.finished, self.task.sampling.n), time.perf_counter() - began)
             raise
         replies = [Reply(*reply) for reply in zip(said.texts, said.scores, said.samples, strict=True)]
+        for i, why in said.errors.items():
+            self.errors[batch[i]] = why
+            self._hashes[batch[i]] = f"{UNKEPT}{batch[i]}"
         self._keep(batch, dict(enumerate(replies)), said.usage, time.perf_counter() - began)
 
     def _question(self, batch: Sequence[int]) -> tuple[Any, Task, list[TaskRow]]:

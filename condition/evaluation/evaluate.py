@@ -34,6 +34,8 @@ class Result(Value):
     """Of asking; of cached rows, those that asking them once took."""
     cached: int = 0
     """Rows that were not asked again."""
+    errors: Mapping[str, str] = {}
+    """By row's id: why a chain had no answer, or only a part of one. Its text counts as its prediction all the same."""
     headline: str = ""
     """The measure that decides."""
 
@@ -41,7 +43,8 @@ class Result(Value):
         width = max(map(len, self.metrics))
         lines = [f"{name:{width}}  {value}  n={value.n}" for name, value in self.metrics.items()]
         kept = f", {self.cached} of them from the cache" if self.cached else ""
-        return "\n".join([f"{self.task}: {len(self.rows)} rows{kept}, {self.seconds:.1f} s", *lines])
+        failed = [f"{len(self.errors)} without an answer, see .errors"] if self.errors else []
+        return "\n".join([f"{self.task}: {len(self.rows)} rows{kept}, {self.seconds:.1f} s", *lines, *failed])
 
 
 def evaluate(
@@ -97,6 +100,7 @@ def result(task: Task, asking: Asking, measured: Mapping[int, ResultRow]) -> Res
         usage=asking.usage,
         seconds=asking.seconds,
         cached=asking.cached,
+        errors={asking.rows[place].id: why for place, why in sorted(asking.errors.items())},
         headline=headline(task, rows[0]),
     )
 

@@ -20,7 +20,7 @@ from condition.models.remote import as_model
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
 from condition.protocols import Chain, Model, Prompt, Scorer
-from condition.types import Score, Usage
+from condition.types import Answer, Score, Usage
 
 Subject = LocalModel | Model | Chain | tuple[Any, Any] | Callable[[Mapping[str, Any]], Any]
 
@@ -34,6 +34,8 @@ class Said(NamedTuple):
     """For each row, of its choices behind the prompt and then behind each of the task's references; none if written."""
     samples: tuple[tuple[str, ...], ...] = ()
     """For each row, all texts that the task's `sampling.n` asked for, the first one as in `texts`."""
+    errors: Mapping[int, str] = {}
+    """By row: why a chain has no answer, or only a part of one."""
 
 
 def ask(subject: Subject, task: Task, rows: Sequence[TaskRow]) -> Said:
@@ -95,16 +97,20 @@ def _scored(model: Scorer, prompt: Prompt, task: Task, rows: Sequence[TaskRow]) 
 def _read(answers: Iterable[Any], who: str, rows: Sequence[TaskRow], n: int) -> Said:
     """Texts and usage of `n` strings, Answers, Completions or LangChain messages for each row."""
     texts: list[str] = []
+    errors: dict[int, str] = {}
     usage = Usage()
     for answer in answers:
         text = answer if isinstance(answer, str) else getattr(answer, "text", None)
         if not isinstance(text, str):
             raise ModelError(f"{who} gave {type(answer).__name__}, which has no text; give text or an Answer")
+        if isinstance(answer, Answer) and answer.error is not None:
+            errors.setdefault(len(texts) // n, answer.error)
         texts.append(str(text))
         usage = usage + _usage(answer)
     if len(texts) != n * len(rows):
         raise ModelError(f"{who} gave {len(texts)} answers to {len(rows)} rows{f' of {n} samples' if n > 1 else ''}")
-    return Said(texts[::n], usage, (None,) * len(rows), tuple(tuple(texts[i : i + n]) for i in range(0, len(texts), n)))
+    samples = tuple(tuple(texts[i : i + n]) for i in range(0, len(texts), n))
+    return Said(texts[::n], usage, (None,) * len(rows), samples, errors)
 
 
 def _usage(answer: object) -> Usage:

@@ -220,6 +220,26 @@ def test_a_chain_keeps_what_it_answered(tmp_path: Path) -> None:
     assert sorted(stop.value.finished) == [1]
 
 
+def test_a_problem_without_an_answer_is_told_and_asked_again(tmp_path: Path) -> None:
+    class Chain:
+        broken = True
+
+        def invoke(self, inputs: Mapping[str, Any], /) -> Answer:
+            failed = self.broken and inputs["q"] == "Q3"
+            return Answer("", error="no connection") if failed else Answer(f"A{inputs['q'][1:]}")
+
+        def batch(self, inputs: list[Mapping[str, Any]], /) -> list[Answer]:
+            return [self.invoke(one) for one in inputs]
+
+    chain = Chain()
+    first = evaluate(chain, task(), cache=tmp_path, key="c")
+    assert (first.errors, first.metrics["same"].value) == ({"3": "no connection"}, 0.9)
+    assert "1 without an answer, see .errors" in str(first)
+    chain.broken = False
+    again = evaluate(chain, task(), cache=tmp_path, key="c")
+    assert (again.cached, again.errors, again.metrics["same"].value) == (9, {}, 1)
+
+
 def test_a_metric_that_fails_does_so_before_all_is_asked() -> None:
     oracle = Oracle()
 
