@@ -70,6 +70,12 @@ def test_a_character_of_several_parts_is_one() -> None:
     assert WordList(["हिन्द"])("हिन्दी").allowed  # the vowel sign is a mark, not a letter
 
 
+def test_a_mark_behind_a_sign_makes_another_sign_and_a_letter_does_not() -> None:
+    signs = WordList(["c++"])
+    assert not signs("c++ and c++11").allowed
+    assert signs("c++\u0301").allowed
+
+
 def test_the_longest_phrase_is_masked() -> None:
     assert WordList(["bad", "bad word", "badly"]).mask("bad word badly bad") == "*** **** ***** ***"
 
