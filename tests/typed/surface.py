@@ -16,7 +16,7 @@ from condition.evaluation.tasks import Task
 from condition.evaluation.watch import Forgetting
 from condition.moderation.guarded import GuardedChain, GuardedModel
 from condition.prompts.saved import prompt_from_json
-from condition.protocols import Chain, Control, Filter, Metric, Model, Moderator, Prompt, Scorer, Verifier
+from condition.protocols import Adapter, Chain, Control, Filter, Metric, Model, Moderator, Prompt, Scorer, Verifier
 from condition.types import Messages, Options, Rendered, Span
 
 
@@ -72,6 +72,26 @@ def prompts(template: Any) -> None:
 
     cd.ChatPrompt([("user", "{x}")], template_format="mustache")  # type: ignore[arg-type]
     cd.TextPrompt(5)  # type: ignore[arg-type]
+
+
+def adapters(model: cd.LocalModel) -> None:
+    fit: list[Adapter] = [
+        cd.LoRA(rank=4),
+        cd.AdaLoRA(rank=4),
+        cd.IA3(),
+        cd.PromptTuning(length=5, text="Answer."),
+        cd.PTuning(length=5),
+        cd.PrefixTuning(length=5),
+        cd.Bottleneck(size=8),
+        cd.LadderSide(),
+        cd.Mixed(),
+        cd.FullFineTuning(),
+        cd.LastLayers(2),
+        cd.Stack((cd.LoRA(), cd.PromptTuning())),
+    ]
+    assert fit
+    assert_type(cd.SFTTrainer(cd.Bottleneck(size=8)).fit(model, [], prompt="{q}"), cd.LocalModel)
+    cd.SFTTrainer(adapter="lora")  # type: ignore[arg-type]
 
 
 def models(model: cd.LocalModel, messages: Messages) -> None:
