@@ -65,6 +65,8 @@ class LoRA(Options):
 
     def _config(self, network: PreTrainedModel) -> LoraConfig:
         targets, whole, tied = self._with_ties(network)
+        if self.initialisation == "orthogonal" and getattr(network, "is_quantized", False):
+            raise SettingsError("LoRA.initialisation = 'orthogonal' can't begin on a quantized base: take 'gaussian'")
         return LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # PEFT scales by any number, its annotation says int

@@ -273,15 +273,15 @@ def _sizes(network: PreTrainedModel, base: str) -> dict[str, Any]:
 def _save(network: PreTrainedModel, folder: Path, config: PromptLearningConfig) -> None:
     module = prefix_module(network)
     config.save_pretrained(str(folder))
-    save_file({"promptembeddings_of": module.served().detach().cpu().contiguous().clone()}, folder / FILE)
+    save_file({"prompt_embeddings": module.served().detach().cpu().contiguous().clone()}, folder / FILE)
     if module.encoder is not None:
         save_file({name: t.cpu().contiguous().clone() for name, t in module.state_dict().items()}, folder / ENCODER)
 
 
 def _saved_rows(folder: Path) -> Tensor:
-    rows = load_file(folder / FILE).get("promptembeddings_of")
+    rows = load_file(folder / FILE).get("prompt_embeddings")
     if rows is None:
-        raise ContractError(f"{folder / FILE} holds no promptembeddings_of: it is not of a soft prompt")
+        raise ContractError(f"{folder / FILE} holds no prompt_embeddings: it is not of a soft prompt")
     return rows
 
 
