@@ -16,6 +16,7 @@ from condition.errors import ModelError, PromptError
 from condition.models.arguments import check_control, check_options
 from condition.models.completion import Wanted, Writer
 from condition.models.explain import Explanation, explain
+from condition.models.export import Drift, export, merge
 from condition.models.generate import generate
 from condition.models.history import History
 from condition.models.remember import Remembered, recall, remember
@@ -167,6 +168,21 @@ class LocalModel:
             contract=self.contract,
             history=self.history,
         )
+
+    def merge(self) -> LocalModel:
+        """A model with the adapter added to its weights, where it is LoRA, AdaLoRA, IA3 or was whole layers.
+
+        Raises SettingsError where there is no such adapter, and for a quantized base: see `export`.
+        """
+        return merge(self)
+
+    def export(self, folder: str | Path, *, tolerance: float = 0.01) -> Drift:
+        """Write the merged model to a folder that every library reads, in fp32 where the base is quantized.
+
+        Tells how far its log-probabilities are from this model's, in nats a token. Raises ModelError, and writes
+        nothing, where that is above `tolerance`.
+        """
+        return export(self, Path(folder), tolerance)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write adapter, tokenizer and contract, all or nothing. The folder is also a plain PEFT adapter folder.
