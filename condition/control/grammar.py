@@ -222,7 +222,7 @@ def _check_meaning(pattern: str) -> None:
                 f"{wrong!r} inside {found[0]!r:.80} means two things: write a backslash before each sign"
             )
     if possessive := _POSSESSIVE.search(_PARTS.sub("x", pattern)):
-        raise ControlError(f"the possessive {possessive[0]!r} in {pattern!r:.80} can't be a limit: leave out its last '+'")
+        raise ControlError(f"the possessive {possessive[0]!r} in {pattern!r:.80} is no limit: leave out its last '+'")
 
 
 _PARTS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
