@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from condition.control.grammar import Regex as Regex
     from condition.control.words import Words as Words
     from condition.data.bias import preference_bias as preference_bias
+    from condition.data.mix import mix as mix
     from condition.data.preferences import read_feedback as read_feedback
     from condition.data.preferences import read_rankings as read_rankings
     from condition.data.read import read as read
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from condition.models.explain import explain as explain
     from condition.models.load import load as load
     from condition.models.local import LocalModel as LocalModel
+    from condition.models.quantization_report import quantization_report as quantization_report
     from condition.models.quantize import Quantization as Quantization
     from condition.models.remote import as_model as as_model
     from condition.models.reward import RewardModel as RewardModel
@@ -149,6 +151,7 @@ _HOMES = {
     "condition.control.grammar": ("Choice", "Grammar", "JSONSchema", "Regex"),
     "condition.control.words": ("Words",),
     "condition.data.bias": ("preference_bias",),
+    "condition.data.mix": ("mix",),
     "condition.data.preferences": ("read_feedback", "read_rankings"),
     "condition.data.read": ("read",),
     "condition.errors": (
@@ -176,6 +179,7 @@ _HOMES = {
     "condition.models.explain": ("explain",),
     "condition.models.load": ("load",),
     "condition.models.local": ("LocalModel",),
+    "condition.models.quantization_report": ("quantization_report",),
     "condition.models.quantize": ("Quantization",),
     "condition.models.remote": ("as_model",),
     "condition.models.reward": ("RewardModel",),

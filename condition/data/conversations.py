@@ -56,7 +56,7 @@ def conversation_examples(row: Mapping[str, Any], where: str) -> Iterator[Exampl
 
 def _column(row: Mapping[str, Any]) -> str | None:
     for column in COLUMNS:
-        turns = row.get(column)
+        turns: Any = row.get(column)
         if hasattr(turns, "tolist"):  # pandas keeps the lists of a Parquet file as arrays
             turns = turns.tolist()
         if isinstance(turns, list | tuple) and turns and isinstance(turns[0], Mapping):

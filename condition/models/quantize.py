@@ -1,7 +1,8 @@
 """Weights in 8, 4, 3 or 2 bits, on the GPU and on the CPU.
 
 nf4, fp4, int8   bitsandbytes: Dettmers et al. 2023, arXiv 2305.14314; 2022, arXiv 2208.07339
-intx             torchao: whole numbers of 8, 4, 3 or 2 bits with a scale for each 32 weights
+intx             torchao: whole numbers of 8, 4, 3 or 2 bits with a scale for each 32 weights. In memory each takes a
+                 byte; 2 bits are for networks that were trained for them (`Settings(quantization_aware=2)`)
 int8-dynamic     torchao: 8 bits for weights and, measured anew for each token, for what goes through; not to train on
 
 Layers stay frozen and keep their bits; adapters beside them are trained in fp32. No layer is upcast and no

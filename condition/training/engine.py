@@ -204,7 +204,7 @@ class Engine(Trainer):
         def work(batch: dict[str, Any]) -> float:
             with torch.no_grad():
                 pieces = [(model(**self._prepare_inputs(p))["loss"], p["batch"].items) for p in self._pieces.of(batch)]
-            return sum(float(loss) * items for loss, items in pieces)
+            return float(sum(float(loss) * items for loss, items in pieces))
 
         items = inputs["batch"].items
         total = self._pieces.run([inputs], work, lambda: None)

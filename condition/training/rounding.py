@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from condition.models.quantize import Quantization, group_of
 
 
 @contextmanager
-def rounded(network: PreTrainedModel, bits: int | None) -> Iterator[None]:
+def rounded(network: PreTrainedModel, bits: Literal[8, 4, 3, 2] | None) -> Iterator[None]:
     """Linear layers but the output head and an adapter's own compute with weights of so many bits, and keep theirs.
 
     Raises SettingsError where torchao is not installed.

@@ -11,7 +11,7 @@ from torch import nn
 
 from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA
-from condition.errors import SettingsError
+from condition.errors import ModelError, SettingsError
 from condition.models.device import resolve_device
 from condition.models.load import load
 from condition.models.local import LocalModel
@@ -39,7 +39,8 @@ def test_kinds_and_bits() -> None:
     [
         ({"bits": 8, "kind": "nf4"}, "8 bits and kind 'nf4' do not go together"),
         ({"bits": 4, "kind": "int8"}, "4 bits and kind 'int8' do not go together"),
-        ({"bits": 3}, r"Quantization\.bits = 3"),
+        ({"bits": 5}, r"Quantization\.bits = 5"),
+        ({"bits": 3, "kind": "nf4"}, "3 bits and kind 'nf4' do not go together"),
         ({"bit": 4}, "did you mean 'bits'"),
         ({"kind": "gptq"}, r"Quantization\.kind = 'gptq'"),
     ],
@@ -126,3 +127,32 @@ def test_a_tiny_model_in_eight_bits(tiny_folder: Any, tiny_model: TinyModel) -> 
     model = load(tiny_folder, quantization=Quantization(bits=8))
     [[one]], [[other]] = model.score(["x"], [["blue"]]), tiny_model().score(["x"], [["blue"]])
     assert one.logprob == pytest.approx(other.logprob, abs=0.05)
+
+
+TORCHAO = [Quantization(bits=bits, kind="intx") for bits in (8, 4, 3, 2)] + [Quantization(kind="int8-dynamic")]
+
+
+@pytest.mark.parametrize("quantization", TORCHAO, ids=lambda q: q.name)
+def test_whole_numbers(tiny_folder: Any, tmp_path: Any, quantization: Quantization) -> None:
+    """Loaded, written with, tuned beside where there is a gradient, saved, loaded again with its canary."""
+    pytest.importorskip("torchao")
+    model = load(tiny_folder, quantization=quantization)
+    assert len(model.generate("x", Sampling(max_tokens=3))) == 1
+    with pytest.raises(ModelError, match=f"a base in {quantization.name} is not saved"):
+        model.save_pretrained(tmp_path / "base")
+    if not quantization.trains:
+        return
+    rows = [{"q": "What is it?", "target": "blue"}]
+    settings = Settings(max_steps=2, batch_size=1, log_every=1, schedule="constant", warmup=0.0, learning_rate=1e-2)
+    tuned = SFTTrainer(adapter=LoRA(rank=2), settings=settings).fit(model, rows, prompt="{q}")
+    first, second = tuned.history.series("loss")[1]
+    assert second < first
+    tuned.save_pretrained(tmp_path / "tuned")
+    again = load(tmp_path / "tuned")
+    assert again.quantization == quantization
+    assert again.score(["x"], [["blue"]])[0][0].logprob == pytest.approx(tuned.score(["x"], [["blue"]])[0][0].logprob)
+
+
+def test_kinds_follow_bits() -> None:
+    assert [Quantization(bits=bits).name for bits in (8, 4, 3, 2)] == ["int8", "nf4", "intx3", "intx2"]
+    assert Quantization(kind="int8-dynamic").bits == 8

@@ -95,6 +95,8 @@ def adapters(model: cd.LocalModel) -> None:
 
 
 def models(model: cd.LocalModel, messages: Messages) -> None:
+    assert_type(cd.mix({"a": []}, {"a": 1.0}), list[cd.Example])
+    assert_type(cd.quantization_report().rows[0].perplexity, float)
     assert_type(model.generate([messages]), list[list[cd.Completion]])
     assert_type(model.score([messages], [["a", "b"]]), list[list[cd.Score]])
     assert_type(model.render(messages, "a"), Rendered)

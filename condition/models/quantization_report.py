@@ -1,0 +1,135 @@
+"""What each way of storing weights costs and gives: size, perplexity and speed, measured on this machine.
+
+print(quantization_report())                       # the embedded model
+report = quantization_report("org/model", [Quantization(bits=4, kind="intx"), Quantization()], texts=texts)
+report.rows[0].perplexity
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from condition.data.shipped import sample
+from condition.errors import DataError, ModelError
+from condition.models.load import load
+from condition.models.local import LocalModel
+from condition.models.quantize import Quantization
+from condition.types import Message, Sampling, Value
+
+ALL = (
+    Quantization(bits=8),
+    Quantization(bits=4),
+    Quantization(bits=4, kind="fp4"),
+    *(Quantization(bits=bits, kind="intx") for bits in (8, 4, 3, 2)),
+    Quantization(bits=8, kind="int8-dynamic"),
+)
+NEW_TOKENS = 32
+
+
+class QuantizationRow(Value):
+    """One way of storing the weights."""
+
+    name: str
+    megabytes: float
+    """Of all weights, as they lie in memory here: torchao's intx takes a byte a weight, whatever its bits."""
+    bits: float
+    """A weight of the quantized layers, with its share of the scales, as it could be packed."""
+    perplexity: float
+    """Of the texts, a token: less is better."""
+    tokens_per_second: float
+    """Written, one prompt at a time."""
+
+
+class QuantizationReport(Value):
+    """Rows in the order asked for; the unquantized network comes first."""
+
+    model: str
+    rows: tuple[QuantizationRow, ...]
+
+    def __str__(self) -> str:
+        head = f"{'':14}{'MB':>9}{'bits':>7}{'perplexity':>12}{'tokens/s':>10}"
+        lines = [
+            f"{row.name:14}{row.megabytes:9.0f}{row.bits:7.2f}{row.perplexity:12.2f}{row.tokens_per_second:10.1f}"
+            for row in self.rows
+        ]
+        return "\n".join([self.model, head, *lines])
+
+
+def quantization_report(
+    model: LocalModel | str | Path | None = None,
+    quantizations: Sequence[Quantization] = ALL,
+    *,
+    texts: Sequence[str] | None = None,
+) -> QuantizationReport:
+    """Load a base again in each of several quantizations, and measure. One is in memory at a time.
+
+    `texts` are for the perplexity; passages that the library ships where none are given.
+    Raises ModelError for a model that can't be loaded by its name, DataError for texts without words.
+    """
+    name = _name_of(model)
+    passages = list(dict.fromkeys(row["context"] for row in sample("validation")))[:8] if texts is None else list(texts)
+    if not any(text.strip() for text in passages):
+        raise DataError("quantization_report needs texts with words: leave texts out for passages that are shipped")
+    rows = [_measured(load(name), passages)]
+    rows += [_measured(load(name, quantization=quantization), passages) for quantization in quantizations]
+    return QuantizationReport(model=str(name or "embedded"), rows=tuple(rows))
+
+
+def _name_of(model: LocalModel | str | Path | None) -> str | Path | None:
+    if not isinstance(model, LocalModel):
+        return model
+    if model.source.kind == "memory":
+        raise ModelError(f"{model.name!r} was made in memory and can't be loaded again: save it, and give its folder")
+    return None if model.source.kind == "embedded" else model.source.name
+
+
+def _measured(model: LocalModel, texts: Sequence[str]) -> QuantizationRow:
+    quantization = model.quantization
+    began = time.perf_counter()
+    [[written]] = model.generate("Tell me of the sea.", Sampling(max_tokens=NEW_TOKENS))
+    seconds = time.perf_counter() - began
+    return QuantizationRow(
+        name=quantization.name if quantization else str(model.network.dtype).removeprefix("torch."),
+        megabytes=sum(_bytes(p) for p in {*model.network.parameters(), *model.network.buffers()}) / 1e6,
+        bits=_bits(quantization) if quantization else model.network.dtype.itemsize * 8.0,
+        perplexity=_perplexity(model, texts),
+        tokens_per_second=len(written.token_ids) / seconds,
+    )
+
+
+def _perplexity(model: LocalModel, texts: Sequence[str]) -> float:
+    """Of the tokens of texts but the first of each."""
+    total, tokens = 0.0, 0
+    for text in texts:
+        ids = model.render((Message("text", text),)).ids
+        if len(ids) < 2:
+            continue
+        ids = ids[: model.context]
+        row = torch.tensor([ids], device=model.device)
+        with torch.inference_mode():
+            logits = model.network(input_ids=row, use_cache=False).logits[0, :-1].float()
+        total += float(nn.functional.cross_entropy(logits, row[0, 1:], reduction="sum"))
+        tokens += len(ids) - 1
+    return math.exp(min(total / max(1, tokens), 99.0))
+
+
+def _bits(quantization: Quantization) -> float:
+    """Bits a weight, with its share of the scales."""
+    if quantization.kind == "intx":
+        return quantization.bits + 32 / 32  # a scale in fp32 for 32 weights
+    if quantization.bits == 8:
+        return 8.0
+    return 4 + (8 / 64 + 32 / (64 * 256) if quantization.double else 32 / 64)
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    """As it lies in memory; a tensor of torchao's is made of several."""
+    parts: list[Any] = [getattr(tensor, name) for name in getattr(tensor, "tensor_data_names", ())]
+    return sum(_bytes(part) for part in parts) if parts else tensor.numel() * tensor.element_size()
