@@ -200,7 +200,7 @@ def _rows_of_file(path: Path, named: bool) -> Iterator[Located]:
     if not path.is_file():
         hub = named and suffix.lower() not in readers and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(path))
         advice = f"; for a data set of the hub: read(datasets.load_dataset('{path}', split='train'))" if hub else ""
-        raise DataError(f"{path}: no such file{advice}")
+        raise DataError(f"{path}: no such file{advice or f' (looked for in {Path.cwd()})'}")
     if suffix.lower() not in readers:
         raise DataError(f"{path}: can't read {suffix or 'a file without an ending'}; use one of {', '.join(readers)}")
     try:

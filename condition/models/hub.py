@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from textwrap import shorten
 
 from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -133,8 +134,9 @@ def _said(name: str, revision: str | None, error: BaseException) -> str | None:
     if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError) or _is_of_the_network(error):
         return (
             f"{name!r} is no folder here{meant(name)}, not in the hub's cache, and the hub can't be reached "
-            f"({type(error).__name__}: {str(error)[:120]}). Offline you can load() the embedded model, a folder, or a "
-            f".gguf file; or copy the model's folder to this machine"
+            f"({type(error).__name__}: {shorten(str(error), 120, placeholder=' …')}). "
+            f"Offline you can load() the embedded model, a folder, or a .gguf file; "
+            f"or copy the model's folder to this machine"
         )
     if isinstance(error, HfHubHTTPError):
         return f"the hub refused {name!r}: {error}. If it needs a token: `hf auth login` or HF_TOKEN"

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from condition.adapters.lora import LoRA
+from condition.adapters.registry import KeptAdapter
 from condition.errors import SettingsError
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
@@ -40,7 +41,7 @@ class PROTrainer:
 
     def __init__(
         self,
-        adapter: LoRA = LoRA(),
+        adapter: KeptAdapter = LoRA(),
         settings: Settings = Settings(),
         *,
         sft_weight: float | None = None,

@@ -92,7 +92,7 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
     origins: list[Origin] = []
     dropped = trimmed = 0
     for number, example in enumerate(read(data)):
-        rendered = render(model, example, prompt, f"{what} row {number} ({example.id})")
+        rendered = render(model, example, prompt, f"{what} {_named(example, number)}")
         excess = len(rendered.ids) - limit
         if excess <= 0:
             rows.append(Row(rendered.ids, len(rendered.prompt_ids), example.weight))
@@ -100,7 +100,7 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
             continue
         if settings.too_long == "raise":
             raise DataError(
-                f"{what} row {number} ({example.id}) has {len(rendered.ids):,} tokens, the limit is {limit:,}. Choose: "
+                f"{what} {_named(example, number)} has {len(rendered.ids):,} tokens, the limit is {limit:,}. Choose: "
                 f"Settings(too_long='drop'), too_long='trim' to cut the longest message, or a larger max_length"
             )
         short = trim(rendered, limit) if settings.too_long == "trim" else None
@@ -116,8 +116,12 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
     return Prepared(rows, dropped, trimmed, origins)
 
 
+def _named(example: Example, number: int) -> str:
+    return f"row {number}" if example.id is None else f"row {number} ({example.id})"
+
+
 def _origin(example: Example, number: int) -> Origin:
-    return Origin(f"row {number} ({example.id})", hashlib.sha256("\1".join(words_of(example)).encode()).hexdigest())
+    return Origin(_named(example, number), hashlib.sha256("\1".join(words_of(example)).encode()).hexdigest())
 
 
 def render(model: LocalModel, example: Example, prompt: Prompt, where: str) -> Rendered:

@@ -71,7 +71,7 @@ def test_logprobs_equal_the_plain_path(tiny: Any, family: str, batch: Batch, min
     network = network_of(tiny, family)
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(layout, "DENSE_LIMIT", limit)
-        exact(packed_logprobs(network, pack(*batch, minimum_saving=minimum)), plain_logprobs(network, *batch), 1e-4)
+        exact(packed_logprobs(network, pack(*batch, minimum_saving=minimum)), plain_logprobs(network, *batch), 1e-5)
 
 
 @settings(max_examples=6)
@@ -135,8 +135,8 @@ def test_gradients_equal_the_plain_path(
                 module.attention_dropout = 0.0
     shared = torch.cat(logprobs(network, *TREE))
     plain = torch.cat(plain_logprobs(network, *TREE))
-    exact(shared, [plain], 1e-4)
-    same_gradients(network, shared, plain, 1e-4)
+    exact(shared, [plain], 1e-5)
+    same_gradients(network, shared, plain, 1e-5)
 
 
 @pytest.mark.parametrize("limit", [0, 384])
@@ -154,7 +154,7 @@ def test_the_public_call_splits_by_sequence_on_both_paths(tiny: Any, family: str
     lengths = [len(s) - start for s, start in zip(*TREE, strict=True)]
     assert [len(v) for v in shared] == [len(v) for v in plain] == lengths
     assert all(v.dtype == torch.float32 for v in shared)
-    exact(shared, plain, 1e-4)
+    exact(shared, plain, 1e-5)
 
 
 def test_the_plain_path_is_the_networks_own_forward_pass(tiny: Any, family: str) -> None:
@@ -184,7 +184,7 @@ def test_a_token_far_away_changes_nothing(tiny: Any) -> None:
     with torch.no_grad():
         together = logprobs(network, sequences, starts)
         alone = [logprobs(network, [s], [start])[0] for s, start in zip(sequences, starts, strict=True)]
-    exact(together, alone, 1e-4)
+    exact(together, alone, 1e-5)
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -224,7 +224,7 @@ def test_the_networks_own_attention_is_never_given_a_pack(tiny: Any) -> None:
     network.set_attn_implementation("sdpa")
     assert shareable(network)
     with torch.no_grad():
-        exact(logprobs(network, *TREE), plain_logprobs(network, *TREE), 1e-4)
+        exact(logprobs(network, *TREE), plain_logprobs(network, *TREE), 1e-5)
 
 
 def test_gathered_logprobs_are_those_of_log_softmax() -> None:

@@ -52,7 +52,7 @@ def preferences(model: cd.LocalModel, rows: list[cd.Ranking]) -> None:
     assert_type(reward, cd.RewardModel)
     assert_type(reward("q", ["a", "b"]), list[float])
     fit: Verifier = cd.RewardModel.load("folder")
-    assert fit
+    assert_type(fit("q", ["a"]), list[float])
     assert_type(cd.hacking_signs(reward.history), list[str])
     assert_type(cd.preference_bias(rows).pairs, int)
 
@@ -68,7 +68,7 @@ def prompts(template: Any) -> None:
     assert_type(cd.as_prompt(template), Prompt)
     assert_type(prompt_from_json({}), Prompt)
     fit: list[Prompt] = [chat, cd.TextPrompt("x")]
-    assert fit
+    assert_type(fit("q", ["a"]), list[float])
 
     cd.ChatPrompt([("user", "{x}")], template_format="mustache")  # type: ignore[arg-type]
     cd.TextPrompt(5)  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def adapters(model: cd.LocalModel) -> None:
         cd.LastLayers(2),
         cd.Stack((cd.LoRA(), cd.PromptTuning())),
     ]
-    assert fit
+    assert_type(fit("q", ["a"]), list[float])
     assert_type(cd.SFTTrainer(cd.Bottleneck(size=8)).fit(model, [], prompt="{q}"), cd.LocalModel)
     cd.SFTTrainer(adapter="lora")  # type: ignore[arg-type]
 
@@ -171,7 +171,7 @@ def reasoning(model: cd.LocalModel, verifier: Verifier) -> None:
     assert_type(cd.reasoned(rows), list[cd.Example])
     found = cd.optimise("{q}", rows, cd.metrics.squad_v2, chain=lambda made: cd.ChainOfThought(model, made))
     assert_type(found.prompt, Prompt)
-    assert fit
+    assert_type(fit("q", ["a"]), list[float])
     assert verifiers
 
     cd.TreeOfThoughts(model, search="best")  # type: ignore[arg-type]
