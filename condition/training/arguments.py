@@ -21,8 +21,12 @@ OPTIMIZERS = {
 """Our names, and those of transformers."""
 
 
-def arguments_for(s: Settings, output: Path, rows: int, validates: bool, device: torch.device) -> TrainingArguments:
-    """How `rows` rows are trained on. Raises SettingsError for an optimizer that this device does not have."""
+def arguments_for(s: Settings, output: Path, rows: int, best: str | None, device: torch.device) -> TrainingArguments:
+    """How `rows` rows are trained on; `best` is what a validation is judged by, none where there is none.
+
+    Raises SettingsError for an optimizer that this device does not have.
+    """
+    validates = best is not None
     each_step = s.eval_every or s.save_every
     keeps = validates or s.output is not None
     if device.type != "cuda" and ("8bit" in s.optimizer or "paged" in s.optimizer):
@@ -50,8 +54,8 @@ def arguments_for(s: Settings, output: Path, rows: int, validates: bool, device:
         save_strategy=("steps" if each_step else "epoch") if keeps else "no",
         save_steps=s.save_every or s.eval_every or 500,
         save_total_limit=s.keep,
-        metric_for_best_model="eval_loss" if validates else None,
-        greater_is_better=False if validates else None,
+        metric_for_best_model=best,
+        greater_is_better=best != "eval_loss" if validates else None,
         report_to=list(s.report_to) or "none",
         remove_unused_columns=False,
         label_names=["labels"],

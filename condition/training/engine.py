@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,8 @@ from transformers import (
 )
 
 from condition.adapters.attach import trainable
-from condition.errors import SettingsError
+from condition.errors import ModelError, SettingsError
+from condition.models.seeded import seeded
 from condition.training.arguments import arguments_for, checkpoint_at
 from condition.training.checkpoints import load_trainable, save_trainable, writing
 from condition.training.noise import Noise, noisy
@@ -61,14 +62,17 @@ class Engine(Trainer):
         rows: Sequence[Trained],
         validation: Sequence[Trained] | None,
         callbacks: Sequence[TrainerCallback] = (),
+        watch: Callable[[], float] | None = None,
     ) -> None:
         self.settings = settings
+        self._watch = watch
         self._progress = Progress()
         self._stop = StopWithCheckpoint()
         self._noise: Noise | None = None
         self._step: list[dict[str, Any]] = []  # batches of the optimizer step that is computed
         try:
-            arguments = arguments_for(settings, output, len(rows), validation is not None, objective.network.device)
+            best = None if validation is None else "eval_loss" if watch is None else "eval_watch"
+            arguments = arguments_for(settings, output, len(rows), best, objective.network.device)
             super().__init__(
                 model=objective,
                 args=arguments,
@@ -196,7 +200,19 @@ class Engine(Trainer):
         output = super().evaluation_loop(*given, **options)
         total, tokens = self.accelerator.reduce(self._held.to(self.args.device)).tolist()
         watched = {f"eval_{name}": mean for name, mean in self._watched(training=False).items()}
+        if self._watch is not None:
+            watched["eval_watch"] = self._asked(self._watch)
         return output._replace(metrics={**(output.metrics or {}), "eval_loss": total / tokens, **watched})
+
+    def _asked(self, watch: Callable[[], float]) -> float:
+        with seeded(self.settings.seed), torch.no_grad():  # what it draws does not move the training
+            value = float(watch())
+        if not math.isfinite(value):
+            raise ModelError(
+                f"step {self.state.global_step}: watch gave {value}, which is no measure; checkpoints written before "
+                f"are intact"
+            )
+        return value
 
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
         """The mean loss of a batch, added up over its labels."""

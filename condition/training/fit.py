@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +46,9 @@ from condition.training.processes import is_first, one_folder, together
 from condition.training.rounding import rounded
 from condition.training.rows import Prepared
 from condition.training.settings import Settings
+
+Watch = Callable[[LocalModel], float]
+"""A measure of a model, higher for better, such as `condition.evaluation.watch.watcher` gives."""
 
 
 def _as_prepared(model: LocalModel, rows: Prepared, dtype: torch.dtype) -> Prepared:
@@ -104,8 +108,11 @@ def fitted(
     data: object,
     prompt: Prompt | str,
     validation: object,
+    watch: Watch | None = None,
 ) -> LocalModel:
     """A tuned model that carries the prompt, its history and its contract; the model given stays as it is.
+
+    `watch` is asked at each validation, and what comes out is then the best by it (higher is better).
 
     A model that is tuned already is tuned on. Raises DataError, SettingsError or ModelError before any work is lost.
     """
@@ -115,6 +122,10 @@ def fitted(
     prompt = as_prompt(prompt)
     if settings.patience and validation is None:
         raise SettingsError("patience needs validation rows: fit(..., validation=rows)")
+    if watch is not None and validation is None:
+        raise SettingsError("watch is asked whenever validation rows are: fit(..., validation=rows, watch=watch)")
+    if watch is not None:
+        task = replace(task, options={**task.options, "watch": True})
     if settings.output is not None:
         check_writable(Path(settings.output))
     elif "tensorboard" in settings.report_to:
@@ -127,7 +138,7 @@ def fitted(
     rows = checked(rows, held, settings)
     with TURNS, seeded(settings.seed):  # the random state is the process's
         began = time.perf_counter()
-        trained = _train(task, adapter, settings, model, rows, held)
+        trained = _train(task, adapter, settings, model, rows, held, partial(_asked, watch, model, prompt))
     tuned = LocalModel(
         trained.network,
         model.tokenizer,
@@ -157,7 +168,13 @@ def _check_gradients(model: LocalModel, settings: Settings) -> None:
 
 
 def _train(
-    task: Task, adapter: KeptAdapter, settings: Settings, model: LocalModel, rows: Prepared, held: Prepared | None
+    task: Task,
+    adapter: KeptAdapter,
+    settings: Settings,
+    model: LocalModel,
+    rows: Prepared,
+    held: Prepared | None,
+    watched: Callable[[PreTrainedModel], Callable[[], float] | None],
 ) -> _Trained:
     dtype = training_dtype(settings, model.device)
     shared = shareable(model.network)
@@ -172,7 +189,9 @@ def _train(
         rows, held = task.complete(model, rows, dtype), held and task.complete(model, held, dtype)
         callbacks = [*task.callbacks, *steps_of(adapter, network)]
         # Before anything in the folder is touched: settings that can't be used are refused here.
-        engine = Engine(objective, settings, output, rows.rows, held.rows if held else None, callbacks)
+        engine = Engine(
+            objective, settings, output, rows.rows, held.rows if held else None, callbacks, watched(network)
+        )
         with locked(output):
             checkpoint = _own(output, run, settings.resume, model.device)
             done = finished(network, output)
@@ -204,6 +223,16 @@ def _own(output: Path, run: Mapping[str, Any], resume: bool, device: torch.devic
     if is_first():
         together(device)
     return checkpoint
+
+
+def _asked(
+    watch: Watch | None, model: LocalModel, prompt: Prompt, network: PreTrainedModel
+) -> Callable[[], float] | None:
+    """What `watch` says of a network in training."""
+    if watch is None:
+        return None
+    asked = LocalModel(network, model.tokenizer, source=model.source, quantization=model.quantization, prompt=prompt)
+    return lambda: watch(asked)
 
 
 def _run(
@@ -243,6 +272,7 @@ def _contract(
 ) -> Contract:
     _, losses = tuned.history.series("loss")
     best = min(((line["eval_loss"], line["step"]) for line in tuned.history if "eval_loss" in line), default=None)
+    most = max((line["eval_watch"] for line in tuned.history if "eval_watch" in line), default=None)
     used = str(training_dtype(settings, tuned.device)).removeprefix("torch.")
     return contract_of(
         tuned,
@@ -258,6 +288,7 @@ def _contract(
             "rows_trimmed": float(rows.trimmed),
             **({"final_loss": losses[-1]} if losses else {}),
             **({"best_eval_loss": best[0], "best_step": float(best[1])} if best else {}),
+            **({} if most is None else {"best_watch": most}),
         },
     )
 

@@ -34,7 +34,7 @@ from condition.prompts.template import as_prompt
 from condition.prompts.told import Told, answered, tell
 from condition.protocols import Prompt
 from condition.training.candidates import told
-from condition.training.fit import Task, check_arguments, fitted
+from condition.training.fit import Task, Watch, check_arguments, fitted
 from condition.training.losses import sft_loss
 from condition.training.objective import Measured
 from condition.training.rows import Prepared, Row, render
@@ -73,7 +73,15 @@ class HindsightTrainer:
             raise SettingsError(f"sentence={sentence!r:.60}: give a function that turns feedback into words")
         self.adapter, self.settings, self.sentence, self.positive = adapter, settings, sentence, positive
 
-    def fit(self, model: LocalModel, data: object, *, prompt: Prompt | str, validation: object = None) -> LocalModel:
+    def fit(
+        self,
+        model: LocalModel,
+        data: object,
+        *,
+        prompt: Prompt | str,
+        validation: object = None,
+        watch: Watch | None = None,
+    ) -> LocalModel:
         """A tuned model whose prompt asks for an answer of the positive kind.
 
         `data` and `validation` are Rankings or Feedback, both mixed, rows, a `datasets.Dataset` or a path. Raises
@@ -89,7 +97,7 @@ class HindsightTrainer:
             {"positive": positive, "sentences": [self.sentence(True), self.sentence(False)]},
         )
         held = None if validation is None else read_opinions(validation)
-        return fitted(task, self.adapter, self.settings, model, rows, asked, held)
+        return fitted(task, self.adapter, self.settings, model, rows, asked, held, watch)
 
     def _positive(self, rows: Sequence[Ranking | Feedback]) -> Said:
         if self.positive is not None:

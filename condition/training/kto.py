@@ -26,7 +26,7 @@ from condition.protocols import Prompt
 from condition.training.candidates import Candidates, render_all, shortened, told
 from condition.training.checkpoints import digest
 from condition.training.dropout import without_dropout
-from condition.training.fit import Task, check_arguments, fitted
+from condition.training.fit import Task, Watch, check_arguments, fitted
 from condition.training.losses import kto_loss
 from condition.training.objective import Measured
 from condition.training.preference import check_positive, referenced
@@ -72,7 +72,15 @@ class KTOTrainer:
         self.good_weight, self.bad_weight = good_weight, bad_weight
         self.stop_drift, self.reference = stop_drift, reference
 
-    def fit(self, model: LocalModel, data: object, *, prompt: Prompt | str, validation: object = None) -> LocalModel:
+    def fit(
+        self,
+        model: LocalModel,
+        data: object,
+        *,
+        prompt: Prompt | str,
+        validation: object = None,
+        watch: Watch | None = None,
+    ) -> LocalModel:
         """A tuned model that carries the prompt, its history and its contract.
 
         `data` and `validation` are Feedback whose `said` is True or False, rows, a `datasets.Dataset` or a path, see
@@ -98,7 +106,7 @@ class KTOTrainer:
             around=without_dropout,
             callbacks=() if self.stop_drift is None else (DriftStop(self.stop_drift),),
         )
-        return fitted(task, self.adapter, self.settings, model, data, prompt, validation)
+        return fitted(task, self.adapter, self.settings, model, data, prompt, validation, watch)
 
 
 class _Thumb(NamedTuple):

@@ -27,7 +27,7 @@ from condition.protocols import Prompt
 from condition.training.candidates import Candidates, best_against_rest, prepare_rankings
 from condition.training.checkpoints import digest
 from condition.training.dropout import without_dropout
-from condition.training.fit import Task, check_arguments, fitted
+from condition.training.fit import Task, Watch, check_arguments, fitted
 from condition.training.losses import PairLoss, pair_loss
 from condition.training.objective import Measured
 from condition.training.reading import read_completions
@@ -88,7 +88,15 @@ class DPOTrainer:
         self.reference_free, self.sft_weight, self.pairs = reference_free, sft_weight, pairs
         self.stop_drift, self.reference = stop_drift, reference
 
-    def fit(self, model: LocalModel, data: object, *, prompt: Prompt | str, validation: object = None) -> LocalModel:
+    def fit(
+        self,
+        model: LocalModel,
+        data: object,
+        *,
+        prompt: Prompt | str,
+        validation: object = None,
+        watch: Watch | None = None,
+    ) -> LocalModel:
         """A tuned model that carries the prompt, its history and its contract.
 
         `data` and `validation` are Rankings, rows, a `datasets.Dataset` or a path; see `read_rankings`. A model that
@@ -116,7 +124,7 @@ class DPOTrainer:
             around=without_dropout,
             callbacks=() if self.stop_drift is None else (DriftStop(self.stop_drift),),
         )
-        return fitted(task, self.adapter, self.settings, model, data, prompt, validation)
+        return fitted(task, self.adapter, self.settings, model, data, prompt, validation, watch)
 
     def _complete(self, model: LocalModel, rows: Prepared, dtype: torch.dtype) -> Prepared:
         return rows if self.reference_free else referenced(rows, self.reference or model, dtype)

@@ -24,7 +24,7 @@ from condition.errors import SettingsError
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
 from condition.training.candidates import Candidates, prepare_rankings
-from condition.training.fit import Task, check_arguments, fitted
+from condition.training.fit import Task, Watch, check_arguments, fitted
 from condition.training.losses import pro_loss
 from condition.training.objective import Measured
 from condition.training.reading import Read, first_places, read_completions
@@ -52,7 +52,15 @@ class PROTrainer:
             raise SettingsError(f"sft_weight={sft_weight!r}: give 0 or more, or None for the paper's")
         self.adapter, self.settings, self.sft_weight, self.graded = adapter, settings, sft_weight, graded
 
-    def fit(self, model: LocalModel, data: object, *, prompt: Prompt | str, validation: object = None) -> LocalModel:
+    def fit(
+        self,
+        model: LocalModel,
+        data: object,
+        *,
+        prompt: Prompt | str,
+        validation: object = None,
+        watch: Watch | None = None,
+    ) -> LocalModel:
         """A tuned model that carries the prompt, its history and its contract.
 
         `data` and `validation` are Rankings, rows, a `datasets.Dataset` or a path; see `read_rankings`. Raises
@@ -60,7 +68,7 @@ class PROTrainer:
         """
         measure = RankingObjective(self.sft_weight, self.graded)
         task = Task("PROTrainer", partial(prepare_rankings, by_pair=False), measure, asdict(measure))
-        return fitted(task, self.adapter, self.settings, model, data, prompt, validation)
+        return fitted(task, self.adapter, self.settings, model, data, prompt, validation, watch)
 
 
 @final

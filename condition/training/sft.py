@@ -18,7 +18,7 @@ from condition.adapters.registry import KeptAdapter
 from condition.models.local import LocalModel
 from condition.prefix_sharing.logprobs import logprobs
 from condition.protocols import Prompt
-from condition.training.fit import Task, check_arguments, fitted
+from condition.training.fit import Task, Watch, check_arguments, fitted
 from condition.training.losses import sft_loss
 from condition.training.objective import Measured
 from condition.training.rows import Row, prepare
@@ -34,14 +34,23 @@ class SFTTrainer:
         self.adapter = adapter
         self.settings = settings
 
-    def fit(self, model: LocalModel, data: object, *, prompt: Prompt | str, validation: object = None) -> LocalModel:
+    def fit(
+        self,
+        model: LocalModel,
+        data: object,
+        *,
+        prompt: Prompt | str,
+        validation: object = None,
+        watch: Watch | None = None,
+    ) -> LocalModel:
         """A tuned model that carries the prompt, its history and its contract.
 
         `data` and `validation` are Examples, rows, a `datasets.Dataset` or a path. A model that is tuned already is
-        tuned on. Raises DataError, SettingsError or ModelError before any work is lost.
+        tuned on. `watch` measures a model, higher for better, at each validation, and then says which was the best:
+        `cd.watcher(task)`, or any function. Raises DataError, SettingsError or ModelError before any work is lost.
         """
         task = Task("SFTTrainer", prepare, likelihood)
-        return fitted(task, self.adapter, self.settings, model, data, prompt, validation)
+        return fitted(task, self.adapter, self.settings, model, data, prompt, validation, watch)
 
 
 def likelihood(network: PreTrainedModel, rows: Sequence[Row], shared: bool) -> Measured:

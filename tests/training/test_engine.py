@@ -27,7 +27,7 @@ def test_a_gradient_that_is_no_number_stops_before_the_step(poison: float) -> No
 
 
 def arguments(validates: bool = False, **options: Any) -> Any:
-    return arguments_for(Settings(**options), Path("x"), 100, validates, CPU)
+    return arguments_for(Settings(**options), Path("x"), 100, "eval_loss" if validates else None, CPU)
 
 
 def test_arguments_follow_the_settings() -> None:
@@ -47,7 +47,7 @@ def test_arguments_follow_the_settings() -> None:
 def test_optimizers_that_need_a_gpu(name: str) -> None:
     with pytest.raises(SettingsError, match=f"optimizer='{name}' needs a GPU, the model is on the cpu: use 'adamw'"):
         arguments(optimizer=name)
-    found = arguments_for(Settings(optimizer=name), Path("x"), 100, False, torch.device("cuda"))
+    found = arguments_for(Settings(optimizer=name), Path("x"), 100, None, torch.device("cuda"))
     assert found.optim.value == OPTIMIZERS[name]
 
 

@@ -1,0 +1,65 @@
+"""A measure of one's own chooses the weights that come out, and moves nothing else."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import condition as cd
+from condition.adapters.attach import trainable
+from condition.errors import ModelError, SettingsError
+
+ROWS = [cd.Example({"q": f"What is {i}?"}, f"It is {i}") for i in range(4)]
+HELD = [cd.Example({"q": "What is 9?"}, "It is 9")]
+SETTINGS = cd.Settings(max_steps=4, eval_every=1, batch_size=2, learning_rate=1e-2, schedule="constant", warmup=0.0)
+
+
+def test_it_says_which_weights_are_the_best(tiny_folder: Path) -> None:
+    base = cd.load(tiny_folder)
+    modes: list[bool] = []
+
+    def watch(model: cd.LocalModel) -> float:
+        model.generate(["What is 1?"], cd.Sampling(max_tokens=2, temperature=1.0))
+        torch.rand(3)
+        modes.append(model.network.training)
+        return -abs(len(modes) - 2.0)  # the second is the best
+
+    trainer = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS)
+    plain = trainer.fit(base, ROWS, prompt="{q}", validation=HELD)
+    tuned = trainer.fit(base, ROWS, prompt="{q}", validation=HELD, watch=watch)
+    assert [line["eval_watch"] for line in tuned.history if "eval_watch" in line] == [-1.0, 0.0, -1.0, -2.0]
+    assert not any(modes)
+    assert tuned.history.series("loss") == plain.history.series("loss")
+    assert tuned.contract is not None
+    assert tuned.contract.metrics["best_watch"] == 0.0
+    two = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS.model_copy(update={"max_steps": 2})).fit(base, ROWS, prompt="{q}")
+    best = trainable(two.network)
+    assert all(torch.equal(best[name], tensor) for name, tensor in trainable(tuned.network).items())
+
+
+def test_patience_is_of_what_is_watched(tiny_folder: Path) -> None:
+    falling = iter([3.0, 2.0, 1.0, 0.0])
+    trainer = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS.model_copy(update={"patience": 1}))
+    tuned = trainer.fit(cd.load(tiny_folder), ROWS, prompt="{q}", validation=HELD, watch=lambda model: next(falling))
+    assert [line["eval_watch"] for line in tuned.history if "eval_watch" in line] == [3.0, 2.0]
+
+
+def test_it_needs_validation_and_gives_numbers(tiny_folder: Path) -> None:
+    trainer = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS)
+    with pytest.raises(SettingsError, match="validation=rows"):
+        trainer.fit(cd.load(tiny_folder), ROWS, prompt="{q}", watch=lambda model: 1.0)
+    with pytest.raises(ModelError, match="step 1: watch gave nan"):
+        trainer.fit(cd.load(tiny_folder), ROWS, prompt="{q}", validation=HELD, watch=lambda model: math.nan)
+
+
+def test_a_task_is_watched(tiny_folder: Path) -> None:
+    rows = [{"question": "What is 1?", "choices": ["one", "two"], "answer": 0}] * 3
+    watch = cd.watcher(cd.tasks.multiple_choice(rows), rows=2)
+    trainer = cd.DPOTrainer(adapter=cd.LoRA(rank=2), settings=SETTINGS.model_copy(update={"max_steps": 1}))
+    pairs = [cd.Ranking.pair({"question": f"{i}?"}, "yes", "no") for i in range(3)]
+    tuned = trainer.fit(cd.load(tiny_folder), pairs[:2], prompt="{question}", validation=pairs[2:], watch=watch)
+    assert tuned.contract is not None
+    assert 0.0 <= tuned.contract.metrics["best_watch"] <= 1.0
