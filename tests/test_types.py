@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from condition import types
+from condition import values
 from condition.adapters.lora import LoRA
 from condition.errors import DataError, SettingsError
 from condition.models.quantize import Quantization
@@ -18,6 +18,7 @@ from condition.types import (
     Answer,
     Completion,
     Example,
+    Feedback,
     Message,
     Options,
     Ranking,
@@ -35,6 +36,7 @@ VALUES = [
     Message("user", "hi"),
     Example({"question": "q"}, "a", "because", "7"),
     Ranking({"question": "q"}, ("best", "worst")),
+    Feedback({"question": "q"}, "an answer", True),
     Sampling(max_tokens=4, temperature=0.5, top_p=0.9, top_k=3, min_p=0.1, n=2, stop=("\n",), seed=1),
     Usage(input_tokens=1, output_tokens=2, computed_tokens=3, saved_tokens=4, seconds=0.5),
     Completion("hi", (1, 2), -0.5, "length", Usage(input_tokens=1), (-0.2, -0.3)),
@@ -208,8 +210,8 @@ def test_the_names_of_other_libraries_lead_to_ours(owner: type[Options], theirs:
 
 def test_every_name_of_another_library_leads_to_a_setting_that_is_there() -> None:
     known = {name for owner in (Settings, LoRA, Quantization, Sampling) for name in owner.model_fields}
-    assert set(types._ELSEWHERE.values()) <= known
-    assert not types._ELSEWHERE.keys() & known
+    assert set(values._ELSEWHERE.values()) <= known
+    assert not values._ELSEWHERE.keys() & known
 
 
 def test_only_a_name_that_the_class_has_is_offered() -> None:

@@ -172,7 +172,7 @@ class PairObjective:
         told = longer != 0
         return {
             "margin": self.beta * difference,
-            "accuracy": (difference > 0).double(),
+            "accuracy": _right(difference),
             "drift_better": drift[better],
             "drift_worse": drift[worse],
             "prefers_longer": (difference.sign() == longer)[told].double(),
@@ -181,3 +181,8 @@ class PairObjective:
             "tokens_worse": read.lengths[worse],
             **read.watched,
         }
+
+
+def _right(difference: Tensor) -> Tensor:
+    """1 where the better one is preferred, half where neither is: at the start there is nothing but rounding."""
+    return torch.where(difference.abs() < 1e-4, 0.5, (difference > 0).double())

@@ -356,7 +356,7 @@ def test_a_loaded_model_is_loaded(tiny_folder: Path) -> None:
         ("nf4", "kind='nf4'"),
         ("fp4", "kind='fp4'"),
         (8, "bits=8"),
-        ("int8", "bits=8, kind='int8'"),
+        ("int8", "kind='int8'"),
         ({"bits": 4}, "bits=4"),
         (True, "kind='nf4'"),
     ],

@@ -17,8 +17,8 @@ MB = 1 << 20
 
 
 def step(rows: Sequence[Trained]) -> None:
-    """Holds 64 MB, and 32 MB for each row."""
-    held = [torch.ones(64 * MB // 4)] + [torch.ones(32 * MB // 4) for _ in rows]
+    """Holds 64 MB, and 48 MB for each row: blocks that the C library never takes from what was freed before."""
+    held = [torch.ones(64 * MB // 4)] + [torch.ones(48 * MB // 4) for _ in rows]
     assert held
 
 
@@ -26,9 +26,9 @@ def step(rows: Sequence[Trained]) -> None:
     planning._number("/proc/self/status", "VmHWM") is None, reason="the peak is read from Linux's /proc"
 )
 def test_what_a_step_needs() -> None:
-    assert abs(peak_of(lambda: step(ROWS[:1]), CPU) - 96 * MB) < 16 * MB
+    assert abs(peak_of(lambda: step(ROWS[:1]), CPU) - 112 * MB) < 16 * MB
     plan = planned(ROWS, step, CPU, most=3, beside=0)
-    assert abs(plan.a_row - 32 * MB) < 16 * MB
+    assert abs(plan.a_row - 48 * MB) < 16 * MB
     assert abs(plan.fixed - 64 * MB) < 24 * MB
     assert plan.at_once == 3
 

@@ -35,7 +35,7 @@ def test_a_healthy_training_shows_none() -> None:
         ({"eval_prefers_longer": 0.9, "eval_longer_is_better": 0.5}, r"90% of pairs held out"),
         ({"entropy": 0.7}, r"fell from 2 to 0.7 nats"),
         ({"kl": 0.8}, r"0.8 nats from the reference"),
-        ({"accuracy": 0.95}, r"95% of pairs are right in training and 68% of those held out"),
+        ({"accuracy": 0.95}, r"95% of pairs are right in training, 68% of those held out"),
     ],
 )
 def test_signs(last: dict[str, float], said: str) -> None:
