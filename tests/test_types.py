@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from condition import values
+from condition import types, values
 from condition.adapters.lora import LoRA
 from condition.errors import DataError, SettingsError
 from condition.models.quantize import Quantization
