@@ -106,24 +106,26 @@ def inside(wanted: dict[str, Any], kernel: Kernel | None, program: bytes, apart:
     while part := os.read(ready, 4096):
         isolated += part
     os.write(report, isolated or b"[]\n")
-    status, crowded = wait(child, wanted["processes"] if counts else None)
-    os.write(report, json.dumps({"status": status, "crowded": crowded}).encode() + b"\n")
+    status = wait(child, wanted["processes"] if counts else None, report)
+    os.write(report, json.dumps({"status": status}).encode() + b"\n")
     os._exit(0)
 
 
-def wait(child: int, most: int | None) -> tuple[int, bool]:
-    """The program's status, and whether it was ended for having too many processes."""
+def wait(child: int, most: int | None, report: int) -> int:
+    """The program's status. Too many processes are ended, and reported at once: to end them all may take long."""
     crowded = False
     while True:
         try:
             done, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return -signal.SIGKILL, crowded
+            return -signal.SIGKILL
         if done == child:
-            return os.waitstatus_to_exitcode(status), crowded
+            return os.waitstatus_to_exitcode(status)
         if done:
             continue
         if most is not None and sum(name.isdigit() for name in os.listdir("/proc")) > most + 1:
+            if not crowded:
+                os.write(report, b'{"crowded": true}\n')
             crowded = True
             os.kill(-1, signal.SIGKILL)
         time.sleep(WATCH_SECONDS)

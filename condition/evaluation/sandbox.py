@@ -114,8 +114,10 @@ def run(program: str, limits: Limits = DEFAULT, *, isolation: Isolation = "full"
         )
     text = output.decode(errors="replace")
     code = ended.get("status")
-    if status == "done":
-        status = _status(code, text, last, bool(ended.get("crowded")))
+    if ended.get("crowded") and status in ("done", "time"):
+        status = "processes"  # also where the clock was quicker than the ending of them all
+    elif status == "done":
+        status = _status(code, text, last)
     return Outcome(
         status=status, output=text.replace(last, ""), exit_code=code, seconds=seconds, isolated=tuple(isolated)
     )
@@ -197,12 +199,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _reported(said: bytes) -> tuple[list[str], dict[str, int]]:
     lines = [json.loads(line) for line in said.splitlines() if line]
     isolated = next((line for line in lines if isinstance(line, list)), [])
-    return isolated, next((line for line in lines if isinstance(line, dict)), {})
+    return isolated, {name: value for line in lines if isinstance(line, dict) for name, value in line.items()}
 
 
-def _status(code: int | None, text: str, last: str, crowded: bool) -> Status:
-    if crowded:
-        return "processes"
+def _status(code: int | None, text: str, last: str) -> Status:
     if code == 0:
         return "done" if last in text else "early"
     if code == -signal.SIGXCPU:
