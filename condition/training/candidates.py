@@ -156,3 +156,7 @@ def _counted(gone: Counter[str]) -> str:
 def best_against_rest(ranking: Ranking) -> list[tuple[int, int]]:
     """The first candidate with each that is worse."""
     return [pair for pair in ranking.pairs if pair[0] == 0]
+
+
+PAIRS: Mapping[str, Choose] = {"all": lambda ranking: ranking.pairs, "best": best_against_rest}
+"""Which pairs of a ranking a trainer learns from."""

@@ -24,7 +24,7 @@ from condition.adapters.registry import KeptAdapter
 from condition.errors import SettingsError
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
-from condition.training.candidates import Candidates, best_against_rest, prepare_rankings
+from condition.training.candidates import PAIRS, Candidates, prepare_rankings
 from condition.training.checkpoints import digest
 from condition.training.dropout import without_dropout
 from condition.training.fit import Task, Watch, check_arguments, fitted
@@ -103,7 +103,6 @@ class DPOTrainer:
         is tuned already is tuned on, from itself as the reference. Raises DataError, SettingsError, ContractError or
         ModelError before any work is lost.
         """
-        choose = best_against_rest if self.pairs == "best" else lambda ranking: ranking.pairs
         measure = PairObjective(
             self.loss, self.beta, self.smoothing, self.margin, self.normalised or self.loss == "ipo", self.sft_weight
         )
@@ -111,7 +110,7 @@ class DPOTrainer:
             check_reference(model, self.reference)
         task = Task(
             "DPOTrainer",
-            partial(prepare_rankings, choose=choose),
+            partial(prepare_rankings, choose=PAIRS[self.pairs]),
             measure,
             {
                 **asdict(measure),

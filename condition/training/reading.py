@@ -33,11 +33,15 @@ class Read(NamedTuple):
 
     def places(self, rows: Sequence[Candidates]) -> tuple[Tensor, Tensor]:
         """Where among all completions the better and the worse one of each pair are: `[pairs]` each."""
-        firsts = first_places(rows)
-        better = [first + pair.better for first, row in zip(firsts, rows, strict=True) for pair in row.pairs]
-        worse = [first + pair.worse for first, row in zip(firsts, rows, strict=True) for pair in row.pairs]
-        device = self.sums.device
-        return torch.tensor(better, device=device), torch.tensor(worse, device=device)
+        return pair_places(rows, self.sums.device)
+
+
+def pair_places(rows: Sequence[Candidates], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where among all completions the better and the worse one of each pair are: `[pairs]` each."""
+    firsts = first_places(rows)
+    better = [first + pair.better for first, row in zip(firsts, rows, strict=True) for pair in row.pairs]
+    worse = [first + pair.worse for first, row in zip(firsts, rows, strict=True) for pair in row.pairs]
+    return torch.tensor(better, device=device), torch.tensor(worse, device=device)
 
 
 def first_places(rows: Sequence[Candidates]) -> list[int]:

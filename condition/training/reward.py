@@ -25,12 +25,12 @@ from condition.errors import ModelError, SettingsError
 from condition.models.local import LocalModel
 from condition.models.reward import RewardModel, last_hidden
 from condition.protocols import Prompt
-from condition.training.candidates import Candidates, best_against_rest, prepare_rankings
+from condition.training.candidates import PAIRS, Candidates, prepare_rankings
 from condition.training.dropout import without_dropout
 from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import reward_pair_loss, reward_ranking_loss
 from condition.training.objective import Measured
-from condition.training.reading import first_places
+from condition.training.reading import pair_places
 from condition.training.settings import Settings
 
 
@@ -74,11 +74,10 @@ class RewardTrainer:
         is trained on. Raises DataError, SettingsError or ModelError before any work is lost.
         """
         by_pair = self.loss == "pairs"
-        choose = best_against_rest if self.pairs == "best" else lambda ranking: ranking.pairs
         measure = RewardObjective(by_pair, self.centre, self.margins)
         task = Task(
             "RewardTrainer",
-            partial(prepare_rankings, choose=choose, by_pair=by_pair),
+            partial(prepare_rankings, choose=PAIRS[self.pairs], by_pair=by_pair),
             measure,
             {"loss": self.loss, "centre": self.centre, "margins": self.margins, "pairs": self.pairs},
             extend=add_head,
@@ -99,9 +98,7 @@ class RewardObjective:
 
     def __call__(self, network: PreTrainedModel, rows: Sequence[Candidates], shared: bool) -> Measured:
         rewards = rewards_of(network, rows, shared)
-        firsts = first_places(rows)
-        places = [(f + pair.better, f + pair.worse) for f, row in zip(firsts, rows, strict=True) for pair in row.pairs]
-        better, worse = torch.tensor(places, device=rewards.device).T
+        better, worse = pair_places(rows, rewards.device)
         if self.by_pair:
             margins = torch.tensor([pair.margin for row in rows for pair in row.pairs]).to(rewards)
             losses = reward_pair_loss(
