@@ -17,6 +17,7 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, Rewa
 from condition.adapters.reward_head import add_head
 from condition.models.contract import Source
 from condition.models.local import LocalModel
+from condition.prefix_sharing.layout import pack
 from condition.prefix_sharing.probe import shareable
 from condition.training import references
 from condition.training.candidates import Candidates, Pair
@@ -98,12 +99,19 @@ def ours_of(
     inner = peft.get_base_model()
     if shared:
         assert shareable(inner)
+        assert saves(rows)
     else:
         inner.set_attn_implementation("sdpa")
     told = rows if all(row.reference for row in rows) else with_references(rows, base, torch.float32)
     loss = Objective(inner, measure, shared=shared, dtype=torch.float32)(**collate(told))["loss"]
     loss.backward()
     return float(loss.detach()), gradients(peft)
+
+
+def saves(rows: list[Candidates]) -> int:
+    """Tokens that sharing does not compute again: with none the two paths would be one."""
+    sequences = [sequence for row in rows for sequence in row.sequences]
+    return pack(sequences, [len(sequence) - 1 for sequence in sequences]).saved
 
 
 DPO: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -139,7 +147,8 @@ def test_dpo(tiny: Tiny, tiny_tokenizer: Any, tmp_path: Path, their: Any, our: A
     same(own, expected)
 
 
-def test_kto(tiny: Tiny, tiny_tokenizer: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_kto(tiny: Tiny, tiny_tokenizer: Any, tmp_path: Path, shared: bool) -> None:
     network = tiny("llama")
     peft = adapted(network)
     data = Dataset.from_list([{"prompt": p, "completion": c, "label": i % 2 == 0} for i, (p, c, _) in enumerate(PAIRS)])
@@ -159,13 +168,14 @@ def test_kto(tiny: Tiny, tiny_tokenizer: Any, tmp_path: Path) -> None:
         )
         for r in trainer.train_dataset
     ]
-    found, own = ours_of(peft, network, ThumbObjective(0.3, 1.5, 1.0), rows, False, tiny_tokenizer)
+    found, own = ours_of(peft, network, ThumbObjective(0.3, 1.5, 1.0), rows, shared, tiny_tokenizer)
     assert found == pytest.approx(loss, abs=1e-5)
     same(own, expected)
 
 
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("margins", [False, True])
-def test_reward(tiny: Tiny, tiny_tokenizer: Any, tmp_path: Path, margins: bool) -> None:
+def test_reward(tiny: Tiny, tiny_tokenizer: Any, tmp_path: Path, margins: bool, shared: bool) -> None:
     network = tiny("llama")
     config = LlamaConfig(**{**network.config.to_dict(), "num_labels": 1, "pad_token_id": 0})
     classifier = LlamaForSequenceClassification(config).double()
@@ -189,7 +199,8 @@ def test_reward(tiny: Tiny, tiny_tokenizer: Any, tmp_path: Path, margins: bool) 
         Candidates(one[:1], (one[1:], other[1:]), (Pair(0, 1, m.get("margin", 0.0)),))
         for (one, other), m in zip(batch, marked, strict=True)
     ]
-    objective = Objective(network, RewardObjective(True, 0.1, margins), shared=False, dtype=torch.float32)
+    assert not shared or (shareable(network) and saves(rows))
+    objective = Objective(network, RewardObjective(True, 0.1, margins), shared=shared, dtype=torch.float32)
     found = objective(**collate(rows))["loss"]
     found.backward()
     assert float(found.detach()) == pytest.approx(loss, abs=1e-5)
