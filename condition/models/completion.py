@@ -11,6 +11,7 @@ from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBa
 from condition.control.vocabulary import drops_space
 from condition.errors import ModelError
 from condition.models.render import Renderer
+from condition.models.room import Room
 from condition.protocols import Control, RowProcessor
 from condition.types import Completion, Messages, Sampling, Usage
 
@@ -25,6 +26,8 @@ class Writer(NamedTuple):
     renderer: Renderer
     context: int
     """Most tokens, prompt and completion together."""
+    room: Room
+    """What is written at once."""
 
 
 class Asked(NamedTuple):

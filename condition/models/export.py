@@ -90,6 +90,7 @@ def _plain(model: LocalModel, network: PreTrainedModel) -> LocalModel:
         prompt=model.prompt,
         contract=None if contract is None else contract.model_copy(update={"adapter": None, "quantization": None}),
         history=model.history,
+        memory_bytes=model.memory_bytes,
     )
 
 

@@ -28,7 +28,8 @@ from condition.protocols import Control
 from condition.types import Completion, Sampling, Usage
 
 MOST_ROWS = 32
-"""Rows that are written at once; more samples are written in several waves, each of which reads its prompts anew."""
+"""Rows that are written at once, where they have room; more samples are written in several waves, each of which reads
+its prompts anew."""
 
 
 def write_plainly(
@@ -42,7 +43,9 @@ def write_plainly(
 ) -> list[list[Completion]]:
     """`sampling.n` completions for each prompt of a batch, each prompt read n times."""
     each = sampling.n if sampling.temperature > 0 else 1
-    wave = max(1, MOST_ROWS // len(batch))
+    longest = max(len(prompt.ids) for prompt in batch)
+    row = min(longest + sampling.max_tokens, writer.context)  # a prompt is stored anew for each sample
+    wave = max(1, min(MOST_ROWS // len(batch), writer.room.samples(len(batch), 0, row)))
     found: list[list[Completion]] = [[] for _ in batch]
     for first in range(0, each, wave):
         numbers = range(first, min(each, first + wave))

@@ -47,7 +47,7 @@ def generate(
     rows = tqdm(total=len(read), desc="generate", unit="prompt", delay=3, leave=False)
     with rows, TURNS, seeded(sampling.seed):
         try:
-            for batch in _batches(read, sampling, writer.context, shared=shared):
+            for batch in _batches(read, sampling, writer, shared=shared):
                 written = write(writer, batch, sampling, control, wanted=wanted)
                 finished |= {prompt.place: own for prompt, own in zip(batch, written, strict=True)}
                 rows.update(len(batch))
@@ -66,7 +66,7 @@ def _told_apart(prompts: list[Asked]) -> list[Asked]:
     return prompts
 
 
-def _batches(prompts: list[Asked], sampling: Sampling, context: int, *, shared: bool) -> Iterator[list[Asked]]:
+def _batches(prompts: list[Asked], sampling: Sampling, writer: Writer, *, shared: bool) -> Iterator[list[Asked]]:
     """Prompts of like length and kind, longest first, so that too little memory shows at once.
 
     Among those of like length, prompts that begin alike lie together: their beginning is computed once.
@@ -79,9 +79,10 @@ def _batches(prompts: list[Asked], sampling: Sampling, context: int, *, shared: 
         lengths = {len(p.ids) for p in (*batch, prompt)}
         alike = min(common, common_prefix(batch[0].ids, prompt.ids)) if batch else len(prompt.ids)
         before = (len(batch) + 1) * (max(lengths) - alike) if shared else rows * max(lengths)
-        too_many = rows > BATCH_ROWS or before + rows * sampling.max_tokens > BATCH_TOKENS
+        tokens = before + rows * sampling.max_tokens
+        too_many = rows > BATCH_ROWS or tokens > BATCH_TOKENS or not writer.room.fits(tokens, rows)
         # Beside a prompt that nearly fills the context, a shorter one would be cut off early.
-        too_many |= len(lengths) > 1 and max(lengths) + sampling.max_tokens > context
+        too_many |= len(lengths) > 1 and max(lengths) + sampling.max_tokens > writer.context
         if batch and (too_many or batch[0].is_text != prompt.is_text):
             yield batch
             batch, alike = [], len(prompt.ids)

@@ -88,9 +88,9 @@ def load(
     if path is None and name_or_path is not None and str(name_or_path) != NAME and Path(name_or_path).suffix != ".gguf":
         path = tuned_on_hub(str(name_or_path), revision)
     if path is not None and (path / FILE).is_file():
-        return _saved(path, quantization, dtype, place, trust_remote_code, base)
+        return _beside(base, _saved(path, quantization, dtype, place, trust_remote_code, base))
     if path is not None and (path / "adapter_config.json").is_file():
-        return _plain_adapter(path, quantization, dtype, place, trust_remote_code, base)
+        return _beside(base, _plain_adapter(path, quantization, dtype, place, trust_remote_code, base))
     if base is not None:
         raise SettingsError(
             f"base= goes with the folder of a tuned model, and {name_or_path} is a base itself: leave it out"
@@ -99,6 +99,11 @@ def load(
     network, tokenizer = _read(source, folder, quantization, dtype, place, trust_remote_code)
     source = pinned(source) if source.kind == "hub" else source
     return LocalModel(network, tokenizer, source=source, quantization=quantization)
+
+
+def _beside(base: object, tuned: LocalModel) -> LocalModel:
+    tuned.memory_bytes = getattr(base, "memory_bytes", tuned.memory_bytes)
+    return tuned
 
 
 def _check_name(name: object) -> None:

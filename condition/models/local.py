@@ -21,6 +21,7 @@ from condition.models.generate import generate
 from condition.models.history import History
 from condition.models.remember import Remembered, recall, remember
 from condition.models.render import Renderer
+from condition.models.room import MEMORY_BYTES, Room, checked_bytes
 from condition.models.save import push, save
 from condition.models.score import score
 from condition.models.stream import stream
@@ -56,6 +57,7 @@ class LocalModel:
         prompt: Prompt | None = None,
         contract: Contract | None = None,
         history: History | None = None,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self.network = network.eval()
         self.tokenizer = tokenizer
@@ -65,6 +67,20 @@ class LocalModel:
         self.contract = contract
         self.history = history if history is not None else History()
         self.renderer = Renderer(tokenizer)
+        self.memory_bytes = memory_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """What writing may take of the memory beside the weights, 2 GiB at first; models made of this one take it over.
+
+        More samples than fit are written one part after the other, and are the same; one always fits. Raises
+        SettingsError for what is no size.
+        """
+        return self._memory_bytes
+
+    @memory_bytes.setter
+    def memory_bytes(self, given: int) -> None:
+        self._memory_bytes = checked_bytes(given)
 
     @property
     def name(self) -> str:
@@ -167,6 +183,7 @@ class LocalModel:
             prompt=as_prompt(prompt),
             contract=self.contract,
             history=self.history,
+            memory_bytes=self.memory_bytes,
         )
 
     def merge(self) -> LocalModel:
@@ -202,7 +219,7 @@ class LocalModel:
 
     @property
     def _writer(self) -> Writer:
-        return Writer(self.network, self.renderer, self.context)
+        return Writer(self.network, self.renderer, self.context, Room(self.network, self.memory_bytes))
 
     def _own_prompt(self) -> Prompt:
         if self.prompt is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
 from condition.adapters.packed import PackedProducts
@@ -14,11 +15,6 @@ from condition.prefix_sharing.decode import Decoder, Drawn
 from condition.prefix_sharing.memory import store
 from condition.protocols import Control
 from condition.types import Completion, Sampling, Usage
-
-MEMORY_BYTES = 1 << 30
-"""What the samples of one wave may take beside their prompts; more samples are written in several waves."""
-DRAWING_BYTES = 32
-"""For each token of the vocabulary, of a row that is drawn: logits, what a control lets through, and their sums."""
 
 
 def write_shared(
@@ -65,14 +61,16 @@ class Writing:
         self._blocked: set[int] = set()
         self._began = time.perf_counter()
         self._control = control
-        self._packed = PackedProducts(writer.network)
+        self._packed: AbstractContextManager[None] = (
+            PackedProducts(writer.network) if writer.room.copies else nullcontext()
+        )
         with self._packed:
             ids = [prompt.ids for prompt in batch]
             self._stored = store(writer.network, ids, kept(writer.network, ids))
         self._most = min(sampling.max_tokens, writer.context - max(len(prompt.ids) for prompt in batch))
-        drawing = DRAWING_BYTES * writer.network.config.get_text_config().vocab_size
-        row = (self._stored.row_bytes * self._most + drawing) * len(batch)
-        self._wave = max(1, min(self.each, MEMORY_BYTES // row))
+        header, rest = self._stored.header_keys.shape[-1], self._stored.keys.shape[-1]
+        samples = writer.room.samples(len(batch), header + len(batch) * rest, self._most)
+        self._wave = min(self.each, samples)  # more are written in several waves
         self._next = 0
         self._decoder = self._start()
 

@@ -48,12 +48,6 @@ class Stored:
     computed: int
     """Tokens that went through the network."""
 
-    @property
-    def row_bytes(self) -> int:
-        """What a sample stores for each token."""
-        layers, heads, _, size, _ = self.keys.shape
-        return layers * heads * (size + self.values.shape[-1]) * self.keys.element_size()
-
     def only(self, prompts: Tensor) -> Stored:
         """What is left for some of the prompts, by their numbers."""
         return Stored(

@@ -146,6 +146,7 @@ def fitted(
         quantization=model.quantization,
         prompt=prompt,
         history=trained.history,
+        memory_bytes=model.memory_bytes,
     )
     seconds = {"seconds": time.perf_counter() - began, "loop_seconds": trained.seconds}
     tuned.contract = _contract(task, adapter, settings, tuned, rows, seconds)
@@ -231,7 +232,14 @@ def _asked(
     """What `watch` says of a network in training."""
     if watch is None:
         return None
-    asked = LocalModel(network, model.tokenizer, source=model.source, quantization=model.quantization, prompt=prompt)
+    asked = LocalModel(
+        network,
+        model.tokenizer,
+        source=model.source,
+        quantization=model.quantization,
+        prompt=prompt,
+        memory_bytes=model.memory_bytes,
+    )
     return lambda: watch(asked)
 
 

@@ -64,6 +64,11 @@ def test_samples_are_written_in_waves(apart: LocalModel, monkeypatch: pytest.Mon
         found = apart.generate("Who?", Sampling(max_tokens=2, temperature=1.0, n=80))
     assert rows == [32, 32, 16]
     assert len(found[0]) == 80
+    rows.clear()
+    row = (len(apart.render("Who?").ids) + 2) * 512 + 32 * 512  # a prompt is stored anew for each sample
+    apart.memory_bytes = 2 * 9 * row
+    apart.generate("Who?", Sampling(max_tokens=2, temperature=1.0, n=20))
+    assert rows == [9, 9, 2]
 
 
 @pytest.mark.filterwarnings("ignore::condition.errors.SharingWarning")

@@ -10,7 +10,7 @@ import torch
 from transformers import LogitsProcessor
 
 from condition.errors import Interrupted, ModelError
-from condition.models import writing
+from condition.models import generate as generate_module
 from condition.models.completion import cut
 from condition.models.local import LocalModel
 from condition.types import Completion, Message, Sampling
@@ -144,12 +144,37 @@ def test_a_header_of_many_prompts_is_read_once(tiny_model: TinyModel, monkeypatc
     assert found[7][0].token_ids == alone[0][0].token_ids
 
 
-def test_samples_are_the_same_in_several_waves(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_are_the_same_in_several_waves(tiny_model: TinyModel) -> None:
     model, sampling = tiny_model(), Sampling(max_tokens=12, temperature=1.0, n=5, seed=5, stop=("e",))
     whole = model.generate(PROMPTS, sampling)
-    monkeypatch.setattr(writing, "MEMORY_BYTES", 1)
+    model.memory_bytes = 1
     waves = model.generate(PROMPTS, sampling)
     assert [[c.token_ids for c in row] for row in waves] == [[c.token_ids for c in row] for row in whole]
+
+
+def test_so_many_prompts_are_written_at_once_as_have_room(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sampling = tiny_model(), Sampling(max_tokens=8)
+    prompts = [f"{i} blue?" for i in range(8)]
+    whole = model.generate(prompts, sampling)
+    batches: list[int] = []
+    write = generate_module.write_shared
+
+    def noted(writer: Any, batch: Any, *given: Any, **more: Any) -> Any:
+        batches.append(len(batch))
+        return write(writer, batch, *given, **more)
+
+    monkeypatch.setattr(generate_module, "write_shared", noted)
+    rest = max(len(model.render(prompt).ids) for prompt in prompts)  # at most: what they begin with is stored once
+    model.memory_bytes = 2 * 3 * ((rest + 8) * 512 + 32 * 512)
+    found = model.generate(prompts, sampling)
+    assert [c.token_ids for [c] in found] == [c.token_ids for [c] in whole]
+    assert 3 <= max(batches) < 8
+    model.memory_bytes = 1
+    batches.clear()
+    model.generate(prompts, sampling)
+    assert batches == [1] * 8
 
 
 def test_copies_of_a_greedy_answer_are_paid_for_once(tiny_model: TinyModel) -> None:
