@@ -1,8 +1,9 @@
-"""LoRA training steps on the CPU with fewer passes over memory: the numbers of PEFT's own layers, sooner.
+"""Training steps on the CPU with fewer passes over memory: the numbers of the layers themselves, sooner.
 
 Inside `fused` three kinds of modules have another forward, each with its backward by hand, and their own after it:
-LoRA layers over a plain linear layer, root-mean-square norms and gated MLPs (SwiGLU, Shazeer 2020, arXiv 2002.05202).
-They are known by their structure; every other module is left alone.
+frozen linear layers, plain or with a LoRA, root-mean-square norms and gated MLPs (SwiGLU, Shazeer 2020, arXiv
+2002.05202). They are known by their structure; every other module is left alone. A base and the same base with a LoRA
+that changes nothing give the same numbers to the bit, so that a reference differs from its policy by training alone.
 
     network.add_adapter(peft.LoraConfig(target_modules="all-linear"))
     with fused(network, torch.bfloat16):
@@ -26,12 +27,15 @@ from condition.adapters.norms import Forward, agrees, is_rms_norm, trained
 from condition.adapters.projections import Projections, frozen
 from condition.adapters.siblings import Shared, is_plain, siblings
 
+Layer = nn.Linear | LoraLinear
+
 
 @contextmanager
 def fused(network: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
     """Train `network` in `dtype`, float32 or bfloat16; the adapter's weights stay float32, the base is only read.
 
-    bfloat16 keeps two packed copies of the adapted weights meanwhile, together as large as those weights in float32.
+    bfloat16 keeps two packed copies of the frozen weights meanwhile, together as large as those weights in float32, and
+    only the one that is needed without gradients.
     """
     with ExitStack() as undo:
         if network.device.type == "cpu":
@@ -52,40 +56,51 @@ def _forwards(network: PreTrainedModel, dtype: torch.dtype) -> Iterator[tuple[nn
             yield module, _mlp_forward(module)
 
 
-def _groups(network: PreTrainedModel) -> Iterator[list[LoraLinear]]:
-    """LoRA layers to compute, those that read one input by the same adapter together."""
+def _groups(network: PreTrainedModel) -> Iterator[list[Layer]]:
+    """Layers to compute, those that read one input by the same adapter, or by none, together."""
+    head = network.get_output_embeddings()  # it is read at chosen positions only, see `prefix_sharing.head`
     for group in siblings(network, _can_be_fused):
-        layers = [layer for layer in group if isinstance(layer, LoraLinear)]
-        if len({tuple(layer.active_adapters) for layer in layers}) == 1:
+        layers = [layer for layer in group if layer is not head]
+        if len({_adapter(layer) for layer in layers}) == 1:
             yield layers
         else:
             yield from ([layer] for layer in layers)
 
 
-def _can_be_fused(layer: nn.Linear | LoraLinear) -> bool:
-    """A plain LoRA without dropout over a frozen linear layer."""
-    if not isinstance(layer, LoraLinear) or not is_plain(layer):
-        return False
-    base, dropout = layer.base_layer, layer.lora_dropout[layer.active_adapters[0]]
-    still = isinstance(dropout, nn.Identity) or getattr(dropout, "p", None) == 0
-    plain = type(base) is nn.Linear and type(base.weight) is nn.Parameter  # torchao's weights are of their own type
-    return plain and not base.weight.requires_grad and still
+def _adapter(layer: Layer) -> str | None:
+    return layer.active_adapters[0] if isinstance(layer, LoraLinear) else None
+
+
+def _can_be_fused(layer: Layer) -> bool:
+    """A frozen linear layer, plain or with a LoRA without dropout."""
+    base: nn.Module = layer
+    if isinstance(layer, LoraLinear):
+        if not is_plain(layer):
+            return False
+        base, dropout = layer.base_layer, layer.lora_dropout[layer.active_adapters[0]]
+        if not isinstance(dropout, nn.Identity) and getattr(dropout, "p", None) != 0:
+            return False
+    # torchao's weights are of their own type
+    plain = type(base) is nn.Linear and type(base.weight) is nn.Parameter and not base._forward_hooks
+    return plain and not cast(nn.Linear, base).weight.requires_grad and "forward" not in base.__dict__
 
 
 @final
 class _Product:
     """Outputs of layers that read one input, with their backward by hand."""
 
-    def __init__(self, layers: list[LoraLinear], dtype: torch.dtype) -> None:
-        self._layers, self._dtype = layers, dtype
-        self._weights = tuple(frozen(cast(nn.Linear, layer.base_layer), dtype) for layer in layers)
+    def __init__(self, layers: list[Layer], dtype: torch.dtype) -> None:
+        bases = [layer.base_layer if isinstance(layer, LoraLinear) else layer for layer in layers]
+        self._weights = tuple(frozen(cast(nn.Linear, base), dtype) for base in bases)
+        self._adapted = [layer for layer in layers if isinstance(layer, LoraLinear)]
+        self._dtype = dtype
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        # Asked at each call: a reference model is the same network with its adapters switched off.
-        layers = [] if self._layers[0].disable_adapters else self._layers
-        name = self._layers[0].active_adapters[0]
-        factors = [layer.lora_A[name].weight for layer in layers] + [layer.lora_B[name].weight for layer in layers]
-        scalings = tuple(float(layer.scaling[name]) for layer in self._layers)
+        # Asked at each call: adapters are switched, on and off.
+        layers = [(layer, layer.active_adapters[0]) for layer in self._adapted if not layer.disable_adapters]
+        factors = [layer.lora_A[name].weight for layer, name in layers]
+        factors += [layer.lora_B[name].weight for layer, name in layers]
+        scalings = tuple(float(layer.scaling[name]) for layer, name in layers)
         # torch leaves apply untyped, here and below
         y: tuple[Tensor, ...] = Projections.apply(  # type: ignore[no-untyped-call]
             x, self._weights, scalings, self._dtype, *factors
@@ -111,7 +126,7 @@ class _SwiGLU(torch.autograd.Function):
 
 
 def _is_gated_mlp(module: Any) -> bool:
-    parts = all(isinstance(getattr(module, f"{name}_proj", None), LoraLinear) for name in ("gate", "up", "down"))
+    parts = all(isinstance(getattr(module, f"{name}_proj", None), Layer) for name in ("gate", "up", "down"))
     if not parts or not type(getattr(module, "act_fn", None)).__name__.startswith("SiLU"):
         return False
     trial = torch.linspace(-1, 1, 2 * module.gate_proj.in_features).view(1, 2, -1)

@@ -25,8 +25,9 @@ def siblings(
             if len(layers) > 1:
                 grouped.update(layers)
                 yield layers
-    inside = {module.base_layer for module in network.modules() if isinstance(module, LoraLinear)}
-    factors = {part for module in network.modules() if isinstance(module, LoraLinear) for part in _factors(module)}
+    adapted = [module for module in network.modules() if isinstance(module, LoraLinear)]
+    inside = {module.base_layer for module in adapted if suits(module)}
+    factors = {part for module in adapted for part in _factors(module)}
     for module in network.modules():
         taken = module in grouped or module in inside or module in factors
         if not taken and isinstance(module, nn.Linear | LoraLinear) and suits(module):

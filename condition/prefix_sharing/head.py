@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-CHUNK_ENTRIES = 16_000_000
-"""Logits held at once: 64 MB in fp32."""
+CHUNK_ENTRIES = 7_500_000
+"""Logits held at once: 30 MB in fp32. From 32 MB on glibc gives memory back and asks for it anew at each chunk."""
 CAST = "_condition_cast"
 """Under this name a head carries its weight in another dtype."""
 
@@ -70,10 +70,12 @@ class _FrozenHead(torch.autograd.Function):
             with torch.autocast(device, enabled=False):
                 logits = nn.functional.linear(h.to(dtype), weight, None if bias is None else bias.to(dtype))
                 logits = logits if dtype == torch.float64 else logits.float()
-                total = logits.logsumexp(-1, keepdim=True)
-                values.append((logits.gather(-1, t[:, None]) - total)[:, 0])
+                peak, chosen = logits.amax(-1, keepdim=True), logits.gather(-1, t[:, None])
+                shares = logits.sub_(peak).exp_()  # in place: a second tensor of this size costs as much as the product
+                total = shares.sum(-1, keepdim=True)
+                values.append((chosen - peak - total.log())[:, 0])
                 if wanted:
-                    share = logits.sub_(total).exp_().to(dtype)
+                    share = shares.div_(total).to(dtype)
                     slopes.append((weight.index_select(0, t) - share @ weight).to(hidden.dtype))
         if wanted:
             ctx.save_for_backward(torch.cat(slopes))

@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from condition.adapters.fused import fused
 from condition.errors import ContractError, ModelError
 from condition.models.contract import memory_fingerprint, tokenizer_fingerprint
 from condition.models.embedded import cache_folder
@@ -85,7 +86,12 @@ def _measured(rows: Sequence[Candidates], network: PreTrainedModel, dtype: torch
     found: list[Tensor] = []
     try:
         network.eval()
-        with mixed, tqdm(total=len(rows), desc="reference", unit="row", delay=3, leave=False) as progress:
+        # The very products of the training: before the first step the policy differs from its reference by nothing.
+        with (
+            mixed,
+            fused(network, dtype),
+            tqdm(total=len(rows), desc="reference", unit="row", delay=3, leave=False) as progress,
+        ):
             for some in _packs(rows):
                 sequences = [sequence for row in some for sequence in row.sequences]
                 starts = [row.start for row in some for _ in row.completions]

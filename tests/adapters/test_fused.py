@@ -283,3 +283,28 @@ def test_one_of_siblings_called_twice_and_nothing_kept() -> None:
         alive = weakref.ref(x)
         del x
         assert alive() is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_base_gives_what_an_untrained_adapter_gives_to_the_bit(dtype: torch.dtype) -> None:
+    packs()
+    base, model = llama(), adapted(llama())
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.zero_()
+    hidden = []
+    for network in (base.requires_grad_(False), model):
+        with torch.no_grad(), torch.autocast("cpu", dtype, dtype != torch.float32), fused(network, dtype):
+            hidden.append(network.base_model(input_ids=IDS, use_cache=False).last_hidden_state)
+    assert torch.equal(*hidden)
+
+
+def test_plain_layers_beside_adapted_ones_are_fused_and_the_head_is_not() -> None:
+    model = adapted(llama(), target_modules=["q_proj"], lora_dropout=0.5)
+    model.eval()
+    expected = step(model)
+    with fused(model, torch.float32):
+        names = {name.removeprefix("model.layers.0.") for name in swapped(model)}
+        assert {"self_attn.q_proj.base_layer", "self_attn.k_proj", "mlp.down_proj"} <= names
+        assert not names & {"lm_head", "self_attn.q_proj"}
+        same(step(model), expected, 1e-5)

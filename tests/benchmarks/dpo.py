@@ -1,11 +1,12 @@
 """Direct preference optimisation beside TRL: the same pairs, order, adapter, schedule and threads.
 
     python tests/benchmarks/dpo.py                            the table
-    python tests/benchmarks/dpo.py --shapes words --steps 6   one row of it
+    python tests/benchmarks/dpo.py --shapes words --steps 6 --precisions fp32   one row of it
 
 LoRA r 16 alpha 32 on all linear layers of the embedded model, batch 4. TRL is tuned for the CPU (no checkpointing).
 References are counted on both sides: ours are always computed ahead, TRL's with each batch, or ahead where a row says
-so. Each run is a process of its own with an empty folder for references. PRO with K = 4 is beside itself without
+so. bf16 is autocast on both sides. Each run is a process of its own with an empty folder for references, and times the
+whole call: what has to be imported is imported before. PRO with K = 4 is beside itself without
 sharing.
 """
 
@@ -62,8 +63,12 @@ def rows(shape: Shape, count: int) -> list[tuple[str, list[str]]]:
     ]
 
 
-def ours(shape: Shape, steps: int, shared: bool) -> dict[str, Any]:
+def ours(shape: Shape, precision: Any, steps: int, shared: bool) -> dict[str, Any]:
+    import peft.tuners.lora  # noqa: F401
+    import transformers.trainer  # noqa: F401
+
     import condition as cd
+    from condition.training import engine  # noqa: F401
 
     if not shared:
         from condition.training import fit
@@ -71,7 +76,7 @@ def ours(shape: Shape, steps: int, shared: bool) -> dict[str, Any]:
         fit.shareable = lambda network: False
     base = cd.load()
     settings = cd.Settings(
-        batch_size=BATCH, epochs=shape.epochs, schedule="linear", warmup=0.0, log_every=1, precision="fp32"
+        batch_size=BATCH, epochs=shape.epochs, schedule="linear", warmup=0.0, log_every=1, precision=precision
     )
     data = [cd.Ranking({"prompt": p}, tuple(c)) for p, c in rows(shape, steps * BATCH)]
     trainer: Any = cd.DPOTrainer(settings=settings) if shape.candidates == 2 else cd.PROTrainer(settings=settings)
@@ -80,7 +85,7 @@ def ours(shape: Shape, steps: int, shared: bool) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - began, "losses": tuned.history.series("loss")[1]}
 
 
-def trl(shape: Shape, steps: int) -> dict[str, Any]:
+def trl(shape: Shape, precision: str, steps: int) -> dict[str, Any]:
     import torch
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
@@ -106,7 +111,7 @@ def trl(shape: Shape, steps: int) -> dict[str, Any]:
             logging_steps=1,
             save_strategy="no",
             disable_tqdm=True,
-            bf16=False,
+            bf16=precision == "bf16",
             gradient_checkpointing=False,
             max_length=None,
             precompute_ref_log_probs=shape.ahead,
@@ -120,19 +125,19 @@ def trl(shape: Shape, steps: int) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - began, "losses": losses}
 
 
-def run(side: str, name: str, steps: int) -> dict[str, Any]:
+def run(side: str, name: str, precision: str, steps: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         # References only: the embedded model stays where it is.
         environment = {**os.environ, "CONDITION_REFERENCES": folder}
-        command = [sys.executable, __file__, "--child", side, name, "--steps", str(steps)]
+        command = [sys.executable, __file__, "--child", side, name, precision, "--steps", str(steps)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
     found = [line for line in done.stdout.splitlines() if line.startswith("MEASURED ")]
     if not found:
-        raise SystemExit(f"{side} {name} failed:\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{side} {name} {precision} failed:\n{done.stderr[-3000:]}")
     return dict(json.loads(found[0].removeprefix("MEASURED ")))
 
 
-def child(side: str, name: str, steps: int) -> None:
+def child(side: str, name: str, precision: str, steps: int) -> None:
     """One side, once; prints what it measured."""
     from pathlib import Path
 
@@ -141,28 +146,37 @@ def child(side: str, name: str, steps: int) -> None:
     folder = Path(os.environ["CONDITION_REFERENCES"])
     references.cache_folder = lambda: folder
     shape = SHAPES[name]
-    measured = trl(shape, steps) if side == "trl" else ours(shape, steps, shared=side == "ours")
+    measured = trl(shape, precision, steps) if side == "trl" else ours(shape, precision, steps, shared=side == "ours")
     measured["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print("MEASURED " + json.dumps(measured))
 
 
-def table(names: list[str], steps: int, repeats: int) -> None:
+def table(names: list[str], precisions: list[str], steps: int, repeats: int) -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft", "trl"))
     print(f"{steps} steps of {BATCH} rows, medians of {repeats} runs in turn, {THREADS} threads, {versions}\n")
-    print("| what | peer | peer rows/s | ours rows/s | ratio | peak GB, peer / ours | first losses |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name in names:
+    print("| what | precision | peer | peer rows/s | ours rows/s | ratio | peak GB, peer / ours | first losses |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name, precision in ((name, precision) for name in names for precision in precisions):
         shape = SHAPES[name]
         peer_side = "trl" if shape.candidates == 2 else "unshared"
         found: dict[str, list[dict[str, Any]]] = {side: [] for side in ("ours", peer_side)}
         for _ in range(repeats):
             for side, results in found.items():
-                results.append(run(side, name, steps))
+                results.append(run(side, name, precision, steps))
         count = steps * BATCH * shape.epochs
         our, peer = (median(count / r["seconds"] for r in found[side]) for side in ("ours", peer_side))
         memory = " / ".join(f"{max(r['peak_gb'] for r in found[side]):.1f}" for side in (peer_side, "ours"))
         first = " / ".join(f"{found[side][0]['losses'][0]:.4f}" for side in (peer_side, "ours"))
-        cells = [f"{name} {tuple(shape)}", peer_side, f"{peer:.2f}", f"{our:.2f}", f"{our / peer:.2f}x", memory, first]
+        cells = [
+            f"{name} {tuple(shape)}",
+            precision,
+            peer_side,
+            f"{peer:.2f}",
+            f"{our:.2f}",
+            f"{our / peer:.2f}x",
+            memory,
+            first,
+        ]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
@@ -171,12 +185,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
-    parser.add_argument("--child", nargs=2, metavar=("SIDE", "SHAPE"), help=argparse.SUPPRESS)
+    parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
+    parser.add_argument("--child", nargs=3, metavar=("SIDE", "SHAPE", "PRECISION"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         child(*options.child, options.steps)
     else:
-        table(options.shapes, options.steps, options.repeats)
+        table(options.shapes, options.precisions, options.steps, options.repeats)
 
 
 if __name__ == "__main__":
