@@ -90,6 +90,11 @@ def any_complete(output: Path) -> bool:
     return any(is_complete(folder) for folder in output.glob("checkpoint-*"))
 
 
+def _worth_keeping(output: Path) -> bool:
+    """Whether there is more than the mark of a run that got nowhere."""
+    return any_complete(output) or (output / FINISHED).exists()
+
+
 def is_complete(folder: Path) -> bool:
     """Whether a checkpoint was written to its end."""
     try:
@@ -111,7 +116,7 @@ def claim(output: Path, run: Mapping[str, Any], resume: bool) -> None:
                 f"{strange} was not written by a training, and would be lost where training deletes old checkpoints: "
                 f"move it away, or {_ELSEWHERE}"
             )
-    if not before or not resume:
+    if not before or not resume or not _worth_keeping(output):
         return
     told = json.loads(json.dumps(run))
     different = sorted(name for name in told.keys() | before.keys() if told.get(name) != before.get(name))
@@ -152,7 +157,7 @@ def make_own(output: Path, run: Mapping[str, Any], resume: bool) -> Path | None:
     mark, half = output / RUN, output / f"{RUN}.half"
     if not is_first():
         return last_complete(output)  # the first process has made it ours
-    if resume and mark.is_file():
+    if resume and mark.is_file() and _worth_keeping(output):
         return last_complete(output)
     for part in _parts(output):
         _remove(part)
@@ -161,6 +166,20 @@ def make_own(output: Path, run: Mapping[str, Any], resume: bool) -> Path | None:
         half.write_text(json.dumps(run, indent=1))
         half.replace(mark)
     return None
+
+
+@contextmanager
+def kept_or_gone(output: Path) -> Iterator[None]:
+    """A run that fails before its first checkpoint leaves nothing behind."""
+    try:
+        yield
+    except BaseException:
+        if is_first() and not _worth_keeping(output):
+            for part in _parts(output):
+                _remove(part)
+            for name in (RUN, LOCK):
+                (output / name).unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
 from condition.training.adapting import adapted, adapter_for, check_adapter, steps_of, tuned_on, with_room
-from condition.training.checkpoints import claim, finished, keep_finished, locked, make_own
+from condition.training.checkpoints import claim, finished, keep_finished, kept_or_gone, locked, make_own
 from condition.training.engine import Engine
 from condition.training.objective import BeforeStep, Measure, Objective
 from condition.training.overlap import checked
@@ -200,6 +200,7 @@ def _train(
                 began = time.perf_counter()
                 alone = settings.quantization_aware is None  # fused products would go past the rounding
                 with (
+                    kept_or_gone(output),
                     fused(network, dtype) if alone else rounded(network, settings.quantization_aware),
                     cast_once(output_head(network), dtype),
                     task.around(network),

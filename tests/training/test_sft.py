@@ -716,6 +716,30 @@ def test_a_learning_rate_that_breaks_the_network(tiny_model: TinyModel, tmp_path
     assert len(base.generate("x", Sampling(max_tokens=2))) == 1
 
 
+def test_a_run_that_got_nowhere_leaves_nothing_and_its_folder_is_free(tiny_model: TinyModel, tmp_path: Path) -> None:
+    broken, output = tiny_model(), tmp_path / "run"
+    broken.network.get_submodule("model.norm").weight.data[3] = float("nan")
+    with (
+        pytest.warns(UserWarning, match="prefix sharing is off"),
+        pytest.raises(ModelError, match="the loss became nan"),
+    ):
+        fit(broken, max_steps=2, output=str(output), save_every=1)
+    assert listing(output) == []
+    fit(tiny_model(), max_steps=1, output=str(output))
+    assert (output / "finished").is_dir()
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_binds_nobody(tiny_model: TinyModel, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    fit(tiny_model(), max_steps=1, output=str(output))
+    shutil.rmtree(output / "finished")  # the mark alone is what a kill leaves
+    for checkpoint in output.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    assert "run.json" in listing(output)
+    tuned = fit(tiny_model(), max_steps=2, learning_rate=1e-3, output=str(output))
+    assert tuned.contract.settings["learning_rate"] == json.loads((output / "run.json").read_text())["learning_rate"]
+
+
 def test_poisoned_weights(tiny_model: TinyModel) -> None:
     base = tiny_model()
     base.network.get_submodule("model.norm").weight.data[3] = float("nan")
