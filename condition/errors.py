@@ -63,17 +63,19 @@ class UnfinishedError(ModelError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during long work. `finished` maps the index of each finished prompt to its result."""
+    """Ctrl-C during long work. `finished` maps the index of each finished prompt, or what else `of` names, to its
+    result."""
 
-    def __init__(self, finished: dict[int, Any], total: int) -> None:
+    def __init__(self, finished: dict[int, Any], total: int, of: str = "prompts") -> None:
         super().__init__(
-            f"stopped after {len(finished)} of {total} prompts; the finished ones are in `.finished`, by index"
+            f"stopped after {len(finished)} of {total} {of}; the finished ones are in `.finished`, by index"
         )
         self.finished = finished
         self.total = total
+        self.of = of
 
-    def __reduce__(self) -> tuple[type[Interrupted], tuple[dict[int, Any], int]]:
-        return Interrupted, (self.finished, self.total)
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[dict[int, Any], int, str]]:
+        return Interrupted, (self.finished, self.total, self.of)
 
 
 class SharingWarning(UserWarning):

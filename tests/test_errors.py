@@ -31,8 +31,9 @@ def test_interrupted_is_no_ordinary_exception_and_keeps_what_was_done() -> None:
 
 
 def test_interrupted_comes_back_from_another_process() -> None:
-    again = pickle.loads(pickle.dumps(Interrupted({1: "x"}, 2)))  # noqa: S301 - written one line above
+    again = pickle.loads(pickle.dumps(Interrupted({1: "x"}, 2, "rows")))  # noqa: S301 - written one line above
     assert (again.finished, again.total) == ({1: "x"}, 2)
+    assert str(again) == "stopped after 1 of 2 rows; the finished ones are in `.finished`, by index"
 
 
 def test_a_sharing_warning_can_be_silenced_by_itself() -> None:

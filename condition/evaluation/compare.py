@@ -71,7 +71,7 @@ def compare(
             stopped = _race(task, rows, measurings) if early else _all(rows, measurings)
         except KeyboardInterrupt:
             found = {name: measuring.rows for name, measuring in measurings.items()}
-            raise Interrupted({n: r for n, r in found.items() if r}, len(found)) from None  # type: ignore[misc]
+            raise Interrupted({n: r for n, r in found.items() if r}, len(found), "subjects") from None  # type: ignore[misc]
     results = {name: result(task, asking, measurings[name].rows) for name, asking in askings.items()}
     return _table(subjects, task, rows, askings, results, stopped)
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar, final
 
 from tqdm.auto import tqdm
 
-from condition.errors import DataError
+from condition.errors import DataError, Interrupted
 from condition.moderation.texts import strings
-from condition.moderation.verdicts import Moderators, moderators_of, verdicts
+from condition.moderation.verdicts import UNCHECKED, Moderators, moderators_of, verdicts
 from condition.types import Example, Verdict
 
 RowT = TypeVar("RowT")
@@ -53,25 +52,28 @@ class Screened(NamedTuple, Generic[RowT]):
 def screen(rows: Iterable[RowT], moderator: Moderators) -> Screened[RowT]:
     """The rows whose every text passes: inputs, target, rationale and candidates. One refused text refuses its row.
 
-    `rows` are Examples, Rankings, dictionaries or strings. A row that a moderator fails on is refused as "unchecked".
-    Raises DataError for a row that holds no text at all.
+    `rows` are Examples, Rankings, dictionaries or strings, all read before the first is judged: one that can't be read
+    costs no work. A row that holds no text, or that a moderator fails on, is refused as "unchecked", and its verdict
+    says why. Raises DataError for no moderator and for what is no rows, and `Interrupted` on Ctrl-C, which holds the
+    verdicts on the rows that were judged.
     """
     by = moderators_of(moderator)
     if not by:
         raise DataError("nothing to screen with: give a moderator")
     if isinstance(rows, str | Mapping):
         raise DataError(f"screen takes rows, not one ({rows!r:.60}): screen([row], moderator)")
-    found = Screened[RowT]([], [])
-    coming = iter(tqdm(rows, desc="screen", unit="row", delay=3, leave=False))
-    place = 0
-    while part := list(islice(coming, _AT_ONCE)):
-        for row, verdict in zip(part, _judged(part, by, place), strict=True):
-            if verdict.allowed:
-                found.kept.append(row)
-            else:
-                found.refused.append(Refused(place, row, verdict))
-            place += 1
-    return found
+    given, judged = list(rows), dict[int, Verdict]()
+    with tqdm(total=len(given), desc="screen", unit="row", delay=3, leave=False) as progress:
+        for start in range(0, len(given), _AT_ONCE):
+            part = given[start : start + _AT_ONCE]
+            try:
+                judged |= enumerate(_judged(part, by), start)
+            except KeyboardInterrupt:
+                raise Interrupted(judged, len(given), "rows") from None
+            progress.update(len(part))
+    kept = [row for place, row in enumerate(given) if judged[place].allowed]
+    refused = [Refused(place, row, judged[place]) for place, row in enumerate(given) if not judged[place].allowed]
+    return Screened(kept, refused)
 
 
 @final
@@ -85,20 +87,19 @@ class ModerationFilter:
         return f"ModerationFilter({', '.join(map(repr, self.moderators))})"
 
     def __call__(self, example: Example, /) -> bool:
-        return _judged([example], self.moderators, 0)[0].allowed
+        return _judged([example], self.moderators)[0].allowed
 
 
-def _judged(rows: Sequence[Any], by: Moderators, first: int) -> list[Verdict]:
+def _judged(rows: Sequence[Any], by: Moderators) -> list[Verdict]:
     """The verdict of each row: that of its first refused text."""
     texts = [strings(row) for row in rows]
-    for place, own in enumerate(texts):
-        if not own:
-            raise DataError(
-                f"row {first + place} holds no text ({rows[place]!r:.60}): give Examples, Rankings or dicts"
-            )
     said = iter(verdicts(by, [text for own in texts for text in own]))
     found = []
-    for own in texts:
-        own_verdicts = [next(said) for _ in own]
+    for row, own in zip(rows, texts, strict=True):
+        own_verdicts = [next(said) for _ in own] or [_without_text(row)]
         found.append(next((verdict for verdict in own_verdicts if not verdict.allowed), Verdict(True)))
     return found
+
+
+def _without_text(row: object) -> Verdict:
+    return Verdict(False, (UNCHECKED,), f"{row!r:.60} holds no text: give Examples, Rankings, dicts or strings")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from condition.errors import DataError, SettingsError
+from condition.errors import DataError, Interrupted, SettingsError
 from condition.moderation.screen import ModerationFilter, screen
 from condition.protocols import Filter
 from condition.types import Example, Ranking, Verdict
@@ -64,9 +66,49 @@ def test_many_rows_keep_their_places_and_are_asked_in_parts() -> None:
     assert screen([], counting) == ([], [])
 
 
-def test_rows_without_text_and_no_moderator_are_refused() -> None:
-    with pytest.raises(DataError, match=r"row 1 holds no text \(5\)"):
-        screen(["a", 5], bad)
+def test_a_bad_row_is_reported_and_costs_no_other() -> None:
+    rows = ["a", 5, {"q": None}, "bad", "b", True]
+    kept, refused = found = screen(rows, bad)
+    assert kept == ["a", "b"]
+    assert [(one.place, one.verdict.categories) for one in refused] == [
+        (1, ("unchecked",)),
+        (2, ("unchecked",)),
+        (3, ("rude",)),
+        (5, ("unchecked",)),
+    ]
+    assert refused[0].verdict.reason == "5 holds no text: give Examples, Rankings, dicts or strings"
+    assert str(found) == "kept 2 of 6 rows; refused: unchecked 3, rude 1"
+
+
+def test_a_row_that_can_not_be_read_costs_no_work() -> None:
+    asked: list[str] = []
+
+    def note(text: str, /) -> Verdict:
+        asked.append(text)
+        return Verdict(True)
+
+    def rows() -> Iterator[str]:
+        yield from ("a", "b")
+        raise DataError("train.jsonl, line 3: no JSON")
+
+    with pytest.raises(DataError, match="line 3"):
+        screen(rows(), note)
+    assert not asked
+
+
+def test_ctrl_c_keeps_the_verdicts() -> None:
+    def stops(text: str, /) -> Verdict:
+        if text == "2100":
+            raise KeyboardInterrupt
+        return Verdict(not text.endswith("7"), ("seven",) if text.endswith("7") else ())
+
+    with pytest.raises(Interrupted, match="stopped after 2000 of 2500 rows") as caught:
+        screen([str(i) for i in range(2500)], stops)
+    assert list(caught.value.finished) == list(range(2000))
+    assert [place for place, verdict in caught.value.finished.items() if not verdict.allowed][:2] == [7, 17]
+
+
+def test_what_is_no_rows_and_no_moderator_is_refused() -> None:
     for one in ("a text", {"q": "a row"}):
         with pytest.raises(DataError, match="takes rows, not one"):
             screen(one, bad)
@@ -79,4 +121,5 @@ def test_rows_without_text_and_no_moderator_are_refused() -> None:
 def test_a_filter_says_the_same() -> None:
     clean = ModerationFilter(bad)
     assert isinstance(clean, Filter)
+    assert not clean(None)  # type: ignore[arg-type]
     assert [row for row in ROWS if clean(row)] == screen(ROWS, bad).kept
