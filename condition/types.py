@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -145,6 +145,8 @@ class Feedback(Value):
 
 
 def _as_stops(value: object) -> object:
+    if not isinstance(value, Iterable):
+        raise ValueError('give a text or several, such as ["\\n"]')
     return (value,) if isinstance(value, str) else value
 
 

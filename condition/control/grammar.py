@@ -259,6 +259,8 @@ def _schema(given: object) -> str:
     """A schema as JSON text."""
     if isinstance(given, type) and issubclass(given, BaseModel):
         given = _closed(given.model_json_schema())
+    if not isinstance(given, str | Mapping):
+        raise _no_schema(given)
     try:
         schema = json.loads(given) if isinstance(given, str) else given
         text = json.dumps(schema)
@@ -267,8 +269,12 @@ def _schema(given: object) -> str:
     except TypeError as error:
         raise ControlError(f"the JSON schema holds what JSON can't: {error}") from error
     if not isinstance(schema, Mapping):
-        raise ControlError(f"a JSON schema is a dict, its JSON text or a pydantic model, not {given!r:.80}")
+        raise _no_schema(given)
     return text
+
+
+def _no_schema(given: object) -> ControlError:
+    return ControlError(f"a JSON schema is a dict, its JSON text or a pydantic model, not {given!r:.80}")
 
 
 def _closed(schema: Any) -> Any:

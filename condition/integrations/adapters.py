@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import final
 from weakref import WeakKeyDictionary
 
-from condition.errors import SettingsError
+from condition.errors import ConditionError, SettingsError
 from condition.models.contract import FILE, memory_fingerprint
 from condition.models.load import load
 from condition.models.local import LocalModel
@@ -57,7 +57,7 @@ class Adapters:
         """
         if name is None or str(name) == BASE:
             return base
-        if not isinstance(name, str | Path):
+        if not isinstance(name, str | Path) or not str(name).strip():
             raise SettingsError(f"adapter={name!r:.80} is neither the name of an adapter nor a folder")
         with self._lock:
             if not self.ready(base, name):
@@ -70,10 +70,16 @@ class Adapters:
             if found.source != base.source:
                 raise SettingsError(f"the adapter {name!r} is on {found.source.name!r}, not on {base.source.name!r}")
             return found
-        if str(name) not in self.given and not any((Path(name) / file).is_file() for file in _FILES):
-            known = ", ".join(map(repr, self.given)) or "none"
-            raise SettingsError(f"no adapter {str(name)!r}: known are {known}, {BASE!r}, and folders of saved adapters")
-        return load(found, base=base)
+        is_saved = any((Path(found) / file).is_file() for file in _FILES)
+        if str(name) not in self.given and not is_saved:
+            known = ", ".join(map(repr, (*self.given, BASE)))
+            raise SettingsError(f"no adapter {str(name)!r}: known are {known}, and folders of saved adapters")
+        if Path(found).is_dir() and not is_saved:
+            raise SettingsError(f"the adapter {str(name)!r} is said to be in {found}, which holds no saved adapter")
+        try:
+            return load(found, base=base)
+        except ConditionError as error:
+            raise type(error)(f"the adapter {str(name)!r}: {error}") from error
 
 
 _FILES = (FILE, "adapter_config.json")

@@ -18,11 +18,11 @@ from pydantic import BeforeValidator, Field
 from condition.errors import PromptError, SettingsError
 from condition.integrations.adapters import Adapters, fingerprint
 from condition.integrations.batch import Batch, together
-from condition.integrations.prompt import TunedPrompt
 from condition.integrations.waiting import Ticket
 from condition.models.arguments import check_control
 from condition.models.load import load
 from condition.models.local import LocalModel
+from condition.prompts.wrapped import WrappedPrompt, wrapped
 from condition.protocols import Control
 from condition.types import Messages, Sampling
 
@@ -114,12 +114,12 @@ class Conditioned(BaseLanguageModel[Any]):
         return self.model.name
 
     @property
-    def prompt(self) -> TunedPrompt:
+    def prompt(self) -> WrappedPrompt:
         """The prompt that the model was tuned with, as a LangChain template. Raises PromptError where it has none."""
         own = self.model.prompt
         if own is None:
             raise PromptError(f"{self.model.name} has no prompt of its own: give it one with model.with_prompt(prompt)")
-        return TunedPrompt(prompt=own, input_variables=sorted(own.variables))
+        return wrapped(own)
 
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As LangChain's, by the adapter that the config names."""
@@ -204,11 +204,14 @@ class Conditioned(BaseLanguageModel[Any]):
         return Call(self._model_of(given), sampling, given.get("control", self.control), logprobs)
 
     def _model_of(self, given: Mapping[str, Any]) -> LocalModel:
-        return self.adapters.on(self.model_or_folder, given.get("adapter") or self.adapter)
+        return self.adapters.on(self.model_or_folder, self._adapter_of(given))
+
+    def _adapter_of(self, given: Mapping[str, Any]) -> str | Path | None:
+        return self.adapter if given.get("adapter") is None else given["adapter"]
 
     async def _load_adapter(self, given: Mapping[str, Any]) -> None:
         """Load the adapter of a call beside the event loop, not in it."""
-        if not self.adapters.ready(self.model_or_folder, given.get("adapter") or self.adapter):
+        if not self.adapters.ready(self.model_or_folder, self._adapter_of(given)):
             await run_in_executor(None, self._model_of, given)
 
     def _batches(

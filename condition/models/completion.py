@@ -53,18 +53,18 @@ def read_prompt(writer: Writer, messages: Messages) -> tuple[int, ...]:
     """A prompt's ids. Raises ModelError where it leaves no room for an answer."""
     ids = writer.renderer.render(messages).ids
     if not ids:
-        raise ModelError("the prompt is empty: it has no tokens at all")
+        raise ModelError("the prompt is empty, no token stands before the answer: give at least one word")
     if len(ids) >= writer.context:
         raise ModelError(f"the prompt has {len(ids):,} tokens and the model's context {writer.context:,}; shorten it")
     return ids
 
 
-def asked(writer: Writer, index: int, messages: Messages) -> Asked:
-    """A prompt of a call as read. Raises ModelError, which names it, where it leaves no room for an answer."""
+def asked(writer: Writer, index: int, messages: Messages, *, of: int = 1) -> Asked:
+    """A prompt of a call as read. Raises ModelError, which names it among several, where no answer has room."""
     try:
         ids = read_prompt(writer, messages)
     except ModelError as error:
-        raise ModelError(f"prompt {index}: {error}") from None
+        raise ModelError(f"prompt {index}: {error}" if of > 1 else str(error)) from None
     return Asked(index, ids, stop_tokens(writer.renderer, messages), messages[0].role == "text")
 
 

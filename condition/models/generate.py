@@ -40,7 +40,7 @@ def generate(
     Raises ModelError before any work for a prompt that leaves no room in the context, and `Interrupted`, which holds
     what was finished, on Ctrl-C: whole batches, and of the one at work what had come to its stop.
     """
-    read = _told_apart([asked(writer, i, messages) for i, messages in enumerate(prompts)])
+    read = _told_apart([asked(writer, i, messages, of=len(prompts)) for i, messages in enumerate(prompts)])
     shared = shareable(writer.network)
     write = write_shared if shared else write_plainly
     finished: dict[int, list[Completion]] = {}

@@ -132,12 +132,12 @@ class LocalModel:
     def remember(self, messages: Said | Prompt) -> Remembered:
         """Keep what prompts begin with, so that later calls do not read it again; a Prompt up to its first variable.
 
-        Raises ModelError for a beginning without tokens, and where the network can't share prefixes.
+        Raises ModelError for no tokens or more than fit the context, and where the network can't share prefixes.
         """
         if isinstance(messages, Prompt):
             one, other = (self.render(fill(messages, dict.fromkeys(messages.variables, v))).ids for v in ("a", "0"))
-            return remember(self.network, one[: common_prefix(one, other)])
-        return remember(self.network, self.render(messages).ids)
+            return remember(self.network, one[: common_prefix(one, other)], self.context)
+        return remember(self.network, self.render(messages).ids, self.context)
 
     def recall(self, file: str | Path) -> Remembered:
         """Take up what `remember(...).save(file)` has written, also in another process.
@@ -264,27 +264,28 @@ def conversations(prompts: Sequence[Said] | Said) -> list[Messages]:
     given = _listed(prompts)
     if given and isinstance(given[0], Message | BaseMessage):
         return [_conversation(given)]
-    return [_conversation(said) for said in given]
+    return [_conversation(said, f"prompt {i}: " if len(given) > 1 else "") for i, said in enumerate(given)]
 
 
-def _conversation(said: Said) -> Messages:
+def _conversation(said: Said, where: str = "") -> Messages:
     if isinstance(said, str):
         return (Message("user", said),)
-    messages = _listed(said)
-    other = [m for m in messages if not isinstance(m, Message)]
-    if not messages or other:
-        raise _no_prompt(said, other[0] if other else None)
+    messages = _listed(said, where)
+    if other := [m for m in messages if not isinstance(m, Message)]:
+        raise _no_prompt(said, other[0], where)
+    if not messages:
+        raise ModelError(f'{where}a prompt without messages: give at least one, such as Message("user", "Hello")')
     return tuple(messages)
 
 
-def _listed(said: object) -> list[Any]:
+def _listed(said: object, where: str = "") -> list[Any]:
     # a value of pydantic's, such as a Message, can be walked through as well: over its fields
     if isinstance(said, Mapping | BaseModel | bytes) or not isinstance(said, Iterable):
-        raise _no_prompt(said, said)
+        raise _no_prompt(said, said, where)
     return list(said)
 
 
-def _no_prompt(said: object, part: object) -> ModelError:
+def _no_prompt(said: object, part: object, where: str) -> ModelError:
     """What to give instead; `part` is what does not belong into a prompt."""
     advice = ""
     if isinstance(part, BaseMessage):
@@ -295,4 +296,4 @@ def _no_prompt(said: object, part: object) -> ModelError:
         )
     elif isinstance(part, Prompt):
         advice = ". Fill it: prompt.format(...); or let the model do so: model.with_prompt(prompt).invoke(inputs)"
-    return ModelError(f"a prompt is a string or a sequence of Messages, not {said!r:.80}{advice}")
+    return ModelError(f"{where}a prompt is a string or a sequence of Messages, not {said!r:.80}{advice}")

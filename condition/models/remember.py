@@ -84,10 +84,13 @@ class Remembered:
         return f"Remembered({len(self.ids):,} tokens, {self.bytes / 1e6:.1f} MB)"
 
 
-def remember(network: PreTrainedModel, ids: Sequence[int]) -> Remembered:
-    """Keep a beginning. Raises ModelError where there is nothing to keep or the network can't share prefixes."""
+def remember(network: PreTrainedModel, ids: Sequence[int], context: int) -> Remembered:
+    """Keep a beginning. Raises ModelError where there is nothing to keep, where nothing could follow it in the context,
+    and where the network can't share prefixes."""
     if not ids:
         raise ModelError("there is nothing to remember: the beginning has no tokens")
+    if len(ids) >= context:
+        raise ModelError(f"the beginning has {len(ids):,} tokens and the model's context {context:,}; shorten it")
     _check_shareable(network)
     with TURNS:
         return Remembered(network, past.remember(network, ids), memory_fingerprint(network))

@@ -113,7 +113,8 @@ def _lines(writer: Writer, index: int, messages: Messages, texts: Sequence[str])
             raise ModelError(f"prompt {index} has no tokens: nothing is before the continuation")
         if len(ids) > writer.context:
             raise ModelError(
-                f"prompt {index} with continuation {choice}: {len(ids):,} tokens, context {writer.context:,}"
+                f"prompt {index} with continuation {choice} has {len(ids):,} tokens and the model's context "
+                f"{writer.context:,}; shorten it"
             )
         yield _Line(index, choice, ids, start, len(text))
 

@@ -255,7 +255,7 @@ def Guarded(
     With `redact` moderators that can, such as WordList, mask what they refuse, and the rest goes on; the others refuse.
     `roles` are those of the messages that are checked before a model: what the system says is the author's own.
     A moderator that raises refuses. Raises ModelError for what is neither, PromptError for an empty refusal, and
-    SettingsError for an unknown role.
+    SettingsError for an unknown role and for no moderator at all.
     """
     if not isinstance(refusal, str) or not refusal.strip():
         raise PromptError("an empty refusal can't be told from an answer: give a sentence")
@@ -263,6 +263,8 @@ def Guarded(
     if unknown := [role for role in roles if role not in get_args(Role)]:
         raise SettingsError(f"roles={unknown}: give some of {', '.join(get_args(Role))}; no other is ever checked")
     guard = Guard(before, after, refusal, redact, on_verdict)
+    if not guard.before and not guard.after:
+        raise SettingsError("nothing to guard with: give a moderator, before= or after= the model")
     if isinstance(model, type):
         raise ModelError(f"{model.__name__} is a class: give an instance")
     if isinstance(model, Runnable):  # before Model: LangChain's models have a `generate` and a `name` of their own

@@ -35,14 +35,17 @@ Place = tuple[int, int]
 def _as_words(given: object) -> object:
     if isinstance(given, str):
         raise ValueError("give a list of words, not one text: its letters would be the words")
-    return tuple(dict.fromkeys(given)) if isinstance(given, Iterable) else given
+    words = tuple(dict.fromkeys(given)) if isinstance(given, Iterable) else given
+    if words == ():
+        raise ValueError("no words to look for: give at least one")
+    return words
 
 
 @final
 class WordList(Options):
     """Refuses texts that hold one of the words. Raises SettingsError for none, or one of which nothing can be seen."""
 
-    words: Annotated[tuple[str, ...], BeforeValidator(_as_words), Field(min_length=1)]
+    words: Annotated[tuple[str, ...], BeforeValidator(_as_words)]
     category: str = Field(default="words", min_length=1)
 
     def __init__(self, words: Iterable[str], category: str = "words") -> None:

@@ -161,7 +161,7 @@ def test_controls_are_values() -> None:
         (lambda: JSONSchema({"x-guidance": 3}), "JsonCompileOptions"),
         (lambda: JSONSchema({"x-guidance": {"spaces": 3}}), "unknown field .spaces"),
         (lambda: JSONSchema({"const": {1, 2}}), "holds what JSON can't"),
-        (lambda: JSONSchema(int), "a JSON schema is a dict|holds what JSON can't"),  # type: ignore[arg-type]
+        (lambda: JSONSchema(int), "a JSON schema is a dict, .* not <class 'int'>"),  # type: ignore[arg-type]
         (lambda: Choice([]), "needs labels to choose from"),
         (lambda: Choice(["a", ""]), "none of them empty"),
         (lambda: Choice("yes"), "takes a list of labels"),

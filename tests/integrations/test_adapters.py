@@ -13,7 +13,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda
 
-from condition.errors import ContractError, SettingsError
+from condition.errors import ContractError, ModelError, SettingsError
 from condition.integrations.adapters import Adapters, fingerprint
 from condition.integrations.langchain import ChatCondition
 from condition.integrations.llm import ConditionLLM
@@ -126,10 +126,19 @@ def test_an_unknown_one_is_an_error_that_names_the_known(base: LocalModel, adapt
     good, bad = llm.batch(["What is 1?"] * 2, [by("yes"), by("maybe")], return_exceptions=True)
     assert isinstance(bad, SettingsError)
     assert good.content == llm.invoke("What is 1?", by("yes")).content
-    with pytest.raises(SettingsError, match="known are none"):
+    with pytest.raises(SettingsError, match="known are 'base', and folders"):
         ChatCondition(base).invoke("x", by("maybe"))
-    with pytest.raises(SettingsError, match="adapter=5 is neither the name of an adapter nor a folder"):
-        ChatCondition(base).invoke("x", by(5))  # type: ignore[arg-type]
+    for nameless in (5, "", " "):
+        with pytest.raises(SettingsError, match=f"adapter={nameless!r} is neither the name of an adapter nor a folder"):
+            ChatCondition(base, adapters=adapters, adapter="yes").invoke("x", by(nameless))  # type: ignore[arg-type]
+
+
+def test_one_that_is_not_where_it_is_said_to_be_is_named(base: LocalModel, tmp_path: Path) -> None:
+    llm = ChatCondition(base, adapters={"mine": tmp_path, "gone": tmp_path / "gone"})
+    with pytest.raises(SettingsError, match=rf"the adapter 'mine' is said to be in {tmp_path}, which holds no saved"):
+        llm.invoke("x", by("mine"))
+    with pytest.raises(ModelError, match=rf"the adapter 'gone': '{tmp_path}/gone' is no folder here"):
+        llm.invoke("x", by("gone"))
 
 
 @pytest.mark.parametrize("given", ["qa-lora", {"qa": 3}, {"base": "qa-lora"}])

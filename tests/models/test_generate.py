@@ -271,10 +271,16 @@ def test_a_prompt_that_fills_the_context(tiny_model: TinyModel) -> None:
 def test_nothing(tiny_model: TinyModel) -> None:
     model = tiny_model()
     assert model.generate([]) == []
-    with pytest.raises(ModelError, match="a prompt is a string or a sequence of Messages"):
-        model.generate([()])
-    with pytest.raises(ModelError, match="prompt 0: the prompt is empty"):
-        model.generate([(Message("text", ""),)])
+    empty = (Message("text", ""),)
+    for prompts, words in (
+        ([()], "^a prompt without messages: give at least one"),
+        (["x", ()], "^prompt 1: a prompt without messages: give at least one"),
+        (["x", None], "^prompt 1: a prompt is a string or a sequence of Messages, not None"),
+        ([empty], "^the prompt is empty, no token stands before the answer: give at least one word"),
+        (["x", empty], "^prompt 1: the prompt is empty"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            model.generate(prompts)  # type: ignore[arg-type]
     assert len(model.generate([""], Sampling(max_tokens=2))) == 1  # an empty turn is a prompt: the template's words
 
 

@@ -149,6 +149,14 @@ def test_files_that_are_none(tiny_model: TinyModel, tmp_path: Path) -> None:
         kept.save(tmp_path / "no such folder" / "x")
 
 
+def test_what_can_not_be_kept(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    with pytest.raises(ModelError, match="there is nothing to remember: the beginning has no tokens"):
+        model.remember((Message("text", ""),))
+    with pytest.raises(ModelError, match=r"the beginning has [\d,]+ tokens and the model's context 512; shorten it"):
+        model.remember("word " * 600)
+
+
 def test_what_cannot_share_cannot_remember(tiny_model: TinyModel) -> None:
     model = tiny_model("llama", attn_implementation="eager")
     with pytest.warns(SharingWarning), pytest.raises(ModelError, match="can't share prefixes"):

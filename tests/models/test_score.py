@@ -142,7 +142,11 @@ def test_nothing(tiny_model: TinyModel) -> None:
     [
         (["x"], ["blue"], "prompt 0: continuations are a list of strings, not one string"),
         (["x", "y"], [["blue"]], "2 prompts and 1 lists of continuations"),
-        (["x"], [["blue " * 600]], r"prompt 0 with continuation 0: [\d,]+ tokens, context 512"),
+        (
+            ["x"],
+            [["blue " * 600]],
+            r"prompt 0 with continuation 0 has [\d,]+ tokens and the model's context 512; shorten it",
+        ),
     ],
 )
 def test_bad_input(tiny_model: TinyModel, prompts: Any, continuations: Any, said: str) -> None:

@@ -214,11 +214,11 @@ class TestModel:
                 return super().generate(prompts, sampling)[:-1]
 
         with pytest.raises(ModelError, match="completions for 1 of 2 prompts"):
-            Guarded(Short()).generate(["a", "b"])
+            Guarded(Short(), INSULTS).generate(["a", "b"])
 
     def test_what_is_no_prompt_is_refused(self) -> None:
         with pytest.raises(PromptError, match="prompt 1 is 5"):
-            Guarded(Echo()).generate(["a", 5])  # type: ignore[list-item]
+            Guarded(Echo(), INSULTS).generate(["a", 5])  # type: ignore[list-item]
 
 
 class TestChain:
@@ -300,13 +300,16 @@ class TestChain:
 
 def test_what_can_not_be_guarded_is_refused() -> None:
     with pytest.raises(ModelError, match="int is neither a model"):
-        Guarded(5)  # type: ignore[call-overload]
+        Guarded(5, INSULTS)  # type: ignore[call-overload]
     with pytest.raises(ModelError, match="Echo is a class"):
-        Guarded(Echo)  # type: ignore[call-overload]
+        Guarded(Echo, INSULTS)  # type: ignore[call-overload]
     for refusal in (" ", None):
         with pytest.raises(PromptError, match="empty refusal"):
             Guarded(Echo(), refusal=refusal)  # type: ignore[call-overload]
     with pytest.raises(SettingsError, match=r"roles=\['usr'\]: give some of system, user"):
         Guarded(Echo(), before=INSULTS, roles=["usr"])  # type: ignore[list-item]
+    for nothing in (None, []):
+        with pytest.raises(SettingsError, match="nothing to guard with: give a moderator"):
+            Guarded(Echo(), before=nothing)
     with pytest.raises(SettingsError, match="no moderator"):
         Guarded(Echo(), before=["idiot"])  # type: ignore[list-item]

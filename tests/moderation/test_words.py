@@ -84,9 +84,18 @@ def test_many_agree_with_one() -> None:
     assert LIST.many(list(HELD)) == [LIST(text) for text in HELD]
 
 
-@pytest.mark.parametrize("words", [[], "darn", ["ok", "\u200b"], [""], [5]])
-def test_a_list_that_finds_nothing_is_a_settings_error(words: list[str]) -> None:
-    with pytest.raises(SettingsError):
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], r"WordList\.words = \[\]: no words to look for: give at least one"),
+        ("darn", "give a list of words, not one text"),
+        (["ok", "\u200b"], "can be seen in a text"),
+        ([""], "can be seen in a text"),
+        ([5], "valid string"),
+    ],
+)
+def test_a_list_that_finds_nothing_is_a_settings_error(words: list[str], why: str) -> None:
+    with pytest.raises(SettingsError, match=why):
         WordList(words)
 
 
