@@ -24,7 +24,6 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from condition.integrations.adapters import fingerprint
 from condition.integrations.answers import metadata, usage
 from condition.integrations.batch import complete, together
-from condition.integrations.prompt import TunedPrompt
 from condition.integrations.settings import Call, Conditioned, with_adapter
 from condition.integrations.structured import parser, response_format
 from condition.integrations.tools import ToolLike, Tools, both_controls, instructed, read_call, tools_of
@@ -238,4 +237,4 @@ def _for_events(config: RunnableConfig | None, given: dict[str, Any]) -> dict[st
     return with_adapter(config, given) if given.get("version") == "v3" else given
 
 
-__all__ = ["ChatCondition", "TunedPrompt"]
+__all__ = ["ChatCondition"]

@@ -42,7 +42,7 @@ from condition.models.place import check_not_cut_off, here
 from condition.models.quantize import Quantization, differentiable
 from condition.models.render import Renderer
 from condition.models.save import precision
-from condition.prompts.saved import prompt_from_json
+from condition.prompts.saved import prompt_of
 from condition.types import Message
 
 VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")
@@ -232,7 +232,7 @@ def _saved(
         tokenizer,
         source=source,
         quantization=quantization,
-        prompt=None if contract.prompt is None else prompt_from_json(contract.prompt),
+        prompt=prompt_of(contract.prompt),
         contract=contract,
         history=History(contract.history),
     )

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from condition.errors import PromptError
 from condition.types import Message, Messages, Role
@@ -36,7 +36,7 @@ def to_langchain_message(message: Message) -> BaseMessage:
     if message.role == "tool":
         return ToolMessage(message.content, tool_call_id="")
     if message.role == "text":
-        return ChatMessage(content=message.content, role="text")
+        return HumanMessage(message.content, role="text")  # other chat models read it as a user's
     kinds: dict[str, type[BaseMessage]] = {"system": SystemMessage, "assistant": AIMessage, "user": HumanMessage}
     return kinds[message.role](message.content)
 

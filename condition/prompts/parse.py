@@ -18,15 +18,33 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, final
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _NUMBER = re.compile(r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|(?<![\w.])[-−]?\.\d+")
 _SCALE = re.compile(r"(?<=[\d*])\s*(?:/|(?:out\s+)?of)\s*\d+(?:\.\d+)?|\b[01]\s*(?:to|[-–—])\s*\d+\b", re.IGNORECASE)
 _SAID = re.compile(r"(?:\banswer\s*(?:is\b|:)|####)[:\s]*", re.IGNORECASE)
 _BULLET = re.compile(r"^\s*(?:[-*•]\s+|\(?(?:step\s+)?\d+[.):]\s+)", re.IGNORECASE)
 _OPEN = re.compile(r"[{\[]")
+
+
+@final
+class Parser(Generic[T_co]):
+    """A parser that was made from arguments, and knows them: a prompt is saved with it."""
+
+    def __init__(self, read: Callable[[str], T_co], name: str, *arguments: Any) -> None:
+        self.name, self.arguments = name, arguments
+        self._read = read
+
+    def __call__(self, text: str, /) -> T_co:
+        """The value. Raises ValueError where there is none."""
+        return self._read(text)
+
+    def __repr__(self) -> str:
+        shown = (getattr(one, "__name__", None) or repr(one) for one in self.arguments)
+        return f"{self.name}({', '.join(shown)})"
 
 
 def final_answer(text: str) -> str:
@@ -71,7 +89,7 @@ def listed(text: str) -> list[str]:
     return [found for line in lines if (found := _BULLET.sub("", line).strip())]
 
 
-def letter(letters: str = "ABCD") -> Callable[[str], str]:
+def letter(letters: str = "ABCD") -> Parser[str]:
     """A parser for the letter of a choice: behind "answer", at the beginning, in brackets, or alone on the last line.
 
     The article "A" before a word is no choice.
@@ -93,7 +111,7 @@ def letter(letters: str = "ABCD") -> Callable[[str], str]:
             return last
         raise ValueError(f"it names none of {', '.join(letters)}")
 
-    return parse
+    return Parser(parse, "letter", letters)
 
 
 def _alone(text: str) -> str:
@@ -107,7 +125,7 @@ def _alone(text: str) -> str:
     return signs if len(signs) == 1 else ""
 
 
-def label(labels: Sequence[str]) -> Callable[[str], str]:
+def label(labels: Sequence[str]) -> Parser[str]:
     """A parser for one of some labels, whatever its case: the one that comes first, of equal ones the longest."""
     if isinstance(labels, str) or not labels:
         raise ValueError(f"labels={labels!r}: give a list of labels")
@@ -121,7 +139,7 @@ def label(labels: Sequence[str]) -> Callable[[str], str]:
             raise ValueError(f"it names none of {', '.join(labels)}")
         return known[found[0].casefold()]
 
-    return parse
+    return Parser(parse, "label", list(labels))
 
 
 def json_value(text: str) -> Any:
@@ -138,7 +156,7 @@ def json_value(text: str) -> Any:
     raise ValueError("it has no JSON object or array")
 
 
-def after(marker: str, parse: Callable[[str], T] | None = None) -> Callable[[str], Any]:
+def after(marker: str, parse: Callable[[str], T] | None = None) -> Parser[Any]:
     """A parser for what follows the last `marker`, whatever its case: `parse` reads it, else it is one line of text."""
     if not marker:
         raise ValueError("marker is empty: give the words before the answer, such as 'Answer:'")
@@ -153,10 +171,10 @@ def after(marker: str, parse: Callable[[str], T] | None = None) -> Callable[[str
             raise ValueError(f"nothing follows {marker!r}")
         return rest.splitlines()[0].strip() if parse is None else parse(rest)
 
-    return find
+    return Parser(find, "after", marker, *([] if parse is None else [parse]))
 
 
-def first_of(*parsers: Callable[[str], T]) -> Callable[[str], T]:
+def first_of(*parsers: Callable[[str], T]) -> Parser[T]:
     """The first parser that finds an answer."""
 
     def parse(text: str) -> T:
@@ -168,4 +186,4 @@ def first_of(*parsers: Callable[[str], T]) -> Callable[[str], T]:
                 reasons.append(str(error))
         raise ValueError("; ".join(reasons) or "no parser was given")
 
-    return parse
+    return Parser(parse, "first_of", *parsers)

@@ -9,7 +9,8 @@ A saved prompt is data: its templates reach no attribute, import or file, whoeve
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -20,9 +21,10 @@ from condition.prompts.compose import Joined, Partial, PipelinePrompt
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.history import History
 from condition.prompts.sandbox import check_jinja
+from condition.prompts.saved_parsers import parser_from_json, parser_to_json
 from condition.prompts.saved_selectors import example_from_json, example_to_json, selector_from_json, selector_to_json
 from condition.prompts.template import ChatPrompt, TextPrompt
-from condition.prompts.told import Told
+from condition.prompts.told import APART, Told
 from condition.protocols import Prompt
 from condition.types import Message, Messages
 
@@ -31,13 +33,28 @@ VERSION = 2
 
 
 def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
-    """What `prompt_from_json` reads. Of a prompt, or a part of one, that is code only the names are kept."""
+    """What `prompt_from_json` reads. Of a prompt, or a part of one, that is code only the names are kept.
+
+    Warns where a parser is code: the prompt comes back without it.
+    """
+    saved = _written(prompt)
+    if lost := _lost_parser(saved):
+        warnings.warn(
+            f"the parser {lost} is code and not saved: answers will not be parsed where this is loaded. "
+            "Use one of condition.prompts.parse, or give the prompt again there with model.with_prompt(prompt)",
+            stacklevel=2,
+        )
+    return saved
+
+
+def _written(prompt: Prompt) -> dict[str, Any]:
     if isinstance(prompt, ChatPrompt | TextPrompt):
         code = prompt.inputs.__qualname__ if prompt.inputs else None
         if not _may_be_read(prompt):
             name = f"{type(prompt).__qualname__} with a template that reaches into its values"
             return {"kind": "code", "name": name, "variables": sorted(prompt.variables)}
-        return {**prompt.to_json(), **({"inputs": code} if code else {})}
+        parse = {} if prompt.parse is None else {"parse": parser_to_json(prompt.parse)}
+        return {**prompt.to_json(), **parse, **({"inputs": code} if code else {})}
     if isinstance(prompt, LostPrompt):
         return {"kind": "code", "name": prompt.name, "variables": sorted(prompt.variables)}
     made = _made_of_prompts(prompt)
@@ -73,8 +90,8 @@ def prompt_from_json(saved: Mapping[str, Any]) -> Prompt:
 
 def save_prompt(prompt: Prompt, file: str | Path) -> None:
     """Write a prompt as JSON. Raises PromptError where all or part of it is code, which would be lost."""
-    saved = prompt_to_json(prompt)
-    if lost := _code_in(saved) or _parser_of(prompt):
+    saved = _written(prompt)
+    if lost := _code_in(saved):
         raise PromptError(
             f"{lost} is code or holds values that JSON can't: save the rest without it, and make that part in Python"
         )
@@ -89,6 +106,19 @@ def load_prompt(file: str | Path) -> Prompt:
         saved = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PromptError(f"{file} can't be read as a prompt: {error}") from error
+    return prompt_from_json(saved)
+
+
+def prompt_of(saved: Mapping[str, Any] | None) -> Prompt | None:
+    """The prompt of a tuned model, which may have none. Warns where its parser was code, and is lost."""
+    if saved is None:
+        return None
+    if lost := _lost_parser(saved):
+        warnings.warn(
+            f"this model was tuned with the parser {lost}, which is code and was not saved with it: "
+            "its answers are not parsed until you give the prompt again with model.with_prompt(prompt)",
+            stacklevel=2,
+        )
     return prompt_from_json(saved)
 
 
@@ -115,19 +145,19 @@ class LostPrompt:
 def _made_of_prompts(prompt: Prompt) -> dict[str, Any] | None:
     """The parts of a prompt that is made of others; None where it is code."""
     if isinstance(prompt, Joined):
-        return {"kind": "joined", "parts": [prompt_to_json(part) for part in prompt.parts]}
+        return {"kind": "joined", "parts": [_written(part) for part in prompt.parts]}
     if isinstance(prompt, Partial):
         if not _is_json(prompt.values):
             return None
-        return {"kind": "partial", "prompt": prompt_to_json(prompt.prompt), "values": prompt.values}
+        return {"kind": "partial", "prompt": _written(prompt.prompt), "values": prompt.values}
     if isinstance(prompt, PipelinePrompt):
         # A list keeps the order of the parts wherever the JSON has been.
-        parts = [[name, prompt_to_json(part)] for name, part in prompt.parts.items()]
-        return {"kind": "pipeline", "prompt": prompt_to_json(prompt.prompt), "parts": parts}
+        parts = [[name, _written(part)] for name, part in prompt.parts.items()]
+        return {"kind": "pipeline", "prompt": _written(prompt.prompt), "parts": parts}
     if isinstance(prompt, History):
         return {"kind": "history", "name": prompt.name, "optional": prompt.optional, "last": prompt.last}
     if isinstance(prompt, Told):
-        return {"kind": "told", "prompt": prompt_to_json(prompt.prompt), "words": prompt.words}
+        return {"kind": "told", "prompt": _written(prompt.prompt), "words": prompt.words, "gap": prompt.gap}
     return _few_shot(prompt) if isinstance(prompt, FewShotPrompt) else None
 
 
@@ -142,13 +172,13 @@ def _few_shot(prompt: FewShotPrompt) -> dict[str, Any] | None:
         return None
     return {
         "kind": "few-shot",
-        "prompt": prompt_to_json(prompt.prompt),
+        "prompt": _written(prompt.prompt),
         "examples": examples,
         "selector": selector,
         "k": prompt.k,
         "order": prompt.order,
         "rationale": prompt.rationale,
-        "instruction": None if prompt.instruction is None else prompt_to_json(prompt.instruction),
+        "instruction": None if prompt.instruction is None else _written(prompt.instruction),
         "separator": prompt.separator,
         "seed": prompt.seed,
     }
@@ -171,14 +201,18 @@ def _read_few_shot(saved: Mapping[str, Any]) -> Prompt:
 
 def _read_text(saved: Mapping[str, Any]) -> Prompt:
     _check(saved["template"], saved["format"])
-    return TextPrompt(saved["template"], template_format=saved["format"])
+    return TextPrompt(saved["template"], template_format=saved["format"], parse=_parser(saved))
 
 
 def _read_chat(saved: Mapping[str, Any]) -> Prompt:
     for message in saved["messages"]:
         _check(message.get("template", ""), saved["format"])
     parts = [Message(m["role"], m["text"]) if "text" in m else (m["role"], m["template"]) for m in saved["messages"]]
-    return ChatPrompt(parts, template_format=saved["format"])
+    return ChatPrompt(parts, template_format=saved["format"], parse=_parser(saved))
+
+
+def _parser(saved: Mapping[str, Any]) -> Callable[[str], Any] | None:
+    return parser_from_json(saved["parse"]) if saved.get("parse") else None
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], Prompt]] = {
@@ -191,7 +225,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Prompt]] = {
     ),
     "history": lambda saved: History(saved["name"], optional=saved["optional"], last=saved["last"]),
     "few-shot": _read_few_shot,
-    "told": lambda saved: Told(prompt_from_json(saved["prompt"]), saved["words"]),
+    "told": lambda saved: Told(prompt_from_json(saved["prompt"]), saved["words"], saved.get("gap", APART)),
 }
 
 
@@ -220,19 +254,29 @@ def _is_json(value: object) -> bool:
     return True
 
 
-def _parser_of(prompt: Prompt) -> str | None:
-    parse = getattr(prompt, "parse", None)
-    return None if parse is None else f"the parser {getattr(parse, '__qualname__', type(parse).__qualname__)}"
-
-
 def _code_in(saved: object) -> str | None:
     """The name of the first part that is code."""
+    for part in _parts(saved):
+        if part.get("kind") == "code":
+            return str(part["name"])
+        if part.get("inputs"):
+            return f"the input model {part['inputs']}"
+    lost = _lost_parser(saved)
+    return f"the parser {lost}" if lost else None
+
+
+def _lost_parser(saved: object) -> str | None:
+    """The name of the first parser that is code."""
+    parsers = (part.get("parse") or {} for part in _parts(saved))
+    return next((str(parse["code"]) for parse in parsers if "code" in parse), None)
+
+
+def _parts(saved: object) -> Iterator[Mapping[str, Any]]:
+    """A saved prompt and the prompts that it is made of."""
+    if isinstance(saved, list):
+        for part in saved:
+            yield from _parts(part)
     if isinstance(saved, Mapping):
-        if saved.get("kind") == "code":
-            return str(saved["name"])
-        if saved.get("kind") in ("chat", "text"):
-            return f"the input model {saved['inputs']}" if saved.get("inputs") else None
-        parts: Sequence[object] = [saved.get(name) for name in ("prompt", "instruction", "parts")]
-    else:
-        parts = saved if isinstance(saved, list) else []
-    return next((found for part in parts if (found := _code_in(part))), None)
+        yield saved
+        for name in ("prompt", "instruction", "parts"):
+            yield from _parts(saved.get(name))

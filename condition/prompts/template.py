@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from condition.errors import PromptError
 from condition.prompts.braces import check_names, warn_of_jinja
-from condition.prompts.compose import Composable, Parse
+from condition.prompts.compose import Composable, Parse, Partial
 from condition.prompts.messages import (
     ROLES,
     from_langchain_messages,
@@ -30,6 +30,7 @@ from condition.prompts.messages import (
     to_langchain_message,
 )
 from condition.prompts.placed import place
+from condition.prompts.wrapped import WrappedPrompt
 from condition.protocols import Prompt
 from condition.types import Message, Messages, Role
 
@@ -130,7 +131,7 @@ class ChatPrompt(_Templated):
         return self._template
 
     def to_json(self) -> dict[str, Any]:
-        """What `prompt_from_json` reads; `inputs` and `parse` are code and stay behind."""
+        """The words, as `prompt_from_json` reads them; `prompt_to_json` adds what it can of `inputs` and `parse`."""
         parts = [
             {"role": m.role, "text": m.content} if isinstance(m, Message) else {"role": m[0], "template": m[1]}
             for m in self.messages
@@ -188,7 +189,7 @@ class TextPrompt(_Templated):
         return self._template
 
     def to_json(self) -> dict[str, Any]:
-        """What `prompt_from_json` reads; `inputs` and `parse` are code and stay behind."""
+        """The words, as `prompt_from_json` reads them; `prompt_to_json` adds what it can of `inputs` and `parse`."""
         return {"kind": "text", "format": self.template_format, "template": self.template}
 
     def __repr__(self) -> str:
@@ -228,9 +229,10 @@ def as_prompt(x: object, /) -> Prompt:
         return ChatPrompt([("user", x.template)], template_format=_format(x.template_format))
     if isinstance(x, ChatPromptTemplate):
         return _from_chat_template(x)
+    if isinstance(x, WrappedPrompt):
+        return Partial(x.prompt, x.partial_variables) if x.partial_variables else x.prompt
     if isinstance(x, BasePromptTemplate):
-        inner = getattr(x, "prompt", None)  # a tuned model's prompt on its way back from LangChain
-        return inner if isinstance(inner, Prompt) else LangChainPrompt(x)
+        return LangChainPrompt(x)
     if isinstance(x, Sequence) and not isinstance(x, bytes):
         return ChatPrompt(x)
     if isinstance(x, Prompt):

@@ -21,13 +21,13 @@ from condition.prompts.clusters import clusters
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
+from condition.prompts.told import Told
 from condition.reasoning.answers import Parse, parser_of
 from condition.reasoning.best_of import question_of
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
 from condition.reasoning.cot import THINKING, TRIGGER, ZeroShotCoT, answer_in
 from condition.reasoning.steps import Program, ask
-from condition.reasoning.turns import Triggered
 from condition.types import Answer, Example, Sampling
 
 
@@ -70,7 +70,7 @@ class AutoCoT(Reasoner):
         ordered = [[i for i in group if len(texts[i].split()) <= most_words] for group in groups]
         self.examples = _written(writer, given, ordered, most_lines)
         """What is shown, one of each cluster."""
-        self.shots = FewShotPrompt(Triggered(self.prompt, trigger), self.examples, rationale=True)
+        self.shots = FewShotPrompt(Told(self.prompt, trigger, " "), self.examples, rationale=True)
 
     @property
     def variables(self) -> frozenset[str]:

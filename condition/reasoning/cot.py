@@ -15,11 +15,12 @@ from condition.errors import ModelError
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
+from condition.prompts.told import tell
 from condition.reasoning.answers import Parse, parsed, parser_of
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
 from condition.reasoning.steps import Program, ask
-from condition.reasoning.turns import add, reply
+from condition.reasoning.turns import reply
 from condition.types import Answer, Completion, Sampling
 
 THINKING = Sampling(max_tokens=256, temperature=0.0)
@@ -93,7 +94,7 @@ class ZeroShotCoT(Reasoner):
         return self.prompt.variables
 
     def steps(self, inputs: Inputs, /) -> Program[Answer]:
-        asked = add(fill(self.prompt, inputs), self.trigger)
+        asked = tell(fill(self.prompt, inputs), self.trigger, " ")
         ((thought, *_),) = yield from ask(self.model, [asked], self.sampling)
         told = reply(asked, thought.text, self.extract)
         ((said, *_),) = yield from ask(self.model, [told], READING, fixed=True)

@@ -19,6 +19,8 @@ from condition.errors import ContractError, ModelError
 from condition.models import save as module
 from condition.models.load import load
 from condition.models.local import LocalModel
+from condition.prompts.parse import letter
+from condition.prompts.template import ChatPrompt
 from condition.types import Sampling
 from tests.training.test_sft import fit
 
@@ -51,6 +53,23 @@ def test_there_and_back(tuned: LocalModel, tmp_path: Path) -> None:
     assert again.contract is not None
     assert tuned.contract is not None
     assert again.contract.settings == json.loads(tuned.contract.model_dump_json())["settings"]
+
+
+def shout(text: str) -> str:
+    return text.upper()
+
+
+def test_a_parser_is_kept_by_name_or_missed_aloud(base: LocalModel, tmp_path: Path) -> None:
+    base.with_prompt(ChatPrompt([("user", "{q}")], parse=letter("AB"))).save_pretrained(tmp_path / "kept")
+    prompt: Any = load(tmp_path / "kept").prompt
+    assert prompt.parse("The answer is B.") == "B"
+    own = base.with_prompt(ChatPrompt([("user", "{q}")], parse=shout))
+    with pytest.warns(UserWarning, match="the parser shout is code and not saved"):
+        own.save_pretrained(tmp_path / "lost")
+    with pytest.warns(UserWarning, match="was tuned with the parser shout"):
+        again: Any = load(tmp_path / "lost")
+    assert again.prompt.parse is None
+    assert again.prompt.format(q="a") == prompt.format(q="a")
 
 
 def test_saved_again_it_is_the_same(tuned: LocalModel, tmp_path: Path) -> None:

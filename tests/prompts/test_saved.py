@@ -15,11 +15,12 @@ from condition.prompts.bm25 import BM25Selector
 from condition.prompts.compose import PipelinePrompt
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.history import History
-from condition.prompts.parse import last_number
-from condition.prompts.saved import LostPrompt, load_prompt, prompt_from_json, prompt_to_json, save_prompt
+from condition.prompts.parse import first_of, last_number
+from condition.prompts.saved import LostPrompt, load_prompt, prompt_from_json, prompt_of, prompt_to_json, save_prompt
 from condition.prompts.selectors import BalancedSelector, FixedSelector, LengthSelector, RandomSelector
 from condition.prompts.similarity import DiverseSelector, MMRSelector, SemanticSelector
-from condition.prompts.template import ChatPrompt, TextPrompt, as_prompt
+from condition.prompts.template import ChatPrompt, TextPrompt
+from condition.prompts.told import Told
 from condition.protocols import Prompt
 from condition.types import Example, Message, Messages
 
@@ -51,13 +52,6 @@ def test_a_prompt_that_is_code_is_never_guessed(prompt: Any) -> None:
 def test_a_template_comes_back_the_same() -> None:
     prompt = ChatPrompt([("system", "{{braces}}"), ("user", "{question}"), Message("assistant", "{literal}")])
     assert saved(prompt).format(question="{x}") == prompt.format(question="{x}")
-
-
-def test_a_tuned_prompt_comes_back_from_langchain() -> None:
-    from condition.integrations.langchain import TunedPrompt  # noqa: PLC0415 - two floors up
-
-    own = ChatPrompt([("user", "{question}")])
-    assert as_prompt(TunedPrompt(prompt=own, input_variables=["question"])) is own
 
 
 POOL = [Example({"q": f"word{i} {i}"}, "ab"[i % 2], f"because {i}", str(i)) for i in range(6)]
@@ -132,14 +126,41 @@ def test_code_is_not_written_to_a_file_and_never_guessed(prompt: Prompt, tmp_pat
         saved(prompt).format(q="x", question="x", tone="y")
 
 
-PARSED = ChatPrompt([("user", "{q}")], parse=last_number)
+def shout(text: str) -> str:
+    return text.upper()
 
 
-@pytest.mark.parametrize("prompt", [PARSED, FewShotPrompt(PARSED, POOL), PARSED + "{x}", PARSED.partial(q="x")])
-def test_a_parser_is_not_lost_without_a_word(prompt: Prompt, tmp_path: Path) -> None:
-    with pytest.raises(PromptError, match="the parser last_number is code"):
+def around(parse: Any) -> list[Prompt]:
+    """Prompts of every kind that has the parser of a prompt within."""
+    chat, text = ChatPrompt([("user", "{q}")], parse=parse), TextPrompt("{q}", parse=parse)
+    pipeline = PipelinePrompt(chat, {"q": TextPrompt("{x}")})
+    return [chat, text, FewShotPrompt(chat, POOL), chat + "{x}", chat.partial(q="x"), pipeline, Told(text, "Well?")]
+
+
+@pytest.mark.parametrize("prompt", around(last_number), ids=lambda prompt: type(prompt).__name__)
+def test_a_known_parser_is_kept(prompt: Prompt, tmp_path: Path) -> None:
+    save_prompt(prompt, tmp_path / "prompt.json")
+    assert load_prompt(tmp_path / "prompt.json").parse is last_number  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("parse", [shout, first_of(last_number, shout)], ids=["own", "within"])
+@pytest.mark.parametrize("place", range(7))
+def test_a_parser_is_not_lost_without_a_word(place: int, parse: Any, tmp_path: Path) -> None:
+    prompt = around(parse)[place]
+    with pytest.raises(PromptError, match="the parser shout is code"):
         save_prompt(prompt, tmp_path / "prompt.json")
     assert not list(tmp_path.iterdir())
+    with pytest.warns(UserWarning, match=r"the parser shout is code and not saved.*model\.with_prompt"):
+        contract = prompt_to_json(prompt)
+    with pytest.warns(UserWarning, match="tuned with the parser shout, which is code"):
+        again = prompt_of(contract)
+    assert again is not None
+    assert again.variables == prompt.variables
+    assert again.parse is None  # type: ignore[attr-defined]
+
+
+def test_a_tuned_model_may_have_no_prompt() -> None:
+    assert prompt_of(None) is None
 
 
 @pytest.mark.parametrize("place", ["prompt", "instruction", "part", "text"])
@@ -172,6 +193,7 @@ def test_a_template_from_a_file_is_checked_wherever_it_stands(place: str, tmp_pa
         ({"selector": {"kind": "semantic", "encoder": "https://x"}}, r"it has \['encoder'\]"),
         ({"selector": 5}, "can't be read"),
         ({"prompt": 5}, "can't be read"),
+        ({"prompt": {**prompt_to_json(QA), "parse": {"name": "eval"}}}, "'eval' is none of final_answer"),
     ],
 )
 def test_a_few_shot_prompt_that_was_edited_is_refused(change: dict[str, Any], message: str) -> None:
