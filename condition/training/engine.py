@@ -38,7 +38,7 @@ from condition.training.noise import Noise, noisy
 from condition.training.objective import Objective
 from condition.training.order import LengthSampler
 from condition.training.packing import AlikeSampler
-from condition.training.pieces import Pieces
+from condition.training.pieces import Pieces, release
 from condition.training.plan import planned
 from condition.training.progress import Progress
 from condition.training.rows import Trained, collate
@@ -69,7 +69,8 @@ class Engine(Trainer):
         self._progress = Progress()
         self._stop = StopWithCheckpoint()
         self._noise: Noise | None = None
-        self._step: list[dict[str, Any]] = []  # batches of the optimizer step that is computed
+        self._ahead: list[dict[str, Any]] = []  # batches of the optimizer step that is computed
+        self._step: list[dict[str, Any]] = []  # those of them that were begun
         try:
             best = None if validation is None else "eval_loss" if watch is None else "eval_watch"
             arguments = arguments_for(settings, output, len(rows), best, objective.network.device)
@@ -133,7 +134,17 @@ class Engine(Trainer):
             step = super(Engine, self).training_step
             return sum(step(model, self._told(piece), num_items_in_batch) for piece in pieces)
 
-        return self._pieces.run(self._step, work, lambda: self.model.zero_grad(set_to_none=True))
+        return self._pieces.run(self._step, work, self._forget)
+
+    def _forget(self) -> None:
+        """The step begins anew, in smaller pieces."""
+        self.model.zero_grad(set_to_none=True)
+        release()
+        self._tell_ahead()
+
+    def _tell_ahead(self) -> None:
+        """Tell the objective of all pieces of a step."""
+        self.model.before_step([piece["batch"] for batch in self._ahead for piece in self._pieces.of(batch)])
 
     def _told(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The inputs, of which the noise has heard."""
@@ -172,8 +183,8 @@ class Engine(Trainer):
     def get_batch_samples(self, *given: Any, **options: Any) -> Any:
         """As transformers', and tells the objective of all batches of a step."""
         samples, items = super().get_batch_samples(*given, **options)
-        self._step = []
-        self.model.before_step([sample["batch"] for sample in samples])
+        self._ahead, self._step = samples, []
+        self._tell_ahead()
         return samples, items
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:

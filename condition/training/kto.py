@@ -30,6 +30,7 @@ from condition.training.fit import Task, Watch, check_arguments, fitted
 from condition.training.losses import kto_loss
 from condition.training.objective import Measured
 from condition.training.preference import check_positive, referenced
+from condition.training.processes import number_of_processes, summed
 from condition.training.reading import Read, read_completions
 from condition.training.references import check_reference
 from condition.training.rows import Prepared
@@ -174,7 +175,8 @@ def _beside_each_other(thumbs: Sequence[_Thumb], limit: int) -> Iterator[Candida
 class ThumbObjective:
     """The KTO loss of rows, summed over their thumbs.
 
-    The divergence is a mean over the whole step: where a step has several batches it is measured before the first.
+    The divergence is a mean over the whole step: where a step has several batches, or several processes share it, it
+    is measured before the first.
     """
 
     def __init__(self, beta: float, good_weight: float, bad_weight: float) -> None:
@@ -183,14 +185,15 @@ class ThumbObjective:
 
     @torch.no_grad()
     def before_step(self, network: PreTrainedModel, batches: Sequence[Sequence[Candidates]], shared: bool) -> None:
-        """Measure the divergence over all batches of a step."""
+        """Measure the divergence over all batches of a step, in all processes."""
         self._of_step = None
-        if len(batches) > 1:
+        if len(batches) > 1 or number_of_processes() > 1:
             was_training = network.training
             network.eval()
-            apart = [self._apart(read_completions(network, rows, shared)) for rows in batches]
+            apart = torch.cat([self._apart(read_completions(network, rows, shared)) for rows in batches])
             network.train(was_training)
-            self._of_step = torch.cat(apart).mean().clamp(min=0)
+            total, count = summed(torch.stack([apart.sum(), apart.new_tensor(float(len(apart)))]))
+            self._of_step = (total / count).clamp(min=0)
 
     def __call__(self, network: PreTrainedModel, rows: Sequence[Candidates], shared: bool) -> Measured:
         read = read_completions(network, rows, shared)

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, reduce
+from torch import Tensor
 
 
 def number_of_processes() -> int:
@@ -29,6 +30,15 @@ def together(device: torch.device) -> None:
     """Wait until every process is here."""
     if number_of_processes() > 1:
         _state(device).wait_for_everyone()
+
+
+def summed(values: Tensor) -> Tensor:
+    """Sums over all processes, the same in each. Every process has to ask, and as often."""
+    if number_of_processes() == 1:
+        return values
+    _state(values.device)
+    found: Tensor = reduce(values, "sum")
+    return found
 
 
 @contextmanager

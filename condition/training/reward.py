@@ -9,7 +9,7 @@ lie in one tree; each is read at its stop token.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, final
@@ -66,12 +66,19 @@ class RewardTrainer:
         self.loss, self.centre, self.margins, self.pairs = loss, centre, margins, pairs
 
     def fit(
-        self, model: LocalModel | RewardModel, data: object, *, prompt: Prompt | str, validation: object = None
+        self,
+        model: LocalModel | RewardModel,
+        data: object,
+        *,
+        prompt: Prompt | str,
+        validation: object = None,
+        watch: Callable[[RewardModel], float] | None = None,
     ) -> RewardModel:
         """A reward model that carries the prompt, its history and its contract.
 
         `data` and `validation` are Rankings, rows, a `datasets.Dataset` or a path; see `read_rankings`. A reward model
-        is trained on. Raises DataError, SettingsError or ModelError before any work is lost.
+        is trained on. `watch` is asked at each validation, and what comes out is then the best by it (higher is
+        better). Raises DataError, SettingsError or ModelError before any work is lost.
         """
         by_pair = self.loss == "pairs"
         measure = RewardObjective(by_pair, self.centre, self.margins)
@@ -84,7 +91,8 @@ class RewardTrainer:
             around=without_dropout,
         )
         base = model.model if isinstance(model, RewardModel) else model
-        return RewardModel(fitted(task, self.adapter, self.settings, base, data, prompt, validation))
+        asked = None if watch is None else lambda model: watch(RewardModel(model))
+        return RewardModel(fitted(task, self.adapter, self.settings, base, data, prompt, validation, asked))
 
 
 @final

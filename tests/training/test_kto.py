@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
 from condition.adapters.lora import LoRA
 from condition.errors import DataError, SettingsError
@@ -15,7 +14,7 @@ from condition.training.kto import KTOTrainer, prepare_thumbs
 from condition.training.settings import Settings
 from condition.types import Feedback, Ranking
 from tests.conftest import TinyModel
-from tests.training.test_preference import QUICK, last, weights
+from tests.training.test_preference import PLAIN, QUICK, alike, last
 
 THUMBS = [
     Feedback({"q": f"What is {i}? " + "sky " * (i % 5)}, f"It is {i}" if i % 2 else "no " * 3, i % 2 == 1)
@@ -52,21 +51,24 @@ def test_a_row_stands_beside_the_next_ones_completion(tiny_model: TinyModel) -> 
     assert [row.grades[0] for row in rows] == [1.0, 0.0, 1.0]
 
 
-def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel) -> None:
-    """The divergence too is that of the whole step."""
-    base, settings = tiny_model(), {"max_steps": 4, "learning_rate": 1e-2}
-    rows = [Feedback(thumb.inputs, "It is so", number > 0) for number, thumb in enumerate(THUMBS[:8])]
-    one = fit(base, rows, settings={**settings, "batch_size": 8})
-    two = fit(base, rows, settings={**settings, "batch_size": 2, "accumulation": 4})
+IN_PARTS: list[dict[str, Any]] = [{"batch_size": 2, "accumulation": 4}, {"batch_size": 8, "at_once": 3}]
+
+
+@pytest.mark.parametrize("parts", IN_PARTS, ids=str)
+def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel, parts: dict[str, Any]) -> None:
+    """The divergence too is that of the whole step. By plain gradients: Adam divides by their size, also where that is
+    nothing but rounding."""
+    base = tiny_model()
+    rows = [
+        Feedback(thumb.inputs, "It is so" + " no" * (number % 3), number > 0) for number, thumb in enumerate(THUMBS)
+    ]
+    settings = {"max_steps": 3, **PLAIN}
+    one = fit(base, rows[:8], settings={**settings, "batch_size": 8})
+    two = fit(base, rows[:8], settings={**settings, **parts})
     assert last(one, "divergence") > 1e-3
     for measured in ("loss", "grad_norm", "divergence"):
-        assert one.history.series(measured)[1] == pytest.approx(two.history.series(measured)[1], abs=1e-4, rel=1e-3)
-    one, two = (
-        fit(base, THUMBS[:8], settings={"max_steps": 2, "learning_rate": 1e-3, **more})
-        for more in ({"batch_size": 8}, {"batch_size": 2, "accumulation": 4})
-    )
-    for name, parameter in weights(one).items():
-        torch.testing.assert_close(parameter, weights(two)[name], atol=1e-4, rtol=0, msg=name)
+        assert one.history.series(measured)[1] == pytest.approx(two.history.series(measured)[1], abs=1e-5, rel=1e-5)
+    alike(one, two)
 
 
 def test_rankings_are_thumbs_too(tiny_model: TinyModel) -> None:

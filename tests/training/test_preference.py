@@ -40,6 +40,8 @@ QUICK: dict[str, Any] = {
     "schedule": "constant",
     "warmup": 0.0,
 }
+PLAIN: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.5, "clip": 1.0}
+"""Steps along the gradient."""
 KINDS: list[dict[str, Any]] = [
     {},
     {"loss": "ipo"},
@@ -64,6 +66,14 @@ def last(model: LocalModel, name: str) -> float:
 
 def weights(model: LocalModel) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in trainable(model.network).items()}
+
+
+def alike(one: LocalModel, other: LocalModel, atol: float = 1e-5) -> None:
+    """Both moved the same way from an adapter that does nothing at first, and far more than they differ."""
+    ours, theirs = weights(one), weights(other)
+    assert max(float(p.abs().max()) for name, p in ours.items() if "lora_B" in name) > 1000 * atol
+    for name, parameter in ours.items():
+        torch.testing.assert_close(parameter, theirs[name], atol=atol, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("options", KINDS, ids=str)
@@ -109,16 +119,16 @@ def test_tuned_on_it_begins_at_the_model_given(tiny_model: TinyModel) -> None:
 
 @pytest.mark.parametrize("options", KINDS, ids=str)
 def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel, options: dict[str, Any]) -> None:
-    """Rows of unequal length and with unequal numbers of pairs."""
+    """Rows of unequal length and with unequal numbers of pairs. By plain gradients: Adam divides by their size, also
+    where that is nothing but rounding."""
     rows = [*ROWS[:3], Ranking.pair({"q": "A pair?"}, "yes, it is one", "no")]
-    base, settings = tiny_model(), {"max_steps": 2, "learning_rate": 1e-3}
+    base, settings = tiny_model(), {"max_steps": 2, **PLAIN}
     one = fit(base, rows, settings={**settings, "batch_size": 4}, **options)
     two = fit(base, rows, settings={**settings, "batch_size": 1, "accumulation": 4}, **options)
     for measured in ("loss", "grad_norm", "margin", "accuracy"):
         ours, theirs = one.history.series(measured)[1], two.history.series(measured)[1]
         assert ours == pytest.approx(theirs, abs=1e-5, rel=1e-5)
-    for name, parameter in weights(one).items():  # Adam makes much of gradients that are nearly zero
-        torch.testing.assert_close(parameter, weights(two)[name], atol=1e-4, rtol=0, msg=name)
+    alike(one, two)
 
 
 @pytest.mark.parametrize("options", KINDS, ids=str)

@@ -21,7 +21,7 @@ from condition.training.rows import collate
 from condition.training.settings import Settings
 from condition.types import Ranking
 from tests.conftest import TinyModel
-from tests.training.test_preference import QUICK, ROWS, last, weights
+from tests.training.test_preference import PLAIN, QUICK, ROWS, alike, last
 
 
 def fit(model: LocalModel, rows: Any = ROWS, settings: Any = None, **options: Any) -> LocalModel:
@@ -71,13 +71,12 @@ def test_it_learns_the_order(tiny_model: TinyModel, options: dict[str, Any]) -> 
 
 def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel) -> None:
     rows = [*ROWS[:3], Ranking.pair({"q": "A pair?"}, "yes, it is one", "no")]
-    base, settings = tiny_model(), {"max_steps": 2, "learning_rate": 1e-3}
+    base, settings = tiny_model(), {"max_steps": 2, **PLAIN}
     one = fit(base, rows, settings={**settings, "batch_size": 4})
     two = fit(base, rows, settings={**settings, "batch_size": 1, "accumulation": 4})
     for measured in ("loss", "grad_norm", "margin"):
         assert one.history.series(measured)[1] == pytest.approx(two.history.series(measured)[1], abs=1e-5, rel=1e-5)
-    for name, parameter in weights(one).items():
-        torch.testing.assert_close(parameter, weights(two)[name], atol=1e-4, rtol=0, msg=name)
+    alike(one, two)
 
 
 def test_a_tie_teaches_nothing(tiny_model: TinyModel) -> None:

@@ -16,12 +16,16 @@ from condition.training.checkpoints import load_trainable
 from condition.training.processes import is_first, number_of_processes, one_folder, together
 from tests.conftest import ROOT, TinyModel
 from tests.training.test_fit import ROWS, fit
+from tests.training.test_kto import THUMBS
+from tests.training.test_kto import fit as kto
+from tests.training.test_preference import PLAIN, alike, last
 
 HELD = [{"q": f"When was {i}?", "target": "blue " * (1 + i)} for i in range(5)]
 SCRIPT = """
 import json, os, sys
 from tests.conftest import _tiny, _tiny_tokenizer
 from tests.training import test_fit as t
+from tests.training import test_kto as k
 from tests.training.test_processes import HELD
 from condition.models.contract import Source, memory_fingerprint
 
@@ -31,7 +35,9 @@ base = t.LocalModel(network, _tiny_tokenizer(), source=source)
 folder = sys.argv[1]
 tuned = t.fit(base, held=HELD, batch_size=2, epochs=2, learning_rate=1e-3, eval_every=2, output=folder)
 fleeting = t.fit(base, held=HELD, batch_size=2, max_steps=2, learning_rate=1e-3, eval_every=1)
+thumbs = k.fit(base, k.THUMBS[:8], k.PLAIN | {"batch_size": 2, "max_steps": 3, "output": f"{folder}-thumbs"}, beta=0.5)
 lines = [tuned.history.series("loss"), tuned.history.series("eval_loss"), fleeting.history.series("eval_loss")]
+lines += [thumbs.history.series("loss"), thumbs.history.series("divergence")]
 with open(f"{folder}-{os.environ['RANK']}.json", "w") as file:
     json.dump(lines, file)
 """
@@ -45,7 +51,13 @@ def test_two_processes_give_the_result_of_one(tiny_model: TinyModel, tmp_path: P
     done = subprocess.run(
         [sys.executable, "-W", "ignore", *launch, str(script), str(output)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "ACCELERATE_USE_CPU": "true",
+            "CONDITION_CACHE": str(tmp_path / "cache"),
+        },
         capture_output=True,
         text=True,
         timeout=550,
@@ -60,7 +72,14 @@ def test_two_processes_give_the_result_of_one(tiny_model: TinyModel, tmp_path: P
     load_trainable(two.network, output / "finished")
     for name, parameter in trainable(two.network).items():
         torch.testing.assert_close(parameter, trainable(one.network)[name], rtol=0, atol=1e-5, msg=name)
+    # KTO compares with a divergence that is a mean over the step, whichever process has its rows.
+    thumbs = kto(base, THUMBS[:8], PLAIN | {"batch_size": 4, "max_steps": 3}, beta=0.5)
+    assert last(thumbs, "divergence") > 1e-3
+    again = kto(base, THUMBS[:8], PLAIN | {"max_steps": 1})
+    load_trainable(again.network, tmp_path / "run-thumbs" / "finished")
+    alike(thumbs, again)
     expected = [one.history.series("loss"), one.history.series("eval_loss"), fleeting.history.series("eval_loss")]
+    expected += [thumbs.history.series("loss"), thumbs.history.series("divergence")]
     for rank in (0, 1):
         found = json.loads((tmp_path / f"run-{rank}.json").read_text())
         for (steps, values), (own_steps, own_values) in zip(found, expected, strict=True):

@@ -16,7 +16,7 @@ from condition.training.reward import RewardTrainer, rewards_of
 from condition.training.settings import Settings
 from condition.types import Ranking
 from tests.conftest import TinyModel
-from tests.training.test_preference import HELD, QUICK, ROWS, weights
+from tests.training.test_preference import HELD, PLAIN, QUICK, ROWS, alike, weights
 
 KINDS: list[dict[str, Any]] = [{}, {"loss": "ranking"}, {"centre": 0.1}, {"margins": True}, {"pairs": "best"}]
 
@@ -54,13 +54,12 @@ def test_centred_rewards_stay_around_zero(tiny_model: TinyModel) -> None:
 @pytest.mark.parametrize("options", KINDS, ids=str)
 def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel, options: dict[str, Any]) -> None:
     rows = [*ROWS[:3], Ranking.pair({"q": "A pair?"}, "yes, it is one", "no")]
-    base, settings = tiny_model(), {"max_steps": 2, "learning_rate": 1e-3}
+    base, settings = tiny_model(), {"max_steps": 2, **PLAIN}
     one = fit(base, rows, settings={**settings, "batch_size": 4}, **options).model
     two = fit(base, rows, settings={**settings, "batch_size": 1, "accumulation": 4}, **options).model
     for measured in ("loss", "grad_norm", "margin"):
         assert one.history.series(measured)[1] == pytest.approx(two.history.series(measured)[1], abs=1e-5, rel=1e-5)
-    for name, parameter in weights(one).items():
-        torch.testing.assert_close(parameter, weights(two)[name], atol=1e-4, rtol=0, msg=name)
+    alike(one, two)
 
 
 def test_it_is_trained_on(tiny_model: TinyModel) -> None:
@@ -73,6 +72,24 @@ def test_it_is_trained_on(tiny_model: TinyModel) -> None:
 
 def fit_on(model: RewardModel) -> RewardModel:
     return RewardTrainer(settings=Settings(**QUICK, max_steps=1)).fit(model, ROWS, prompt="{q}")
+
+
+def test_a_measure_of_rewards_chooses_the_weights(tiny_model: TinyModel) -> None:
+    seen: list[tuple[float, float]] = []
+
+    def watch(model: RewardModel) -> float:
+        better, worse = model(HELD[0].inputs["q"], HELD[0].candidates)
+        seen.append((better, worse))
+        return -abs(len(seen) - 2.0)  # the second is the best
+
+    base, every = tiny_model(), {"max_steps": 4, "eval_every": 1}
+    trainer = RewardTrainer(LoRA(rank=4), Settings(**{**QUICK, "learning_rate": 2e-3, **every}))
+    reward = trainer.fit(base, ROWS, prompt="{q}", validation=HELD, watch=watch)
+    assert reward.history.series("eval_watch")[1] == [-1.0, 0.0, -1.0, -2.0]
+    assert reward(HELD[0].inputs["q"], HELD[0].candidates) == pytest.approx(seen[1])
+    assert seen[1] != pytest.approx(seen[3], abs=1e-3)
+    assert reward.contract is not None
+    assert reward.contract.metrics["best_watch"] == 0.0
 
 
 def test_a_network_without_a_head(tiny_model: TinyModel) -> None:
