@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
@@ -17,7 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from condition.errors import PromptError, SettingsError
 from condition.integrations.adapters import Adapters, fingerprint
-from condition.integrations.batch import Batch, together
+from condition.integrations.batch import Batch, Caller, together
 from condition.integrations.waiting import Ticket
 from condition.models.arguments import check_control
 from condition.models.load import load
@@ -179,9 +178,17 @@ class Conditioned(BaseLanguageModel[Any]):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[Any]:
-        """As `batch`, in a thread."""
-        work = partial(self.batch, inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return await run_in_executor(None, work)
+        """As `batch`, in a thread. Cancelled, it frees its place."""
+        caller = Caller()
+
+        def work() -> list[Any]:
+            with caller:
+                return self.batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+        try:
+            return await run_in_executor(None, work)
+        finally:
+            caller.leave()
 
     def get_token_ids(self, text: str) -> list[int]:
         """Tokens of a text, by the model's own tokenizer."""

@@ -76,7 +76,7 @@ class Desk:
         try:
             self._serve(ticket)
         finally:
-            self._leave(ticket)
+            self.leave(ticket)
         return ticket.result()
 
     async def ask_async(self, ticket: Ticket) -> list[list[Completion]]:
@@ -86,14 +86,15 @@ class Desk:
             await asyncio.sleep(0)  # what is asked in the same breath is all here before the first is written
             await asyncio.wrap_future(self._writer.submit(self._serve, ticket))
         finally:
-            self._leave(ticket)
+            self.leave(ticket)
         return ticket.result()
 
     def _put(self, ticket: Ticket) -> None:
         with self._guard:
             self._waiting.append(ticket)
 
-    def _leave(self, ticket: Ticket) -> None:
+    def leave(self, ticket: Ticket) -> None:
+        """Nobody waits for a ticket any more, if anybody did."""
         with self._guard:
             ticket.done = True
             if ticket in self._waiting:

@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import torch
 from transformers import LogitsProcessor
 
 from condition.errors import ModelError
+from condition.integrations.langchain import ChatCondition
 from condition.integrations.llm import ConditionLLM
 from condition.integrations.waiting import Desk, Ticket
 from condition.models import generate as generate_module
@@ -155,21 +157,114 @@ def test_ctrl_c_in_one_thread_loses_no_other(tiny_model: TinyModel) -> None:
         assert error is not None or texts(one.result()) == said
 
 
-def test_memory_is_flat(tiny_model: TinyModel) -> None:
+WAYS = ("ainvoke", "abatch", "astream")
+MODELS = (ChatCondition, ConditionLLM)
+
+
+async def said(llm: Any, way: str, inputs: list[Any]) -> list[str]:
+    """Texts of requests that all wait at once: each by itself, in eights, or piece by piece."""
+    if way == "ainvoke":
+        found = await asyncio.gather(*(llm.ainvoke(one) for one in inputs))
+    elif way == "abatch":
+        parts = await asyncio.gather(*(llm.abatch(inputs[i : i + 8]) for i in range(0, len(inputs), 8)))
+        found = [answer for part in parts for answer in part]
+    else:
+        found = await asyncio.gather(*(streamed(llm, one) for one in inputs))
+    return [str(getattr(answer, "content", answer)) for answer in found]
+
+
+async def streamed(llm: Any, given: Any) -> str:
+    return "".join([str(getattr(piece, "content", piece)) async for piece in llm.astream(given)])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", MODELS)
+def test_64_at_once_through_langchain_end_as_if_alone(tiny_model: TinyModel, kind: Any, way: str) -> None:
+    llm = kind(tiny_model(), max_tokens=5, temperature=1.0, seed=1)
+    inputs = [f"What is {i}? " + "Blue. " * (i % 5) for i in range(64)]
+    alone = [str(getattr(answer, "content", answer)) for answer in map(llm.invoke, inputs)]
+    assert len(set(alone)) == 64
+    assert asyncio.run(said(llm, way, inputs)) == alone
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_of_many_has_its_own_error(tiny_model: TinyModel, way: str) -> None:
+    llm = ConditionLLM(tiny_model(), max_tokens=5)
+    inputs = ["What is 1?", "word " * 600, "What is 2?", ""]
+
+    async def main() -> list[Any]:
+        if way == "abatch":
+            return await llm.abatch(inputs, return_exceptions=True)  # type: ignore[arg-type]
+        return await asyncio.gather(*(said(llm, way, [one]) for one in inputs), return_exceptions=True)
+
+    good, long, other, empty = asyncio.run(main())
+    assert "".join([*good, *other]) == llm.invoke("What is 1?") + llm.invoke("What is 2?")
+    assert isinstance(long, ModelError)
+    assert "shorten it" in str(long)
+    assert isinstance(empty, ModelError)
+    assert "is empty" in str(empty)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_cancelled_request_frees_its_place_in_langchain(tiny_model: TinyModel, kind: Any, way: str) -> None:
+    llm, slow = kind(tiny_model(), max_tokens=400), Slow()
+    limited = llm.bind(control=slow)
+
+    async def main() -> list[str]:
+        task = asyncio.create_task(said(limited, way, ["What is 1?", "What is 2?"]))
+        await asyncio.to_thread(slow.begun.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        slow.go_on.set()
+        return await said(llm.bind(max_tokens=5), way, ["What is 3?"])
+
+    [answer] = asyncio.run(main())
+    assert answer == str(getattr(found := llm.invoke("What is 3?", max_tokens=5), "content", found))
+    assert slow.steps < 9  # of 400, or 800 in turn: nobody waits for them
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_cancelled_batch_begins_nothing_more(tiny_model: TinyModel, way: str) -> None:
+    """What would have been written in its turn is not written any more."""
+    slow = Slow()
+    limited = ConditionLLM(tiny_model(), max_tokens=400).bind(control=slow)
+
+    async def main() -> None:
+        if way == "abatch":
+            work: Any = limited.abatch(["What is 1?"] * 4, {"max_concurrency": 1}, return_exceptions=True)
+        else:
+            work = said(limited, way, ["What is 1?"] * 4)
+        task = asyncio.create_task(work)
+        await asyncio.to_thread(slow.begun.wait, 10)
+        task.cancel()
+        slow.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert slow.steps < 20  # of 1,600
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_memory_is_flat(tiny_model: TinyModel, way: str) -> None:
     llm = ConditionLLM(tiny_model(), max_tokens=2)
 
-    def taken() -> int:
-        async def main() -> list[str]:
-            return await asyncio.gather(*(llm.ainvoke(f"What is {i}?") for i in range(64)))
-
-        assert len(asyncio.run(main())) == 64
+    def taken() -> tuple[int, int]:
+        """Bytes of Python's, and tensors."""
+        assert len(asyncio.run(said(llm, way, [f"What is {i}?" for i in range(64)]))) == 64
         gc.collect()
-        return tracemalloc.get_traced_memory()[0]
+        tensors = sum(issubclass(type(value), torch.Tensor) for value in gc.get_objects())
+        return tracemalloc.get_traced_memory()[0], tensors
 
     tracemalloc.start()
     try:
         taken()
         first = taken()
-        assert [taken() - first for _ in range(2)][-1] < 50_000  # of 128 requests: less than four hundred bytes each
+        taken()
+        last = taken()
     finally:
         tracemalloc.stop()
+    assert last[0] - first[0] < 50_000  # of 128 requests: less than four hundred bytes each
+    assert last[1] == first[1]
