@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from condition.types import Answer, Completion, Messages, Usage
 BATCH = 64
 """Rows that are asked together, and the most that a kill can lose."""
 _PLACE = "place among the rows asked"
+
+log = logging.getLogger("condition")
 
 
 @final
@@ -51,6 +54,13 @@ class Asking:
         self._messages = None if prompt is None else [fill(prompt, row.inputs) for row in rows]
         self._model = model
         name = None if cache is None else _subject_hash(model, task, key)
+        if cache is not None and name is None:
+            log.warning(
+                "nothing is kept in %s: a %s does not tell on what its answers depend. Name it, evaluate(..., key=...) "
+                "or compare(..., keys={...}), and change the name when it changes",
+                cache,
+                type(subject).__name__,
+            )
         self._answers = Answers(None if name is None else cache, name or "")
         self._hashes = self._row_hashes()
         self._costs: dict[int, int] = {}

@@ -113,16 +113,20 @@ def test_likelihoods_are_kept_to_the_last_digit(tiny_model: Any, tmp_path: Path)
     assert evaluate(model, changed, cache=tmp_path).cached == 0
 
 
-def test_what_has_no_fingerprint_is_kept_only_by_name(tmp_path: Path) -> None:
+def test_what_has_no_fingerprint_is_kept_only_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     oracle = Oracle()
-    for _ in range(2):
+    for times in (1, 2):
         assert evaluate(oracle, task(), cache=tmp_path).cached == 0
+        assert caplog.text.count("nothing is kept") == times  # nobody finds that out after a kill
     assert list(tmp_path.iterdir()) == []
+    caplog.clear()
+    evaluate(oracle, task())
     assert evaluate(oracle, task(), cache=tmp_path, key="oracle 1").cached == 0
     assert evaluate(oracle, task(), cache=tmp_path, key="oracle 1").cached == 10
     assert evaluate(oracle, task(), cache=tmp_path, key="oracle 2").cached == 0
     assert evaluate(oracle, task(), cache=tmp_path, key="oracle 1", budget=3).usage.input_tokens == 6
-    assert len(oracle.asked) == 40
+    assert len(oracle.asked) == 50
+    assert not caplog.text
     calls: list[Any] = []
     for _ in range(2):
         evaluate(lambda inputs: calls.append(inputs) or "x", task(), cache=tmp_path, key="function")  # type: ignore[func-returns-value]

@@ -5,17 +5,25 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from condition.data.formats import squad_answers
+from condition.errors import DataError
 
 
-def squad_v2(prediction: str, answers: Sequence[str]) -> dict[str, float]:
+def squad_v2(prediction: str, answers: Sequence[str] | Mapping[str, Any]) -> dict[str, float]:
     """Exact match and token F1, as the official SQuAD v2 script computes them. Rajpurkar et al. 2018, arXiv 1806.03822.
 
-    `answers` are the gold answers; none means that there is no answer, and then only an empty prediction is right.
-    The best of several gold answers counts.
+    `answers` are the gold answers, or a row's `{"text": [...], "answer_start": [...]}`; none means that there is no
+    answer, and then only an empty prediction is right. The best of several gold answers counts.
+    Raises DataError for what is no text.
     """
+    if not isinstance(prediction, str):
+        raise DataError(f"squad_v2: the prediction is {type(prediction).__name__}, not text: {prediction!r:.80}")
     # An answer of which normalisation leaves nothing ("the") is no answer to the official script either.
-    golds = [a for a in ([answers] if isinstance(answers, str) else answers) if _normalised(a)] or [""]
+    texts = [answers] if isinstance(answers, str) else squad_answers({"answers": answers}, "squad_v2")
+    golds = [a for a in texts if _normalised(a)] or [""]
     return {
         "exact": max(float(_normalised(prediction) == _normalised(gold)) for gold in golds),
         "f1": max(_f1(prediction, gold) for gold in golds),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from condition.errors import DataError
 from condition.evaluation.metrics import squad_v2
 
 
@@ -58,3 +61,19 @@ def test_squad_v2_is_a_score(prediction: str, answers: list[str]) -> None:
 def test_one_string_is_not_taken_for_a_list_of_letters() -> None:
     assert squad_v2("Paris", "Paris") == {"exact": 1, "f1": 1}
     assert squad_v2("P", "Paris") == {"exact": 0, "f1": 0}
+
+
+@pytest.mark.parametrize(("texts", "right"), [(["Paris", "in Paris"], "Paris"), ([], "")])
+def test_the_answers_of_a_row_are_taken_as_they_are(texts: list[str], right: str) -> None:
+    answers = {"text": texts, "answer_start": [3] * len(texts)}
+    assert squad_v2(right, answers) == {"exact": 1, "f1": 1}
+    assert squad_v2("text", answers) == {"exact": 0, "f1": 0}  # the names of its fields are no answers
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers"),
+    [("x", None), ("x", [None]), ("x", [["x"]]), ("x", {"x": 1}), ("x", b"x"), (None, ["x"]), (["x"], ["x"])],
+)
+def test_what_is_no_text_is_refused(prediction: Any, answers: Any) -> None:
+    with pytest.raises(DataError, match="squad_v2"):
+        squad_v2(prediction, answers)
