@@ -67,8 +67,8 @@ def load_injected(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
     # Not by transformers' load_adapter, which leaves DoRA's magnitudes at their start.
     saved = {name.removeprefix(PREFIX): tensor for name, tensor in load_peft_weights(str(folder), device="cpu").items()}
     result: Any = set_peft_model_state_dict(twin, saved, adapter_name="default")
-    unread = list(result.unexpected_keys)
-    missing = [n for n in result.missing_keys if n in trainable(twin)]
+    unread, learned = list(result.unexpected_keys), trainable(twin)
+    missing = [name for name in result.missing_keys if name in learned]
     if unread or missing:
         raise ContractError(
             f"{folder} is not of this adapter on this base: {(unread or missing)[0]} is only in "

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -190,11 +191,18 @@ def check_architecture(contract: Contract, config: PreTrainedConfig) -> None:
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Of vocabulary, merges and special tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    content = json.loads(backend.to_str()) if backend is not None else {"vocab": tokenizer.get_vocab()}
+    content = backend.to_str() if backend is not None else json.dumps({"vocab": tokenizer.get_vocab()})
+    specials = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    return _content_fingerprint(content, tuple(specials.items()))
+
+
+@lru_cache(maxsize=2)  # to sort a vocabulary takes a quarter of a second, and each fit, save and load asks
+def _content_fingerprint(content: str, specials: tuple[tuple[str, str], ...]) -> str:
+    known = json.loads(content)
     for transient in ("padding", "truncation"):  # these change with each call, not with the tokenizer
-        content.pop(transient, None)
-    content["specials"] = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    return _digest(json.dumps(content, sort_keys=True).encode())
+        known.pop(transient, None)
+    known["specials"] = dict(specials)
+    return _digest(json.dumps(known, sort_keys=True).encode())
 
 
 def template_fingerprint(template: str) -> str:
