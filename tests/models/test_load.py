@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -147,38 +147,33 @@ def test_a_name_that_is_nothing_here() -> None:
 
 
 SCRIPT = """
-import json, sys, time, condition
+import json, os, sys, time, condition
+from transformers import LlamaForCausalLM
 condition.load
-for name, revision in json.loads(sys.argv[1]):
+for line in sys.stdin:
+    name, revision = json.loads(line)
+    if os.fork():
+        if os.wait()[1]:
+            print(json.dumps(["it broke", 0.0]), flush=True)
+        continue
     began = time.perf_counter()
     try:
         said = repr(condition.load(name, revision=revision).source)
     except condition.ConditionError as error:
         said = f"{type(error).__name__}: {error}"
-    print(json.dumps([name, said, time.perf_counter() - began]))
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(1)
+    print(json.dumps([said, time.perf_counter() - began]), flush=True)
+    os._exit(0)
 """
 
 
-def asked(names: list[tuple[str, str | None]], tmp_path: Path, endpoint: str) -> dict[str, tuple[str, float]]:
-    """What loading each name says in a process of its own, that believes in a network."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
-    ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(names)],
-        env={**environment, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return {name: (said, seconds) for name, said, seconds in map(json.loads, ran.stdout.splitlines())}
-
-
 class Hub(BaseHTTPRequestHandler):
-    """Answers as the hub does for models that can't be had, and has one that was pushed."""
+    """Answers as the hub does for models that can't be had, and has what was pushed."""
 
-    pushed: Path | None = None
-    """The folder that `org/tuned` holds."""
+    pushed: ClassVar[dict[str, Path]] = {}
+    """Names, and the folders that they hold."""
 
     def do_GET(self) -> None:
         self._answer()
@@ -187,9 +182,10 @@ class Hub(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        if self.pushed is not None and "org/tuned" in self.path:
-            self._file(self.pushed)
-            return
+        for name, folder in self.pushed.items():
+            if name in self.path:
+                self._file(name, folder)
+                return
         status, code = 404, "RepoNotFound"
         body: Any = {}
         if "gated" in self.path:
@@ -211,11 +207,11 @@ class Hub(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(content)
 
-    def _file(self, folder: Path) -> None:
+    def _file(self, name: str, folder: Path) -> None:
         """The repository's list of files, or one of them."""
         commit, status = "c" * 40, 200
         files = list(folder.iterdir())
-        answer: Any = {"id": "org/tuned", "sha": commit, "siblings": [{"rfilename": path.name} for path in files]}
+        answer: Any = {"id": name, "sha": commit, "siblings": [{"rfilename": path.name} for path in files]}
         if "/tree/" in self.path:
             answer = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name} for p in files]
         content = json.dumps(answer).encode()
@@ -224,8 +220,8 @@ class Hub(BaseHTTPRequestHandler):
             status, content = (200, path.read_bytes()) if path in files else (404, b"")
         self.send_response(status)
         headers = {"X-Repo-Commit": commit, "ETag": f'"{hash(content)}"', "Content-Length": str(len(content))}
-        for name, value in (({"X-Error-Code": "EntryNotFound"} if status == 404 else {}) | headers).items():
-            self.send_header(name, value)
+        for header, value in (({"X-Error-Code": "EntryNotFound"} if status == 404 else {}) | headers).items():
+            self.send_header(header, value)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(content)
@@ -234,28 +230,77 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
+class Network:
+    """The hub on loopback, and a process that believes in it: whatever it loads, it loads in a fork of its own.
+
+    One start for all, as importing takes seconds; nothing that a load remembers is there for the next.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.server: ThreadingHTTPServer | None = None
+        self.port = 0
+        self.up()
+        environment = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT],
+            env={**environment, "HF_ENDPOINT": f"http://127.0.0.1:{self.port}", "HF_HOME": str(home)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def up(self) -> None:
+        if self.server is None:
+            self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Hub)
+            self.port = self.server.server_port
+            threading.Thread(target=self.server.serve_forever, args=(0.05,)).start()
+
+    def down(self) -> None:
+        """From now on nobody listens there."""
+        if self.server is not None:
+            self.server.shutdown()
+            self.server.server_close()
+            self.server = None
+
+    def load(self, name: str, revision: str | None = None) -> str:
+        """What `load` says."""
+        return self.timed(name, revision)[0]
+
+    def timed(self, name: str, revision: str | None = None) -> tuple[str, float]:
+        """What `load` says, and after how many seconds."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps([name, revision]) + "\n")
+        self.process.stdin.flush()
+        said, seconds = json.loads(self.process.stdout.readline())
+        return said, seconds
+
+    def close(self) -> None:
+        self.down()
+        self.process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def _network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    if not hasattr(os, "fork"):
+        pytest.skip("it forks, so that each load does not take a start")
+    network = Network(tmp_path_factory.mktemp("home"))
+    yield network
+    network.close()
+
+
 @pytest.fixture
-def endpoint() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def network(_network: Network, monkeypatch: pytest.MonkeyPatch) -> Network:
+    monkeypatch.setattr(Hub, "pushed", {})
+    _network.up()
+    return _network
 
 
-def test_what_the_hub_answers(tmp_path: Path, endpoint: str) -> None:
-    names = [
-        ("org/gated", None),
-        ("org/gated-files", None),
-        ("org/missing", None),
-        ("org/private", None),
-        ("org/refusing", None),
-        ("org/dated", "old"),
-        ("a b/c", None),
-    ]
-    said = {name: words for name, (words, _) in asked(names, tmp_path, endpoint).items()}
+def test_what_the_hub_answers(network: Network) -> None:
+    names = ("gated", "gated-files", "missing", "private", "refusing")
+    said = {f"org/{name}": network.load(f"org/{name}") for name in names}
+    said |= {"org/dated": network.load("org/dated", "old"), "a b/c": network.load("a b/c")}
     for name in ("org/gated", "org/gated-files"):
         assert (
             f"'{name}' is gated: accept its terms on huggingface.co/{name}, then log in with `hf auth login`"
@@ -269,35 +314,32 @@ def test_what_the_hub_answers(tmp_path: Path, endpoint: str) -> None:
     assert all(words.startswith("ModelError: ") for words in said.values()), said
 
 
-def test_what_was_pushed_is_loaded_with_its_contract(
-    tiny_folder: Path, tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_pushed_is_loaded_with_its_contract(tiny_folder: Path, tmp_path: Path, network: Network) -> None:
     fit(load(tiny_folder), max_steps=1).save_pretrained(tmp_path / "pushed")
-    monkeypatch.setattr(Hub, "pushed", tmp_path / "pushed")
-    [(said, _)] = asked([("org/tuned", None)], tmp_path / "home", endpoint).values()
-    assert said == repr(load(tmp_path / "pushed").source)
+    Hub.pushed["org/tuned"] = tmp_path / "pushed"
+    source = repr(load(tmp_path / "pushed").source)
+    assert network.load("org/tuned") == source
     # Once it is in the cache no network is needed, and the contract is still checked.
-    [(said, _)] = asked([("org/tuned", None)], tmp_path / "home", "http://127.0.0.1:9").values()
-    assert said == repr(load(tmp_path / "pushed").source)
-    (held,) = (tmp_path / "home").rglob("snapshots/*/chat_template.jinja")
+    network.down()
+    assert network.load("org/tuned") == source
+    (held,) = network.home.rglob("models--org--tuned/snapshots/*/chat_template.jinja")
     text = held.read_text()
     held.unlink()
     held.write_text(text + " ")
-    [(said, _)] = asked([("org/tuned", None)], tmp_path / "home", "http://127.0.0.1:9").values()
-    assert "the chat template was edited" in said
+    assert "the chat template was edited" in network.load("org/tuned")
 
 
-def test_a_base_that_was_loaded_once_needs_no_network(
-    tiny_folder: Path, tmp_path: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Hub, "pushed", tiny_folder)
-    for address in (endpoint, "http://127.0.0.1:9"):
-        [(said, _)] = asked([("org/tuned", None)], tmp_path / "home", address).values()
-        assert f"Source(kind='hub', name='org/tuned', revision='{'c' * 40}', fingerprint='" in said
+def test_a_base_that_was_loaded_once_needs_no_network(tiny_folder: Path, network: Network) -> None:
+    Hub.pushed["org/base"] = tiny_folder
+    expected = f"Source(kind='hub', name='org/base', revision='{'c' * 40}', fingerprint='"
+    assert expected in network.load("org/base")
+    network.down()
+    assert expected in network.load("org/base")
 
 
-def test_without_a_network_it_says_so_in_seconds(tmp_path: Path) -> None:
-    [(said, seconds)] = asked([("org/model", None)], tmp_path, "http://127.0.0.1:9").values()
+def test_without_a_network_it_says_so_in_seconds(network: Network) -> None:
+    network.down()
+    said, seconds = network.timed("org/model")
     assert "the hub can't be reached" in said
     assert "Offline you can load() the embedded model, a folder, or a .gguf file" in said
     assert seconds < 15
