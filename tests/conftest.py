@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side do not fight for cores
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 FAMILIES = ("llama", "gpt2", "qwen2", "gpt_neox")
+SLOW = (
+    "tests/examples/",
+    "tests/test_docs.py",
+    "tests/models/test_canary.py",
+    "tests/models/test_served.py",
+    "tests/models/test_load.py",
+    "tests/evaluation/tasks/test_programs.py",
+    "tests/evaluation/test_asking.py",
+    "tests/evaluation/test_sandbox.py",
+    "tests/training/test_processes.py",
+    "tests/integrations/test_langchain.py",
+)
+"""Where tests of many seconds are."""
 
 # Times differ between machines: no deadline. On CI the same examples every time.
 settings.register_profile(
@@ -35,6 +49,17 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("condition")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first: of processes side by side, none is left with one when the others have ended."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOW))
+
+
+def pytest_collection_finish() -> None:
+    """Each training collects garbage, and need not look through all that was imported."""
+    gc.collect()
+    gc.freeze()
 
 
 class Tiny(Protocol):
