@@ -21,6 +21,7 @@ from condition.integrations.waiting import Ticket
 from condition.models.arguments import check_control
 from condition.models.load import load
 from condition.models.local import LocalModel
+from condition.prompts.fill import several
 from condition.prompts.wrapped import WrappedPrompt, wrapped
 from condition.protocols import Control
 from condition.types import Messages, Sampling
@@ -155,6 +156,7 @@ class Conditioned(BaseLanguageModel[Any]):
 
         Each input has its own config and callbacks, and with `return_exceptions` its own error.
         """
+        inputs = several(inputs)
         configs = get_config_list(config, len(inputs)) if inputs else []
         size = (configs[0].get("max_concurrency") if configs else None) or max(1, len(inputs))
         answers: list[Any] = []

@@ -27,7 +27,7 @@ from condition.models.score import score
 from condition.models.stream import stream
 from condition.prefix_sharing.layout import common_prefix
 from condition.prefix_sharing.learned import learned_length
-from condition.prompts.fill import fill
+from condition.prompts.fill import fill, several
 from condition.prompts.template import as_prompt
 from condition.protocols import Control, Prompt
 from condition.types import Answer, Completion, Example, Message, Messages, Rendered, Sampling, Score, Usage
@@ -169,7 +169,7 @@ class LocalModel:
     ) -> list[Answer]:
         """Answers to many, in one call of the network."""
         prompt = self._own_prompt()
-        messages = [fill(prompt, _by_name(prompt, given)) for given in inputs]
+        messages = [fill(prompt, _by_name(prompt, given)) for given in several(inputs)]
         parse = getattr(prompt, "parse", None)
         return [_answer(completions, parse) for completions in self.generate(messages, sampling, control=control)]
 

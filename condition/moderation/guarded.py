@@ -22,6 +22,7 @@ from langchain_core.runnables.base import RunnableBindingBase, RunnableSequence
 from condition.errors import Interrupted, ModelError, PromptError, SettingsError, UnfinishedError
 from condition.moderation.guard import Guard, OnVerdict, Stage
 from condition.moderation.verdicts import Moderators
+from condition.prompts.fill import several
 from condition.protocols import Chain, Control, Model, Prompt
 from condition.types import Answer, Completion, Message, Messages, Role, Sampling, Usage, Verdict
 
@@ -165,7 +166,7 @@ class GuardedChain(Runnable[Any, Any]):
     ) -> list[Any]:
         """The answers to many, in one call of the chain for those that pass."""
         work = cast("Callable[..., list[Any]]", partial(self._answers, return_exceptions=return_exceptions))
-        return self._batch_with_config(work, list(inputs), config, return_exceptions=return_exceptions, **kwargs)
+        return self._batch_with_config(work, several(inputs), config, return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(
         self,

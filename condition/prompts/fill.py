@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from condition.errors import ConditionError, PromptError
 from condition.prompts.compose import filled
 from condition.protocols import Prompt
 from condition.types import Messages
+
+T = TypeVar("T")
 
 
 def fill(prompt: Prompt, row: Mapping[str, Any]) -> Messages:
@@ -31,3 +33,15 @@ def fill(prompt: Prompt, row: Mapping[str, Any]) -> Messages:
     except Exception as error:  # prompts, selectors and orders may be the user's code
         what = f"{type(prompt).__name__} failed for {dict(row)!r:.120}"
         raise PromptError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def several(inputs: Iterable[T], /) -> list[T]:
+    """What a `batch` is asked, one by one.
+
+    Raises PromptError for one string and one dict, which would be asked letter by letter, or name by name.
+    """
+    if isinstance(inputs, str | Mapping) or not isinstance(inputs, Iterable):
+        raise PromptError(
+            f"batch takes a list of inputs, not {inputs!r:.80}: write batch([...]), or invoke(...) for one"
+        )
+    return list(inputs)

@@ -17,6 +17,7 @@ from typing import Any, cast
 from langchain_core.runnables import Runnable, RunnableConfig, run_in_executor
 
 from condition.errors import ConditionError, PromptError
+from condition.prompts.fill import several
 from condition.reasoning.budget import Budget, limited
 from condition.reasoning.steps import Program, run
 from condition.types import Answer
@@ -65,7 +66,7 @@ class Reasoner(Runnable[Inputs, Answer]):
         """Answers to many problems, which take their steps together."""
         work = cast("Callable[[list[Inputs]], list[Exception | Answer]]", self._answers)
         return self._batch_with_config(
-            work, cast("list[Inputs]", list(inputs)), config, return_exceptions=return_exceptions, **kwargs
+            work, cast("list[Inputs]", several(inputs)), config, return_exceptions=return_exceptions, **kwargs
         )
 
     async def abatch(

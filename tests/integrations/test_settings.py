@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 
-from condition.errors import ContractError, ModelError, SettingsError
+from condition.errors import ContractError, ModelError, PromptError, SettingsError
 from condition.integrations.langchain import ChatCondition
 from condition.models.contract import Contract
 from condition.models.load import load
@@ -109,3 +109,8 @@ class TestSettings:
         }
         assert llm._llm_type == "condition"
         assert llm._identifying_params["max_tokens"] == 9
+
+
+def test_one_text_is_not_asked_letter_by_letter(tiny_model: Any) -> None:
+    with pytest.raises(PromptError, match="batch takes a list of inputs"):
+        ChatCondition(tiny_model(), max_tokens=2).batch("Hello")

@@ -62,6 +62,12 @@ def test_one_string_stands_for_one_variable(tiny_model: TinyModel) -> None:
         tiny_model().with_prompt(PROMPT).invoke("x")
 
 
+@pytest.mark.parametrize("one", ["When was it built?", {"q": "When was it built?"}])
+def test_one_input_is_not_asked_by_its_letters_or_names(tiny_model: TinyModel, one: Any) -> None:
+    with pytest.raises(PromptError, match="batch takes a list of inputs"):
+        tiny_model().with_prompt("{q}").batch(one)
+
+
 def test_without_a_prompt(tiny_model: TinyModel) -> None:
     for call in (lambda m: m.invoke("x"), lambda m: m.batch([{}]), lambda m: m.explain(Example({}, "x"))):
         with pytest.raises(PromptError, match="no prompt of its own"):

@@ -297,6 +297,10 @@ class TestChain:
     def test_an_empty_batch(self) -> None:
         assert Guarded(Chained(), before=INSULTS).batch([]) == []
 
+    def test_one_input_is_no_batch(self) -> None:
+        with pytest.raises(PromptError, match="batch takes a list of inputs"):
+            Guarded(Chained(), before=INSULTS).batch({"q": "hi"})  # type: ignore[arg-type]
+
 
 def test_what_can_not_be_guarded_is_refused() -> None:
     with pytest.raises(ModelError, match="int is neither a model"):

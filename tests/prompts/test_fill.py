@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 
 from condition.errors import PromptError
 from condition.prompts.few_shot import FewShotPrompt
-from condition.prompts.fill import fill
+from condition.prompts.fill import fill, several
 from condition.prompts.template import ChatPrompt, TextPrompt, as_prompt
 from condition.protocols import Prompt
 from condition.types import Example, Message, Messages
@@ -76,3 +77,14 @@ def test_what_a_selector_of_the_users_raises_is_ours() -> None:
     shots = FewShotPrompt("{q}", [Example({"q": "a"}, "b")], selector=Broken(), k=1)
     with pytest.raises(PromptError, match=r"FewShotPrompt failed for .*RuntimeError: no index"):
         fill(shots, {"q": "z"})
+
+
+@pytest.mark.parametrize("one", ["When?", "", {"q": "When?"}, {}, None, 5])
+def test_one_input_is_no_batch(one: Any) -> None:
+    with pytest.raises(PromptError, match="batch takes a list of inputs"):
+        several(one)
+
+
+def test_a_batch_is_any_row_of_inputs() -> None:
+    assert several(x for x in ("a", "b")) == several(("a", "b")) == ["a", "b"]
+    assert several([]) == []

@@ -42,6 +42,12 @@ def doubled(text: str) -> str:
     return text * 2
 
 
+@pytest.mark.parametrize("one", ["ab", {"x": "ab"}])
+def test_one_input_is_not_asked_by_its_letters_or_names(oracle: type[Oracle], one: Any) -> None:
+    with pytest.raises(PromptError, match="batch takes a list of inputs"):
+        Twice(oracle(doubled)).batch(one)
+
+
 def test_a_technique_is_its_steps(oracle: type[Oracle]) -> None:
     model = oracle(doubled)
     chain = Twice(model)
