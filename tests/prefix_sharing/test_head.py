@@ -90,6 +90,23 @@ def test_autocast_reaches_the_frozen_head() -> None:
     assert grad.dtype == torch.float32
 
 
+def test_large_logits_do_not_overflow() -> None:
+    linear, hidden, targets = parts(True, torch.float32)
+    linear.requires_grad_(False)
+    hidden = (hidden * 1000).requires_grad_()
+    values, expected = head_logprobs(linear, hidden, targets), wanted(linear, hidden, targets)
+    torch.testing.assert_close(values, expected.float())
+    (grad,) = torch.autograd.grad(values.sum(), hidden)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), hidden)[0])
+
+
+def test_a_bias_that_is_trained_beside_a_frozen_weight_has_a_gradient() -> None:
+    linear, hidden, targets = parts(True)
+    linear.weight.requires_grad_(False)
+    (grad,) = torch.autograd.grad(head_logprobs(linear, hidden, targets).sum(), linear.bias)
+    torch.testing.assert_close(grad, torch.autograd.grad(wanted(linear, hidden, targets).sum(), linear.bias)[0])
+
+
 def test_no_positions_are_no_values() -> None:
     linear, hidden, targets = parts(True)
     for frozen in (True, False):
