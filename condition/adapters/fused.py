@@ -13,9 +13,10 @@ that changes nothing give the same numbers to the bit, so that a reference diffe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast, final
+from weakref import WeakKeyDictionary
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
@@ -28,6 +29,8 @@ from condition.adapters.projections import Projections, frozen
 from condition.adapters.siblings import Shared, is_plain, siblings
 
 Layer = nn.Linear | LoraLinear
+_SWAPPED: WeakKeyDictionary[nn.Module, Mapping[nn.Module, Forward]] = WeakKeyDictionary()
+"""By network, the forwards that its modules have inside `fused`."""
 
 
 @contextmanager
@@ -37,12 +40,35 @@ def fused(network: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
     bfloat16 keeps two packed copies of the frozen weights meanwhile, together as large as those weights in float32, and
     only the one that is needed without gradients.
     """
-    with ExitStack() as undo:
-        if network.device.type == "cpu":
-            for module, forward in list(_forwards(network, dtype)):
-                module.__dict__["forward"] = forward
-                undo.callback(module.__dict__.pop, "forward")
+    swapped = dict(_forwards(network, dtype)) if network.device.type == "cpu" else {}
+    _SWAPPED[network] = swapped
+    _swap(swapped)
+    try:
         yield
+    finally:
+        _SWAPPED.pop(network, None)
+        _swap_back(swapped)
+
+
+@contextmanager
+def unfused(network: PreTrainedModel) -> Iterator[None]:
+    """For a while inside `fused`, the layers' own forwards: a model that is asked meanwhile answers as when served."""
+    swapped = _SWAPPED.get(network, {})
+    _swap_back(swapped)
+    try:
+        yield
+    finally:
+        _swap(swapped)
+
+
+def _swap(forwards: Mapping[nn.Module, Forward]) -> None:
+    for module, forward in forwards.items():
+        module.__dict__["forward"] = forward
+
+
+def _swap_back(forwards: Iterable[nn.Module]) -> None:
+    for module in forwards:
+        module.__dict__.pop("forward", None)
 
 
 def _forwards(network: PreTrainedModel, dtype: torch.dtype) -> Iterator[tuple[nn.Module, Forward]]:
@@ -103,9 +129,10 @@ class _Product:
         scalings = tuple(float(layer.scaling[name]) for layer, name in layers)
         # torch leaves apply untyped, here and below
         y: tuple[Tensor, ...] = Projections.apply(  # type: ignore[no-untyped-call]
-            x, self._weights, scalings, self._dtype, *factors
+            x.reshape(-1, x.shape[-1]), self._weights, scalings, self._dtype, *factors
         )
-        return y
+        # Views of outside the function: adapters of other kinds add to them in place.
+        return tuple(part.view(*x.shape[:-1], -1) for part in y)
 
 
 class _SwiGLU(torch.autograd.Function):

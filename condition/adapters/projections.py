@@ -5,12 +5,13 @@ that needs: here projections of the same input share one product with their stac
 products, and in bfloat16 a frozen `W` is laid out once for the product and once for the transposed product.
 
     layer = (frozen(linear, torch.float32),)
-    (y,) = Projections.apply(x, layer, (scaling,), torch.float32, a, b)    # [..., in] -> [..., out]
+    (y,) = Projections.apply(x, layer, (scaling,), torch.float32, a, b)    # [tokens, in] -> [tokens, out]
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Protocol, final
 
@@ -118,34 +119,33 @@ class Projections(torch.autograd.Function):
         dtype: torch.dtype,
         *factors: Tensor,
     ) -> tuple[Tensor, ...]:
-        """x [..., in], factors A1 [rank, in], …, B1 [out, rank], … -> y1 [..., out], …, in `dtype`."""
-        flat = x.reshape(-1, x.shape[-1]).to(dtype)
+        """x [tokens, in], factors A1 [rank, in], …, B1 [out, rank], … -> y1 [tokens, out], …, in `dtype`."""
+        flat = x.to(dtype)
         outputs = [weight.product(flat) for weight in weights]
-        ctx.weights, ctx.scalings, ctx.source = weights, scalings, (x.shape, x.dtype)
+        ctx.weights, ctx.scalings, ctx.source = weights, scalings, x.dtype
         if factors:
             a, bs = _operands(factors, scalings, dtype)
             down = functional.linear(flat, a)
             for y, u, b in zip(outputs, _parts(down, bs), bs, strict=True):
                 y.addmm_(u, b.t())
             ctx.save_for_backward(flat, down, a, *bs)
-        return tuple(y.view(*x.shape[:-1], -1) for y in outputs)
+        return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         """Gradients of y1, … -> those of x and of the factors."""
-        flat_grads = [grad.reshape(-1, grad.shape[-1]) for grad in grads]
         saved = ctx.saved_tensors  # asked once: under checkpointing each asking computes the layer again
         if not saved:
-            return _input_gradient(ctx, flat_grads), None, None, None
+            return _input_gradient(ctx, grads), None, None, None
         flat, down, a, *bs = saved
-        up = torch.cat([grad @ b for grad, b in zip(flat_grads, bs, strict=True)], 1)
+        up = torch.cat([grad @ b for grad, b in zip(grads, bs, strict=True)], 1)
         grad_b = [
             # The thin factor comes first: oneDNN is slower when the wide one has to be transposed.
             (u.t() @ grad).t().float().mul_(scaling)
-            for u, grad, scaling in zip(_parts(down, bs), flat_grads, ctx.scalings, strict=True)
+            for u, grad, scaling in zip(_parts(down, bs), grads, ctx.scalings, strict=True)
         ]
         grad_a = (up.t() @ flat).float().split([b.shape[1] for b in bs])
-        return _input_gradient(ctx, flat_grads, up, a), None, None, None, *grad_a, *grad_b
+        return _input_gradient(ctx, grads, up, a), None, None, None, *grad_a, *grad_b
 
 
 def _operands(
@@ -162,7 +162,9 @@ def _parts(down: Tensor, bs: list[Tensor]) -> tuple[Tensor, ...]:
     return parts
 
 
-def _input_gradient(ctx: Any, grads: list[Tensor], up: Tensor | None = None, a: Tensor | None = None) -> Tensor | None:
+def _input_gradient(
+    ctx: Any, grads: Sequence[Tensor], up: Tensor | None = None, a: Tensor | None = None
+) -> Tensor | None:
     if not ctx.needs_input_grad[0]:
         return None
     total: Tensor = ctx.weights[0].transposed(grads[0], None)
@@ -170,5 +172,4 @@ def _input_gradient(ctx: Any, grads: list[Tensor], up: Tensor | None = None, a: 
         total = weight.transposed(grad, total)
     if up is not None and a is not None:
         total.addmm_(up, a)
-    shape, dtype = ctx.source
-    return total.view(shape).to(dtype)
+    return total.to(ctx.source)

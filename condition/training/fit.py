@@ -20,7 +20,7 @@ import torch
 from transformers import PreTrainedModel, TrainerCallback
 
 from condition.adapters.attach import trainable
-from condition.adapters.fused import fused
+from condition.adapters.fused import fused, unfused
 from condition.adapters.registry import KeptAdapter
 from condition.errors import ModelError, SettingsError
 from condition.models.arguments import check_options
@@ -241,7 +241,12 @@ def _asked(
         prompt=prompt,
         memory_bytes=model.memory_bytes,
     )
-    return lambda: watch(asked)
+
+    def ask() -> float:
+        with unfused(network):
+            return watch(asked)
+
+    return ask
 
 
 def _run(

@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from condition.adapters import projections
 from condition.adapters.attach import trainable
-from condition.adapters.fused import fused
+from condition.adapters.fused import fused, unfused
 from condition.adapters.norms import is_rms_norm
 from condition.adapters.projections import Packed, Plain, can_pack
 
@@ -308,3 +308,26 @@ def test_plain_layers_beside_adapted_ones_are_fused_and_the_head_is_not() -> Non
         assert {"self_attn.q_proj.base_layer", "self_attn.k_proj", "mlp.down_proj"} <= names
         assert not names & {"lm_head", "self_attn.q_proj"}
         same(step(model), expected, 1e-5)
+
+
+def test_inside_it_can_be_left_for_a_while() -> None:
+    model = adapted(llama())
+    with unfused(model):  # nothing to leave
+        assert not swapped(model)
+    with fused(model, torch.float32):
+        before = swapped(model)
+        with pytest.raises(KeyError), unfused(model):
+            assert not swapped(model)
+            raise KeyError
+        assert before
+        assert swapped(model) == before
+    assert not swapped(model)
+
+
+def test_what_adds_in_place_to_a_fused_layer() -> None:
+    linear = nn.Linear(8, 4).requires_grad_(False)
+    x = torch.randn(1, 3, 8, requires_grad=True)
+    expected = torch.autograd.grad(linear(x).sum() * 2, x)[0]
+    (y,) = projections.Projections.apply(x.view(3, 8), (projections.frozen(linear, torch.float32),), (), torch.float32)
+    y += 1.0
+    torch.testing.assert_close(torch.autograd.grad(y.sum() * 2, x)[0], expected)

@@ -40,6 +40,17 @@ def test_it_says_which_weights_are_the_best(tiny_folder: Path) -> None:
     assert all(torch.equal(best[name], tensor) for name, tensor in trainable(tuned.network).items())
 
 
+def test_what_is_watched_is_what_is_served(tiny_folder: Path) -> None:
+    def watch(model: cd.LocalModel) -> float:
+        return model.score(["What is 1?"], [["It is 1"]])[0][0].logprob
+
+    tuned = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS).fit(
+        cd.load(tiny_folder), ROWS, prompt="{q}", validation=HELD, watch=watch
+    )
+    assert tuned.contract is not None
+    assert tuned.contract.metrics["best_watch"] == watch(tuned)  # in whatever precision it was trained
+
+
 def test_patience_is_of_what_is_watched(tiny_folder: Path) -> None:
     falling = iter([3.0, 2.0, 1.0, 0.0])
     trainer = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS.model_copy(update={"patience": 1}))
