@@ -31,6 +31,17 @@ def cast_once(head: nn.Module, dtype: torch.dtype) -> Iterator[None]:
         head.__dict__.pop(CAST, None)
 
 
+@contextmanager
+def uncast(head: nn.Module) -> Iterator[None]:
+    """For a while inside `cast_once`, the head's own weight."""
+    kept = head.__dict__.pop(CAST, None)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            head.__dict__[CAST] = kept
+
+
 def head_logprobs(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     """Log-probability of each target `[positions]`, fp32, from hidden states `[positions, width]`."""
     if type(head) is nn.Linear and not head.weight.requires_grad and (head.bias is None or not head.bias.requires_grad):

@@ -32,7 +32,7 @@ from condition.models.place import check_writable
 from condition.models.render import TURNS
 from condition.models.save import contract_of
 from condition.models.seeded import seeded
-from condition.prefix_sharing.head import cast_once
+from condition.prefix_sharing.head import cast_once, uncast
 from condition.prefix_sharing.logprobs import output_head
 from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import as_prompt
@@ -243,7 +243,7 @@ def _asked(
     )
 
     def ask() -> float:
-        with unfused(network):
+        with unfused(network), uncast(output_head(network)):
             return watch(asked)
 
     return ask
