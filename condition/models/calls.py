@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -105,6 +105,7 @@ class _Work:
         self.retries = retries
         self.waiting = deque(range(len(calls)))
         self.left = len(calls)
+        self.passed: Counter[int] = Counter()
         self.stopped = False
         self.changed = threading.Condition()
         self.done: SimpleQueue[Outcome | BaseException | None] = SimpleQueue()
@@ -148,7 +149,8 @@ class _Work:
             if tries >= self.retries or wait > LONGEST_SECONDS:
                 if line.dead is None and line.answered > answered:  # others were answered since the first failure
                     for place in places:
-                        self._settle(line, place, failed[place])
+                        if not self._passed_on(place):
+                            self._settle(line, place, failed[place])
                     return
                 self._give_up(line, error)
                 break
@@ -200,6 +202,17 @@ class _Work:
                 log.warning("%s answers no more: %s; %s", line.endpoint.name, said(error), advice(error))
             line.dead = line.dead or error
             self.changed.notify_all()
+
+    def _passed_on(self, place: int) -> bool:
+        """Leave a call for whoever takes it, as often as there are other endpoints: it may have met one that dies."""
+        with self.changed:
+            others = sum(line.dead is None for line in self.lines) - 1
+            if self.passed[place] >= others:
+                return False
+            self.passed[place] += 1
+            self.waiting.append(place)
+            self.changed.notify_all()
+            return True
 
     def _give_back(self, places: list[int]) -> None:
         with self.changed:
