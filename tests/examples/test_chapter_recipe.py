@@ -13,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-FEW = ["--model", "embedded", "--rows", "16", "--steps", "1", "--every", "1"]
+FEW = ["--model", "embedded", "--rows", "4", "--steps", "1", "--every", "1"]
 
 pytestmark = pytest.mark.real
 
@@ -48,6 +48,6 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     client = NotebookClient(
         notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     )
-    client.execute(env={**os.environ, "RECIPE_ROWS": "16", "RECIPE_EVERY": "1"})
+    client.execute(env={**os.environ, "RECIPE_ROWS": "4", "RECIPE_EVERY": "1"})
     assert (tmp_path / "recipe" / "adapter" / "adapter_model.safetensors").is_file()
     assert notebook.cells[-1].outputs[-1]["data"]["text/plain"]

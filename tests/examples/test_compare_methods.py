@@ -11,7 +11,7 @@ import pytest
 import condition as cd
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-FEW = ("--rows", "3", "--train", "8", "--max-steps", "1", "--samples", "2")
+FEW = ("--rows", "2", "--train", "4", "--max-steps", "1", "--samples", "2")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_a_table_and_a_page_and_a_second_run_that_asks_nothing(
     assert [line.split(" | ")[0].strip("| ") for line in table.splitlines()[2:7]] == list(names)
     page = (tmp_path / "compare.html").read_text(encoding="utf-8")
     assert all(f"<td>{name}</td>" in page for name in names)
-    assert "prompt tuning: training on 8 rows" in capsys.readouterr().out
+    assert "prompt tuning: training on 4 rows" in capsys.readouterr().out
 
     def asked(*given: Any, **more: Any) -> None:
         raise AssertionError("a model was asked again")
