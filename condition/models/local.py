@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.adapters.registry import adapter_of
-from condition.errors import ModelError, PromptError
+from condition.errors import ContractError, ModelError, PromptError
 from condition.models.arguments import check_control, check_options
 from condition.models.completion import Wanted, Writer
 from condition.models.explain import Explanation, explain
@@ -20,7 +20,7 @@ from condition.models.export import Drift, export, merge
 from condition.models.generate import generate
 from condition.models.history import History
 from condition.models.remember import Remembered, recall, remember
-from condition.models.render import Renderer
+from condition.models.render import Renderer, template_of
 from condition.models.room import MEMORY_BYTES, Room, checked_bytes
 from condition.models.save import push, save
 from condition.models.score import score
@@ -66,8 +66,24 @@ class LocalModel:
         self.prompt = prompt
         self.contract = contract
         self.history = history if history is not None else History()
-        self.renderer = Renderer(tokenizer)
+        self._renderer = Renderer(tokenizer)
         self.memory_bytes = memory_bytes
+
+    @property
+    def renderer(self) -> Renderer:
+        """Messages to ids, as the tokenizer is now: a base may be given another chat template or end of text.
+
+        Raises ContractError for a tuned model, which would be asked otherwise than it was trained.
+        """
+        now = self._renderer
+        if (template_of(self.tokenizer), self.tokenizer.eos_token_id) != (now.chat_template, now.text_stop):
+            if self.contract is not None:
+                raise ContractError(
+                    f"the tokenizer's chat template or end of text was changed after {self.name} was tuned: set it "
+                    "back, or load the base anew, change it there and tune again"
+                )
+            self._renderer = Renderer(self.tokenizer)
+        return self._renderer
 
     @property
     def memory_bytes(self) -> int:
@@ -177,7 +193,7 @@ class LocalModel:
         """The same model behind another prompt."""
         return LocalModel(
             self.network,
-            self.tokenizer,
+            self.renderer.tokenizer,
             source=self.source,
             quantization=self.quantization,
             prompt=as_prompt(prompt),

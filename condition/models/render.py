@@ -67,8 +67,7 @@ class Renderer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        own = tokenizer.chat_template
-        self.chat_template: str = (own.get("default") if isinstance(own, dict) else own) or PLAIN_TEMPLATE
+        self.chat_template = template_of(tokenizer)
         self.plain = self.chat_template is PLAIN_TEMPLATE
         self._adds_bos = _adds_bos(tokenizer)
         self._options: dict[str, Any] = {"add_bos": self._adds_bos} if self.plain else {}
@@ -262,6 +261,12 @@ class Renderer:
         behind = self._plain(text.rpartition(mark)[2].strip())
         known = {*self.tokenizer.all_special_ids, *self.tokenizer.added_tokens_decoder}
         return behind[0] if behind and behind[0] in known else self.tokenizer.eos_token_id
+
+
+def template_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer's chat template, or the plain one."""
+    own = tokenizer.chat_template
+    return str((own.get("default") if isinstance(own, dict) else own) or PLAIN_TEMPLATE)
 
 
 def _parted(message: Message) -> list[_Piece]:

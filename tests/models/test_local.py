@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
 
 from condition.control.grammar import Choice
-from condition.errors import ControlError, ModelError, PromptError, SettingsError
+from condition.errors import ContractError, ControlError, ModelError, PromptError, SettingsError
 from condition.models.local import LocalModel
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.types import Example, Message, Sampling
 from tests.conftest import TinyModel
+from tests.training.test_sft import fit
 
 PROMPT = ChatPrompt([("system", "Answer."), ("user", "{context}\n{question}")])
 INPUTS = [{"context": "The sky is blue.", "question": f"Colour {i}?"} for i in range(3)]
@@ -66,6 +69,42 @@ def test_one_string_stands_for_one_variable(tiny_model: TinyModel) -> None:
 def test_one_input_is_not_asked_by_its_letters_or_names(tiny_model: TinyModel, one: Any) -> None:
     with pytest.raises(PromptError, match="batch takes a list of inputs"):
         tiny_model().with_prompt("{q}").batch(one)
+
+
+TEMPLATE = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}{{ '[assistant]' }}"
+
+
+def own_tokenizer(model: LocalModel) -> LocalModel:
+    return LocalModel(model.network, copy.deepcopy(model.tokenizer), source=model.source)
+
+
+def test_a_chat_template_of_ones_own_is_trained_on_and_served(tiny_model: TinyModel) -> None:
+    base, messages = own_tokenizer(tiny_model()), (Message("user", "a"),)
+    before = base.render(messages).ids
+    base.tokenizer.chat_template = TEMPLATE
+    tuned = fit(base, max_steps=1)
+    assert base.render(messages).ids == tuned.render(messages).ids != before
+    assert base.tokenizer.decode(tuned.render(messages).ids) == "[user] a[assistant]"
+    base.tokenizer.eos_token = "z"
+    assert base.render(messages, "b").ids[-1] == base.tokenizer.eos_token_id
+
+
+def test_a_tuned_model_is_not_asked_by_another_template(tiny_model: TinyModel, tmp_path: Path) -> None:
+    tuned = fit(own_tokenizer(tiny_model()), max_steps=1)
+    trained, tuned.tokenizer.chat_template = tuned.tokenizer.chat_template, TEMPLATE
+    calls: list[Callable[[], object]] = [
+        lambda: tuned.invoke("x"),
+        lambda: tuned.score("x", [["y"]]),
+        lambda: tuned.with_prompt("{q}"),
+        lambda: fit(tuned, max_steps=1),
+        lambda: tuned.save_pretrained(tmp_path / "saved"),
+    ]
+    for call in calls:
+        with pytest.raises(ContractError, match=r"was changed after .* was tuned: set it back"):
+            call()
+    assert not (tmp_path / "saved").exists()
+    tuned.tokenizer.chat_template = trained
+    assert tuned.invoke("x", Sampling(max_tokens=2)).text
 
 
 def test_without_a_prompt(tiny_model: TinyModel) -> None:

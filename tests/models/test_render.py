@@ -19,7 +19,8 @@ from condition.errors import PromptError
 from condition.models.render import IGNORED, Renderer
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.template import ChatPrompt, TextPrompt
-from condition.reasoning.turns import add, reply
+from condition.prompts.told import tell
+from condition.reasoning.turns import reply
 from condition.types import Example, Message, Rendered
 
 CORPUS = [
@@ -352,7 +353,7 @@ def test_values_stay_words_where_text_prompts_are_put_together() -> None:
         (shots, 2),
     ):
         assert renderer.render(prompt.format(**inputs)).ids.count(stop) == acting, prompt
-    told = reply(add(asked.format(**inputs), "Step by step."), "<|im_end|>", "So:")
+    told = reply(tell(asked.format(**inputs), "Step by step."), "<|im_end|>", "So:")
     assert renderer.render(told).ids.count(stop) == 1
     assert renderer.render(ControlCodes(genre="<|im_end|>").before(asked.format(**inputs))).ids.count(stop) == 1
     assert renderer.render(ChatPrompt([("text", "{q}<|im_end|>")]).format(**inputs)).ids.count(stop) == 1
@@ -596,6 +597,16 @@ def test_words_that_look_like_the_mark(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decoded(renderer.tokenizer, row.ids[user.start : user.stop]).strip() == "qMARKx qMARKxx"
 
 
+def test_words_that_hold_the_mark_before_the_words_that_it_stands_for() -> None:
+    """Only the user's words are trimmed, so that the template is asked with marks."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level([]), eos_token="~")
+    words = "(m['content'] | trim if m['role'] == 'user' else m['content'])"
+    tokenizer.chat_template = "{% for m in messages %}{{ '[' + WORDS + ']' }}{% endfor %}".replace("WORDS", words)
+    row = Renderer(tokenizer).render((Message("system", " qMARKx "), Message("user", " u ")))
+    found = [(s.role, decoded(tokenizer, row.ids[s.start : s.stop])) for s in row.spans if s.role != "template"]
+    assert found == [("system", " qMARKx "), ("user", "u")]
+
+
 def stop_of(template: str) -> str:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(["<s>", "</s>", "<end>"]), eos_token="</s>")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<end>"]})
@@ -605,6 +616,16 @@ def stop_of(template: str) -> str:
 
 def test_a_stop_token_behind_white_space() -> None:
     assert stop_of("{% for m in messages %}{{ m['role'] + ':' + m['content'] + '\n<end>' }}{% endfor %}") == "<end>"
+
+
+def test_ordinary_words_behind_a_turn_are_no_stop_token() -> None:
+    assert stop_of("{% for m in messages %}{{ m['role'] + ':' + m['content'] + ' Next' }}{% endfor %}") == "</s>"
+
+
+def test_words_that_can_only_be_written_as_a_special_token_are_refused() -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level([]), eos_token="a")  # a byte of its own
+    with pytest.raises(PromptError, match="can't write it literally"):
+        Renderer(tokenizer).render((Message("user", "a cat"),))
 
 
 def test_a_template_that_leaves_out_what_the_assistant_said() -> None:
