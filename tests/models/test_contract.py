@@ -245,7 +245,8 @@ def test_weights_prints(tmp_path: Path, tiny_model: TinyModel, monkeypatch: pyte
     monkeypatch.setattr(contract_module, "WHOLE_BYTES", 1_000_000)  # larger files: ends and samples
     monkeypatch.setattr(contract_module, "SAMPLE_BYTES", 1_000)
     sampled = weights_fingerprint([file])
-    for place in (0, 5_000_000):
+    between = range(1 << 20, 5_000_001, 5_000_001 // 64)  # where samples begin
+    for place in (0, 5_000_000, between[0], between[7] + 999, between[-1]):
         content = bytearray(5_000_001)
         content[place] = 1
         file.write_bytes(content)
