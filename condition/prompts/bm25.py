@@ -24,16 +24,24 @@ class BM25Selector:
     """The examples with the highest BM25 score; among equals the earlier one.
 
     `k1` says how soon more of the same word stop to count, `b` how much a long example is held back. `on` names the
-    inputs to compare.
+    inputs to compare. Only examples with a score `above` that number are shown: with 0, those that share a word.
     """
 
     ranked = True
 
-    def __init__(self, examples: Iterable[Example], *, k1: float = 1.5, b: float = 0.75, on: On = None) -> None:
+    def __init__(
+        self,
+        examples: Iterable[Example],
+        *,
+        k1: float = 1.5,
+        b: float = 0.75,
+        on: On = None,
+        above: float | None = None,
+    ) -> None:
         if k1 < 0 or not 0 <= b <= 1:
             raise PromptError(f"k1={k1}, b={b}: k1 is at least 0 and b between 0 and 1")
         self.examples = checked(examples)
-        self.k1, self.b = k1, b
+        self.k1, self.b, self.above = k1, b, above
         self.on = names_in_common(self.examples, on)
         self._weights = _weights([_words(text_of(e.inputs, self.on)) for e in self.examples], k1, b)
 
@@ -49,7 +57,8 @@ class BM25Selector:
     def select(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
         """The best first."""
         scores = self.scores(inputs)
-        ranking = sorted(others(self.examples, inputs), key=lambda i: -scores[i])
+        allowed = [i for i in others(self.examples, inputs) if self.above is None or scores[i] > self.above]
+        ranking = sorted(allowed, key=lambda i: -scores[i])
         return [self.examples[i] for i in ranking[:k]]
 
 

@@ -2,6 +2,7 @@
 
     best = entropy_order(prompt, examples, model, ["positive", "negative"], probes)
     FewShotPrompt(prompt, best)
+    FewShotPrompt(prompt, examples, selector=…, order=EntropyOrder(prompt, model, ["positive", "negative"], probes))
 
 Some orders of the same examples make a model answer nearly everything with one label. Those whose answers to unlabelled
 probes are spread most evenly work better (Lu et al. 2022, arXiv 2104.08786).
@@ -11,9 +12,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice, permutations
 from math import factorial
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,8 @@ from condition.prompts.fill import fill
 from condition.protocols import Scorer
 from condition.types import Example
 
+Kind = Literal["global", "local"]
+
 
 def entropy_order(
     prompt: Any,
@@ -34,7 +38,7 @@ def entropy_order(
     labels: Sequence[str],
     probes: Sequence[Mapping[str, Any]],
     *,
-    kind: Literal["global", "local"] = "global",
+    kind: Kind = "global",
     limit: int = 24,
     seed: int = 0,
 ) -> list[Example]:
@@ -47,17 +51,61 @@ def entropy_order(
     shown = checked(examples)
     if not probes:
         raise PromptError("no probes: give inputs like those that will be asked; they need no labels")
-    if kind not in ("global", "local"):
-        raise PromptError(f"kind={kind!r}: use 'global' or 'local'")
+    second = "local" if _checked(kind) == "global" else "global"
     tried = list(_orders(len(shown), limit, random.Random(seed)))
     prompts = [FewShotPrompt(prompt, [shown[i] for i in order]) for order in tried]
     asked = [fill(few, probe) for few in prompts for probe in probes]
     found = np.exp(label_logprobs(scorer, asked, list(labels))).reshape(len(tried), len(probes), len(labels))
     answers = np.eye(len(labels))[found.argmax(axis=2)].mean(axis=1)
     measures = {"global": _entropy(answers), "local": _entropy(found).mean(axis=1)}
-    second = "local" if kind == "global" else "global"
     best = max(range(len(tried)), key=lambda i: (round(measures[kind][i], 9), round(measures[second][i], 9)))
     return [shown[i] for i in tried[best]]
+
+
+@final
+class EntropyOrder:
+    """`order=` of a FewShotPrompt: examples as `entropy_order` puts them, worked out once for each set of examples.
+
+    Where a selector chooses examples for each item, that is a call of the scorer for nearly each item.
+    """
+
+    def __init__(
+        self,
+        prompt: Any,
+        scorer: Scorer,
+        labels: Sequence[str],
+        probes: Sequence[Mapping[str, Any]],
+        *,
+        kind: Kind = "global",
+        limit: int = 24,
+        seed: int = 0,
+    ) -> None:
+        self.best = partial(
+            entropy_order,
+            prompt,
+            scorer=scorer,
+            labels=labels,
+            probes=probes,
+            kind=_checked(kind),
+            limit=limit,
+            seed=seed,
+        )
+        self._known: dict[frozenset[int], list[Example]] = {}
+
+    def __call__(self, shown: list[Example]) -> list[Example]:
+        """The same examples in the best order."""
+        if len(shown) < 2:
+            return shown
+        same = frozenset(map(id, shown))
+        if same not in self._known:
+            self._known[same] = self.best(examples=shown)  # these keep the examples, and so their ids
+        return list(self._known[same])
+
+
+def _checked(kind: Kind) -> Kind:
+    if kind not in ("global", "local"):
+        raise PromptError(f"kind={kind!r}: use 'global' or 'local'")
+    return kind
 
 
 def _entropy(shares: NDArray[np.float64]) -> NDArray[np.float64]:

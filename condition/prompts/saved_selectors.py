@@ -55,7 +55,7 @@ _KINDS: dict[str, tuple[Callable[..., Selector], tuple[str, ...]]] = {
     "fixed": (FixedSelector, ()),
     "random": (RandomSelector, ("seed", "each_item", "on")),
     "balanced": (BalancedSelector, ("selector",)),
-    "bm25": (BM25Selector, ("k1", "b", "on")),
+    "bm25": (BM25Selector, ("k1", "b", "on", "above")),
     "semantic": (SemanticSelector, ("on",)),
     "mmr": (MMRSelector, ("diversity", "fetch", "on")),
     "diverse": (DiverseSelector, ("seed", "on")),

@@ -33,6 +33,21 @@ def test_the_best_come_first_and_equals_in_their_order() -> None:
     assert selector.select({"q": "müller überraschung"}, 1)[0].id == "4"
 
 
+def test_examples_that_share_too_little_are_left_out() -> None:
+    asked = {"q": "the letter"}
+    first, second, third = (BM25Selector(POOL).scores(asked)[i] for i in (1, 2, 0))
+    assert first > second >= third > 0
+    assert [e.id for e in BM25Selector(POOL, above=0).select(asked, 9)] == ["1", "0", "2"]
+    assert [e.id for e in BM25Selector(POOL, above=second).select(asked, 9)] == ["1"]
+    assert BM25Selector(POOL, above=100).select(asked, 9) == []
+
+
+def test_without_saturation_or_length() -> None:
+    pool = [Example({"q": text}, text) for text in ("a a a", "a b c d e f", "z")]
+    same = BM25Selector(pool, k1=0, b=0).scores({"q": "a"})
+    assert same[0] == same[1] > same[2]  # a word counts once, in a long example as in a short one
+
+
 def test_the_item_is_never_among_them() -> None:
     assert [e.id for e in BM25Selector(POOL).select({"q": "who wrote a letter"}, 2)] == ["1", "0"]
     assert "1" not in [e.id for e in BM25Selector(POOL).select({"q": "letter", "id": "1"}, 9)]

@@ -1,8 +1,8 @@
-"""Each example of LangChain's prompt documentation beside its equal here.
+"""Each example of LangChain's prompt documentation beside its equal here; docs/prompts.md has the list.
 
-The list follows the how-to pages: prompt templates, chat templates, placeholders, partials, composition, few-shot
-examples (text and chat), example selectors by length, similarity, MMR and a class of one's own, and saving.
-The words that come out are compared with LangChain's.
+The classes follow its pages: the concept page (templates and placeholders), and the how-to guides on partials,
+composition, few-shot examples (text and chat), example selectors, multimodal prompts and saving. The words that come
+out are compared with LangChain's.
 """
 
 from __future__ import annotations
@@ -148,6 +148,14 @@ class TestPartials:
         prompt = cd.TextPrompt("Tell me a {adjective} joke about the day {date}").partial(date=today)
         assert words(prompt.format(adjective="funny")) == template.format(adjective="funny")
 
+    def test_given_when_the_template_is_made(self) -> None:
+        known: dict[str, Any] = {"foo": "foo", "day": lambda: "2 March"}
+        template = PromptTemplate(template="{foo}{bar} {day}", input_variables=["bar"], partial_variables=known)
+        prompt = cd.as_prompt(template)
+        assert prompt.variables == {"bar"}
+        assert words(prompt.format(bar="{baz}")) == template.format(bar="{baz}") == "foo{baz} 2 March"
+        assert words(cd.TextPrompt("{foo}{bar} {day}").partial(**known).format(bar="{baz}")) == "foo{baz} 2 March"
+
 
 class TestComposition:
     def test_string_prompts(self) -> None:
@@ -192,6 +200,31 @@ class TestFewShot:
         template = ChatPromptTemplate([("system", "Give the antonym."), examples, ("human", "{input}")])
         prompt = cd.FewShotPrompt([("system", "Give the antonym."), ("user", "{input}")], SHOTS[:2])
         assert turns(prompt.format(input="big")) == theirs(template, input="big")
+
+    def test_one_example_by_itself(self) -> None:
+        template = PromptTemplate.from_template("Question: {question}\n{answer}")
+        row = {"question": "Who lived longer?", "answer": "\nFollow up: how old were they?\nSo: {Ada}\n"}
+        assert words(cd.TextPrompt("Question: {question}\n{answer}").format(**row)) == template.format(**row)
+
+    def test_as_chat_with_examples_chosen_for_each_item(self) -> None:
+        selector = SemanticSimilarityExampleSelector.from_examples(
+            ANTONYMS, EMBEDDINGS, InMemoryVectorStore, k=2, input_keys=["input"]
+        )
+        examples = FewShotChatMessagePromptTemplate(
+            input_variables=["input"],
+            example_selector=selector,
+            example_prompt=ChatPromptTemplate([("human", "{input}"), ("ai", "{output}")]),
+        )
+        template = ChatPromptTemplate([("system", "Give the antonym."), examples, ("human", "{input}")])
+        prompt = cd.FewShotPrompt(
+            [("system", "Give the antonym."), ("user", "{input}")],
+            SHOTS,
+            selector=cd.SemanticSelector(SHOTS, InMemoryVectorStore(EMBEDDINGS)),
+            k=2,
+            order="nearest-first",
+        )
+        assert turns(prompt.format(input="worried")) == theirs(template, input="worried")
+        assert turns(cd.as_prompt(template).format(input="worried")) == theirs(template, input="worried")
 
     def test_their_few_shot_prompt_is_one_of_ours(self) -> None:
         template = few_shot_text(examples=ANTONYMS)
@@ -238,9 +271,32 @@ class TestSelectors:
             "Spot can run.": "Spot corre.",
         }
         shots = [cd.Example({"input": words}, target) for words, target in pairs.items()]
-        shown = cd.BM25Selector(shots).select({"input": "Spot can run fast."}, 3)
+        asked = {"input": "Spot can run fast."}
+
+        def shown(**options: float) -> list[str]:
+            return [e.inputs["input"] for e in cd.BM25Selector(shots, **options).select(asked, 3)]  # type: ignore[arg-type]
+
         # the order of their NGramOverlapExampleSelector, of the documentation of langchain-community
-        assert [e.inputs["input"] for e in shown] == ["Spot can run.", "See Spot run.", "My dog barks."]
+        assert shown() == ["Spot can run.", "See Spot run.", "My dog barks."]
+        assert shown(above=0) == ["Spot can run.", "See Spot run."]  # threshold=0.0 there
+        assert shown(above=1000) == []  # threshold above 1.0 there
+
+    def test_an_example_that_is_added(self) -> None:
+        new = {"input": "enthusiastic", "output": "apathetic"}
+        selector = SemanticSimilarityExampleSelector.from_examples(
+            ANTONYMS, EMBEDDINGS, InMemoryVectorStore, k=1, input_keys=["input"]
+        )
+        selector.add_example(new)
+        template = few_shot_text(example_selector=selector)
+        more = [*SHOTS, cd.Example({"input": new["input"]}, new["output"])]
+        prompt = cd.FewShotPrompt(
+            ASK,
+            more,
+            selector=cd.SemanticSelector(more, EMBEDDINGS),
+            k=1,
+            instruction="Give the antonym of every input",
+        )
+        assert words(prompt.format(input="passionate")) == template.format(input="passionate")
 
     def test_a_class_of_ones_own(self) -> None:
         class ByLength:
@@ -248,6 +304,13 @@ class TestSelectors:
                 return sorted(SHOTS, key=lambda e: abs(len(e.inputs["input"]) - len(str(inputs["input"]))))[:k]
 
         assert words(ours(selector=ByLength(), k=1).format(input="word")).count("Input: tall") == 1
+
+
+def test_pictures_are_refused() -> None:
+    picture = {"type": "image", "url": "{url}"}
+    template = ChatPromptTemplate([("system", "Describe it."), ("user", [picture])])
+    with pytest.raises(cd.PromptError, match="reads text only"):
+        cd.as_prompt(template).format(url="https://example.org/a.png")
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from itertools import permutations
 from typing import Any
 
 import pytest
 
 from condition.errors import PromptError
-from condition.prompts.ordering import entropy_order
+from condition.prompts.few_shot import FewShotPrompt
+from condition.prompts.ordering import EntropyOrder, _orders, entropy_order
 from condition.prompts.template import ChatPrompt
 from condition.types import Example, Messages, Score
 
@@ -59,6 +62,26 @@ class TestEntropyOrder:
         assert sorted(e.inputs["text"] for e in found) == sorted(e.inputs["text"] for e in many)
         assert found == entropy_order(PROMPT, many, Leaning(0.0), LABELS, self.probes, limit=7, seed=1)
 
+    def test_as_the_order_of_a_prompt(self) -> None:
+        scorer = Leaning(-1.5, last=1.5)
+        order = EntropyOrder(PROMPT, scorer, LABELS, self.probes, kind="local")
+        prompt = FewShotPrompt(PROMPT, self.examples, order=order)
+        for text in ("a film", "another film", "x"):
+            shown = prompt.shown({"text": text})
+            assert {e.inputs["text"] for e in shown} == {"x", "y", "z"} - {text}
+            assert shown == entropy_order(PROMPT, shown, Leaning(-1.5, last=1.5), LABELS, self.probes, kind="local")
+            shown.clear()  # it is the caller's
+        assert [len(call) for call in scorer.calls] == [18, 6]  # the first two items are shown the same
+        assert order([]) == []
+        assert order([self.examples[0]]) == [self.examples[0]]
+        assert len(scorer.calls) == 2
+
+    def test_all_orders_are_tried_where_they_are_few_and_the_first_is_as_given(self) -> None:
+        assert sorted(_orders(3, 6, random.Random(0))) == sorted(permutations(range(3)))
+        drawn = list(_orders(3, 5, random.Random(0)))
+        assert (drawn[0], len(set(drawn)), len(drawn)) == ((0, 1, 2), 5, 5)
+        assert next(iter(_orders(12, 4, random.Random(3)))) == tuple(range(12))
+
     def test_probes_are_needed(self) -> None:
         with pytest.raises(PromptError, match="no probes"):
             entropy_order(PROMPT, self.examples, Leaning(0.0), LABELS, [])
@@ -67,3 +90,5 @@ class TestEntropyOrder:
         kind: Any = "other"
         with pytest.raises(PromptError, match="use 'global' or 'local'"):
             entropy_order(PROMPT, self.examples, Leaning(0.0), LABELS, self.probes, kind=kind)
+        with pytest.raises(PromptError, match="use 'global' or 'local'"):
+            EntropyOrder(PROMPT, Leaning(0.0), LABELS, self.probes, kind=kind)
