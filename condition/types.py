@@ -163,7 +163,7 @@ class Sampling(Options):
     """Samples for each prompt."""
     stop: Annotated[tuple[str, ...], BeforeValidator(_as_stops)] = ()
     """Texts that end a completion; they are cut off."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
     def _stops_are_texts(self) -> Self:

@@ -24,7 +24,12 @@ class Value(BaseModel):
 class Options(Value):
     """Base of settings that people type: what does not fit is a SettingsError that names the nearest known setting."""
 
-    def __init__(self, **settings: Any) -> None:
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    def __init__(self, *given: Any, **settings: Any) -> None:
+        if given:
+            name, first = type(self).__name__, next(iter(type(self).model_fields), "")
+            raise SettingsError(f"{name} takes its settings by name: {name}({first}={given[0]!r:.80})")
         try:
             super().__init__(**settings)
         except ValidationError as error:

@@ -293,7 +293,10 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits and deep nesting included
-        raise DataError(f"{where}: not JSON: {error}") from error
+        said = str(error)
+        if isinstance(error, json.JSONDecodeError) and "\n" not in text.strip():  # `where` names the line already
+            said = f"{error.msg} at character {error.colno}"
+        raise DataError(f"{where}: not JSON: {said}") from error
 
 
 def _mapping(row: object, where: str) -> Row:

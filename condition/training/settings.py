@@ -43,8 +43,8 @@ class Settings(Options):
     """Most tokens in a row; the model's context where it is not given."""
     too_long: Literal["raise", "drop", "trim"] = "raise"
     """What to do with longer rows: an error, leave them out, or cut the beginning of the longest message. Counted."""
-    seed: int = 0
-    output: Annotated[str | None, BeforeValidator(_as_text)] = None
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    output: Annotated[str | None, BeforeValidator(_as_text)] = Field(default=None, min_length=1)
     """Folder for checkpoints. Without one nothing outlives the call."""
     resume: bool = True
     """Go on from the last complete checkpoint of the same run in `output`; False starts over."""
@@ -74,7 +74,7 @@ class Settings(Options):
     """Those of 8 bits, and paged ones, are bitsandbytes' and need a GPU."""
     quantization_aware: Literal[8, 4, 3, 2] | None = None
     """Compute with the base's linear layers rounded to so many bits, so that what is learned fits a base that is loaded
-    with `Quantization(bits, kind="intx")`. Needs torchao."""
+    with `Quantization(bits=…, kind="intx")`. Needs torchao."""
     at_once: int | Literal["auto"] | None = Field(default=None)
     """Rows of a batch that go through the network at once; the optimizer sees the same batch. All of them where it is
     not given; `auto` as many as fit, by a dry run of three steps. Where memory runs out, half as many from then on."""
