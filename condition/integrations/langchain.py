@@ -10,7 +10,7 @@ it the model answers as any chat model does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
@@ -25,6 +25,7 @@ from condition.integrations.adapters import fingerprint
 from condition.integrations.answers import metadata, usage
 from condition.integrations.batch import complete, together
 from condition.integrations.settings import Call, Conditioned, with_adapter
+from condition.integrations.streams import STREAMS
 from condition.integrations.structured import parser, response_format
 from condition.integrations.tools import ToolLike, Tools, both_controls, instructed, read_call, tools_of
 from condition.integrations.waiting import DESK
@@ -159,19 +160,27 @@ class ChatCondition(Conditioned, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call, tools = self._call(stop, kwargs), _tools(kwargs)
-        sampling = call.sampling.model_copy(update={"n": 1})
-        held = ""  # a call is given whole, or as the text that it was cut off as
-        for piece in call.model.stream(_asked(messages, call, tools), sampling, control=call.control):
-            if isinstance(piece, Completion):
-                chunk = _last_chunk(piece, call, tools, said_so_far=not held)
-            elif tools.offered and (held or piece.startswith("{")):
-                held += piece
-                continue
-            else:
-                chunk = ChatGenerationChunk(message=AIMessageChunk(content=piece))
-            if run_manager:
-                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
+        chunks = _Chunks(call, tools)
+        for piece in call.model.stream(_asked(messages, call, tools), call.sampling, control=call.control):
+            if (chunk := chunks.of(piece)) is not None:
+                if run_manager:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        call, tools = self._call(stop, kwargs), _tools(kwargs)
+        chunks = _Chunks(call, tools)
+        async for piece in STREAMS.read(call.ticket(_asked(messages, call, tools))):
+            if (chunk := chunks.of(piece)) is not None:
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
     def _call(self, stop: Sequence[str] | str | None, given: Mapping[str, Any]) -> Call:
         call = super()._call(stop, given)
@@ -209,6 +218,21 @@ def _generation(completion: Completion, call: Call, tools: Tools) -> ChatGenerat
     message = read_call(completion.text, tools, _why(completion, call.sampling))
     message.response_metadata, message.usage_metadata = told, usage(completion)
     return ChatGeneration(message=message, generation_info=told)
+
+
+class _Chunks:
+    """Pieces of an answer as LangChain's chunks. A tool call is given whole, or as the text that it was cut off as."""
+
+    def __init__(self, call: Call, tools: Tools) -> None:
+        self.call, self.tools = call, tools
+        self.held: bool | None = None  # nothing has come
+
+    def of(self, piece: str | Completion) -> ChatGenerationChunk | None:
+        if isinstance(piece, Completion):
+            return _last_chunk(piece, self.call, self.tools, said_so_far=not self.held)
+        if self.held is None:  # a brace further on is one of the text's
+            self.held = bool(self.tools.offered) and piece.startswith("{")
+        return None if self.held else ChatGenerationChunk(message=AIMessageChunk(content=piece))
 
 
 def _last_chunk(piece: Completion, call: Call, tools: Tools, *, said_so_far: bool) -> ChatGenerationChunk:

@@ -8,7 +8,7 @@ For conversations, tools and structured answers there is `ChatCondition`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final
 
@@ -20,6 +20,7 @@ from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from condition.integrations.answers import metadata, usage
 from condition.integrations.batch import complete
 from condition.integrations.settings import Call, Conditioned
+from condition.integrations.streams import STREAMS
 from condition.integrations.waiting import DESK
 from condition.models.local import LocalModel
 from condition.prompts.template import TextPrompt
@@ -89,14 +90,24 @@ class ConditionLLM(Conditioned, BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         call = self._call(stop, kwargs)
-        sampling = call.sampling.model_copy(update={"n": 1})
-        for piece in call.model.stream(self._said(prompt, call), sampling, control=call.control):
-            if isinstance(piece, Completion):
-                chunk = GenerationChunk(text="", generation_info=_info(piece, call))
-            else:
-                chunk = GenerationChunk(text=piece)
+        for piece in call.model.stream(self._said(prompt, call), call.sampling, control=call.control):
+            chunk = _chunk(piece, call)
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        call = self._call(stop, kwargs)
+        async for piece in STREAMS.read(call.ticket(self._said(prompt, call))):
+            chunk = _chunk(piece, call)
+            if run_manager:
+                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
 
     def _set(self, given: Mapping[str, Any]) -> tuple[Self, dict[str, Any]]:
@@ -128,6 +139,12 @@ class ConditionLLM(Conditioned, BaseLLM):
 def _result(found: Sequence[Sequence[Completion]], call: Call) -> LLMResult:
     generations = [[Generation(text=c.text, generation_info=_info(c, call)) for c in own] for own in found]
     return LLMResult(generations=generations, llm_output={"model_name": call.model.name})
+
+
+def _chunk(piece: str | Completion, call: Call) -> GenerationChunk:
+    if isinstance(piece, Completion):
+        return GenerationChunk(text="", generation_info=_info(piece, call))
+    return GenerationChunk(text=piece)
 
 
 def _info(completion: Completion, call: Call) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def generate(
     rows = tqdm(total=len(read), desc="generate", unit="prompt", delay=3, leave=False)
     with rows, TURNS, seeded(sampling.seed):
         try:
-            for batch in _batches(read, sampling, writer, shared=shared):
+            for batch in batches(read, sampling, writer, shared=shared):
                 written = write(writer, batch, sampling, control, wanted=wanted)
                 finished |= {prompt.place: own for prompt, own in zip(batch, written, strict=True)}
                 rows.update(len(batch))
@@ -66,7 +66,7 @@ def _told_apart(prompts: list[Asked]) -> list[Asked]:
     return prompts
 
 
-def _batches(prompts: list[Asked], sampling: Sampling, writer: Writer, *, shared: bool) -> Iterator[list[Asked]]:
+def batches(prompts: list[Asked], sampling: Sampling, writer: Writer, *, shared: bool) -> Iterator[list[Asked]]:
     """Prompts of like length and kind, longest first, so that too little memory shows at once.
 
     Among those of like length, prompts that begin alike lie together: their beginning is computed once.

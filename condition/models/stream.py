@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from typing import final
 
 from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
@@ -49,19 +50,34 @@ def stream(
     prompt = asked(writer, 0, messages)
     sampling = sampling.model_copy(update={"n": 1})
     written = _shared if shareable(writer.network) else _plainly
-    ids: list[int] = []
-    shown = ""
+    shown = Shown(writer, prompt, sampling.stop)
     for item in written(writer, prompt, sampling, control):
-        if isinstance(item, Completion):
-            if len(item.text) > len(shown):
-                yield item.text[len(shown) :]
+        yield from shown.pieces(item)
+
+
+@final
+class Shown:
+    """What a reader has seen of one completion."""
+
+    def __init__(self, writer: Writer, prompt: Asked, stops: tuple[str, ...]) -> None:
+        self.writer, self.prompt, self.stops = writer, prompt, stops
+        self._ids: list[int] = []
+        self._text = ""
+
+    def pieces(self, item: int | Completion) -> Iterator[str | Completion]:
+        """What there is to see with one token more, or with the whole Completion, which is the last."""
+        if isinstance(item, int):
+            if item in self.prompt.stops:
+                return
+            self._ids.append(item)
+            safe = _safe(self.writer, self.prompt, self._ids, self.stops)
+        else:
+            safe = item.text
+        if len(safe) > len(self._text):
+            yield safe[len(self._text) :]
+            self._text = safe
+        if not isinstance(item, int):
             yield item
-        elif item not in prompt.stops:
-            ids.append(item)
-            safe = _safe(writer, prompt, ids, sampling.stop)
-            if len(safe) > len(shown):
-                yield safe[len(shown) :]
-                shown = safe
 
 
 def _shared(writer: Writer, prompt: Asked, sampling: Sampling, control: Control | None) -> Iterator[int | Completion]:

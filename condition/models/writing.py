@@ -89,40 +89,45 @@ class Writing:
                 self._decoder = self._start()
             elif self._decoder.said:
                 self._decoder.read()
-        first = self._next - self._decoder.samples
         found = []
         for sample, token, logprob in self._decoder.step():
-            prompt, number = divmod(sample, self._decoder.samples)
-            own = prompt * self.each + first + number
+            own = self._number(sample)
             self.tokens[own].append(token)
             self._logprobs[own].append(logprob)
-            left = self.wanted is not None and not self.wanted(self.batch[prompt].place)
+            left = self.wanted is not None and not self.wanted(self.batch[own // self.each].place)
             if left or (self.sampling.stop and self._stopped(own)):
                 self._decoder.end(sample)
             found.append(Drawn(own, token, logprob))
-        for sample in self._decoder.blocked:
-            prompt, number = divmod(sample, self._decoder.samples)
-            self._blocked.add(prompt * self.each + first + number)
+        self._blocked.update(map(self._number, self._decoder.blocked))
         return found
+
+    @property
+    def live(self) -> set[int]:
+        """The samples that are being written."""
+        return set(map(self._number, self._decoder.live))
 
     def completions(self) -> list[Completion]:
         """What each sample says, `[prompts * each]`."""
+        return [self.completion(i) for i in range(len(self.tokens))]
+
+    def completion(self, sample: int) -> Completion:
+        """What a sample says so far, with its share of what all have cost."""
         rows = len(self.tokens)
-        spent = Usage(
-            computed_tokens=round(self._stored.computed / rows), seconds=(time.perf_counter() - self._began) / rows
+        seconds = (time.perf_counter() - self._began) / rows
+        return completion(
+            self.writer,
+            self.batch[sample // self.each],
+            self.tokens[sample],
+            self._logprobs[sample],
+            self.sampling,
+            Usage(computed_tokens=round(self._stored.computed / rows), seconds=seconds),
+            blocked=sample in self._blocked,
         )
-        return [
-            completion(
-                self.writer,
-                self.batch[i // self.each],
-                ids,
-                self._logprobs[i],
-                self.sampling,
-                spent,
-                blocked=i in self._blocked,
-            )
-            for i, ids in enumerate(self.tokens)
-        ]
+
+    def _number(self, sample: int) -> int:
+        """Among all samples, of one of this wave."""
+        prompt, number = divmod(sample, self._decoder.samples)
+        return prompt * self.each + self._next - self._decoder.samples + number
 
     def _start(self) -> Decoder:
         """The next wave of samples."""

@@ -85,6 +85,11 @@ class Decoder:
         return self._drawn
 
     @property
+    def live(self) -> frozenset[int]:
+        """Samples that are not finished."""
+        return frozenset(self._live)
+
+    @property
     def done(self) -> bool:
         """Whether every sample is finished."""
         return not self._live

@@ -161,6 +161,13 @@ class TestAnswer:
         assert answer.content == streamed.content != ""
         assert streamed.response_metadata["finish_reason"] == "length"
 
+    def test_a_brace_within_a_text_is_no_call(self, tiny_model: TinyModel) -> None:
+        text = "Sets {a} and {b}."
+        llm = ChatCondition(tiny_model(), control=Choice([text])).bind_tools([add])
+        chunks = list(llm.stream("x"))
+        assert any(str(chunk.content).startswith("{") for chunk in chunks)
+        assert "".join(str(chunk.content) for chunk in chunks) == llm.invoke("x").content == text
+
     def test_a_streamed_call_is_whole(self, tiny_model: TinyModel) -> None:
         @tool
         def stop_now() -> None:

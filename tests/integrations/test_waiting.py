@@ -16,7 +16,8 @@ from transformers import LogitsProcessor
 from condition.errors import ModelError
 from condition.integrations.langchain import ChatCondition
 from condition.integrations.llm import ConditionLLM
-from condition.integrations.waiting import Desk, Ticket
+from condition.integrations.streams import STREAMS
+from condition.integrations.waiting import DESK, Desk, Ticket
 from condition.models import generate as generate_module
 from condition.models.local import LocalModel
 from condition.types import Completion, Message, Messages, Sampling
@@ -254,6 +255,8 @@ def test_memory_is_flat(tiny_model: TinyModel, way: str) -> None:
     def taken() -> tuple[int, int]:
         """Bytes of Python's, and tensors."""
         assert len(asyncio.run(said(llm, way, [f"What is {i}?" for i in range(64)]))) == 64
+        for thread in (DESK._writer, STREAMS._thread):
+            thread.submit(int).result()  # what came before has been let go
         gc.collect()
         tensors = sum(issubclass(type(value), torch.Tensor) for value in gc.get_objects())
         return tracemalloc.get_traced_memory()[0], tensors
