@@ -13,21 +13,19 @@ import pytest
 from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-FEW = ["--model", "embedded", "--rows", "4", "--steps", "1", "--every", "1"]
+FEW = ["--model", "embedded", "--rows", "16", "--steps", "1", "--every", "1"]
 
 pytestmark = pytest.mark.real
 
 
-def test_it_tunes_tracks_saves_and_answers(tmp_path: Path) -> None:
+def test_it_tunes_tracks_saves_and_answers(short: Path, tmp_path: Path) -> None:
     offline = {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}
     command = [
         sys.executable,
         str(EXAMPLES / "chapter_recipe.py"),
         *FEW,
-        "--report",
-        "wandb",
-        "--output",
-        str(tmp_path),
+        *("--data", str(short / "train.jsonl"), "--validation", str(short / "validation.jsonl")),
+        *("--report", "wandb", "--output", str(tmp_path)),
     ]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=900, check=False, env={**os.environ, **offline}
