@@ -262,7 +262,7 @@ def _schema(given: object) -> str:
     if not isinstance(given, str | Mapping):
         raise _no_schema(given)
     try:
-        schema = json.loads(given) if isinstance(given, str) else given
+        schema = json.loads(given) if isinstance(given, str) else dict(given)
         text = json.dumps(schema)
     except ValueError as error:
         raise ControlError(f"the JSON schema is no JSON: {error}") from error

@@ -62,6 +62,17 @@ def test_a_text_ends_only_where_every_part_lets_it_end(tiny_model: TinyModel) ->
         assert all(re.fullmatch("(abab)+", text) for text in ended)
 
 
+def test_every_part_knows_how_many_tokens_are_left(tiny_model: TinyModel) -> None:
+    """Required words are written while there is room, whoever else limits the text."""
+    sampling = Sampling(max_tokens=10, temperature=1.0, n=32, seed=0)
+    for control in (
+        Words(require=["oak"]) & Regex("[a-z ]{1,90}"),
+        Regex("[a-z ]{1,90}") & Words(require=["oak"]),
+    ):
+        [found] = tiny_model().generate([ASKED], sampling, control=control)
+        assert all(re.search(r"\boak\b", c.text) for c in found)
+
+
 def test_joined_ones_are_flat_and_values() -> None:
     a, b, c = PARTS
     wanted = Combined(parts=(a, b, c))

@@ -4,6 +4,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any, Literal
 
 import pytest
@@ -79,6 +80,11 @@ def test_a_random_network_says_only_what_fits(
     assert len(set(texts)) > 4
 
 
+def test_a_dead_end_is_no_end(tiny_model: TinyModel) -> None:
+    [[found]] = tiny_model().generate([ASKED], control=Grammar('start: "abc" /[x&&y]/'))
+    assert (found.text, found.finish_reason) == ("abc", "control")
+
+
 def test_a_label_may_begin_another(tiny_model: TinyModel) -> None:
     labels = ["no", "no way", "no way out", "nobody"]
     sampling = Sampling(temperature=1.0, n=64, seed=0)
@@ -128,7 +134,7 @@ def test_controls_are_values() -> None:
     ):
         assert make() == make()
         assert hash(make()) == hash(make())
-    assert JSONSchema(PERSON) == JSONSchema(json.dumps(PERSON))
+    assert JSONSchema(PERSON) == JSONSchema(json.dumps(PERSON)) == JSONSchema(MappingProxyType(PERSON))
     assert Choice(["a", "b", "a"]) == Choice(("a", "b"))
     assert Choice(["a"]) != Choice(["b"])
     with pytest.raises(ValidationError, match="frozen"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,27 @@ def test_it_finds_what_stands_in_the_decoded_text(parts: list[bytes], data: st.D
     assert automaton.whole(state) == (not decoder.getstate()[0])
     assert automaton.standing(state) == standing(decoded)
     assert automaton.found(state) <= automaton.standing(state)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "text", "stands"),
+    [
+        ("new york", "New \n\t York!", True),
+        ("new york", "newyork", False),
+        ("of  course", " of course", True),
+        ("straße", "STRASSE", True),
+        ("strasse", "Straße", True),
+        ("हिन", "हिन", True),
+        ("हिन", "हिन्", False),  # a mark goes on
+        ("a", "a\u0301", False),
+        ("c++", "C++ is", True),
+        ("c++", "c+", False),
+        ("!!", "a!!", True),
+    ],
+)
+def test_by_hand(phrase: str, text: str, stands: bool) -> None:
+    automaton = Phrases([phrase])
+    assert bool(automaton.standing(automaton.after(0, text.encode()))) is stands
 
 
 def test_a_word_is_a_whole_one() -> None:

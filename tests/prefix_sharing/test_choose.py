@@ -73,6 +73,14 @@ def test_the_ends_of_the_range() -> None:
     one = Sampling(temperature=1.0)
     assert int(choose(scores, one, torch.tensor([0.0], dtype=torch.float64))) == 1
     assert int(choose(scores, one, torch.tensor([1 - 1e-16], dtype=torch.float64))) == 2
+    assert int(choose(scores, one, torch.tensor([1.0]))) == 2  # rounded up by whoever drew it
+
+
+def test_the_nucleus_is_the_fewest_tokens_that_hold_the_share() -> None:
+    """Exact halves, so that a share may be met exactly; by hand."""
+    probabilities = torch.tensor([[0.125, 0.5, 0.25, 0.125]])
+    for share, least in ((0.25, 0.5), (0.5, 0.5), (0.51, 0.25), (0.75, 0.25), (0.76, 0.125), (1.0, 0.125)):
+        assert float(choose_module._nucleus(probabilities, share)) == least
 
 
 @pytest.mark.parametrize("temperature", [1e-300, 1e-45, 1e-30])
@@ -90,4 +98,8 @@ def test_numbers_depend_on_seed_prompt_and_sample_only() -> None:
     assert torch.equal(both[2:3, :3], uniforms(3, [[4]], range(1), 3))
     assert len({tuple(row) for row in both.tolist()}) == 4
     assert not torch.equal(both, uniforms(4, [[1, 2], [4]], range(2), 5))
+    assert torch.equal(both[1:2], uniforms(3, [[1, 2]], range(1, 2), 5))
+    twins = uniforms(3, [[4], [4]], range(2), 5, [0, 1])
+    assert torch.equal(twins[:2], both[2:])
+    assert len({tuple(row) for row in twins.tolist()}) == 4
     assert not torch.equal(uniforms(None, [[1]], range(1), 5), uniforms(None, [[1]], range(1), 5))

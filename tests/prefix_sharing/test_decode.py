@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedModel
 
+from condition.errors import ControlError
 from condition.prefix_sharing.decode import Decoder
 from condition.prefix_sharing.memory import store
 from condition.prefix_sharing.probe import shareable
@@ -143,6 +144,84 @@ def test_behind_its_end_a_processor_sees_a_sample_padded_with_its_stop_token(tin
     for sample in (1, 2):
         ended = len(said.tokens[sample])
         assert seen.seen[-1][sample, -11:].tolist() == [*said.tokens[sample], *[3] * (11 - ended)]
+
+
+class Script(LogitsProcessor):
+    """A RowProcessor by which sample i says token 10 + i, `lengths[i]` times, and then the stop token 3, if it may."""
+
+    def __init__(self, lengths: Sequence[int], blocked: Collection[int] = ()) -> None:
+        self.lengths, self.blocked = lengths, blocked
+        self.rows: list[int] = list(range(len(lengths)))
+        self.said = 0
+        self.seen: list[dict[int, list[int]]] = []
+
+    def begin(self, stops: Any, spaced: Any, most: int) -> None:
+        raise AssertionError("who decodes has begun")
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self.rows = [self.rows[row] for row in rows]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.seen.append({})
+        for place, sample in enumerate(self.rows):
+            self.seen[-1].setdefault(sample, input_ids[place].tolist())
+            scores[place] = float("-inf")
+            if self.said < self.lengths[sample]:
+                scores[place, 10 + sample] = 0.0
+            elif sample not in self.blocked:
+                scores[place, 3] = 0.0
+        self.said += 1
+        return scores
+
+
+def test_a_row_processor_is_told_which_rows_go_on(tiny: Any) -> None:
+    network, lengths = tiny("llama"), [1, 9, 2, 9, 9, 3, 1, 1]
+    script = Script(lengths)
+    prompts = [PROMPTS[0], PROMPTS[3], PROMPTS[1], PROMPTS[2]]
+    sampling = Sampling(max_tokens=12, temperature=1.0, n=2, seed=0)
+    said = write(network, prompts, sampling, stops=[3], processor=script)
+    assert said.tokens == [[10 + i] * length + [3] for i, length in enumerate(lengths)]
+    assert said.rows[0] == 8 > said.rows[-1]
+    for step, seen in enumerate(script.seen):
+        for sample, ids in seen.items():
+            if step <= lengths[sample]:  # it is still written
+                prompt = prompts[sample // 2]
+                assert ids[len(ids) - step - len(prompt) :] == [*prompt, *[10 + sample] * step]
+
+
+def test_a_dead_end_later_on_ends_its_sample_alone(tiny: Any) -> None:
+    network, lengths = tiny("llama"), [4, 2, 6]
+    script = Script(lengths, blocked=[1])
+    sampling = Sampling(max_tokens=9, temperature=1.0, n=3, seed=0)
+    assert shareable(network)
+    decoder = Decoder(network, store(network, PROMPTS[:1]), PROMPTS[:1], sampling, [[3]], script)
+    said: list[list[int]] = [[], [], []]
+    while not decoder.done:
+        for sample, token, _ in decoder.step():
+            said[sample].append(token)
+        assert decoder.live == {i for i, n in enumerate(lengths) if decoder.said <= n}
+        if not decoder.done:
+            decoder.read()
+    assert said == [[10] * 4 + [3], [11] * 2, [12] * 6 + [3]]
+    assert decoder.blocked == {1}
+
+
+def test_what_can_not_begin_is_an_error(tiny: Any) -> None:
+    with pytest.raises(ControlError, match="no token may come first"):
+        write(tiny("llama"), PROMPTS[:1], Sampling(max_tokens=3, n=2), processor=Script([2, 0], blocked=[1]))
+
+
+def test_some_numbers_of_the_samples_are_those_of_the_whole(tiny: Any) -> None:
+    network, sampling = tiny("llama"), Sampling(max_tokens=6, temperature=1.0, n=5, seed=4)
+    whole = write(network, PROMPTS[:2], sampling).tokens
+    decoder = Decoder(network, store(network, PROMPTS[:2]), PROMPTS[:2], sampling, [()] * 2, numbers=range(3, 5))
+    said: list[list[int]] = [[], [], [], []]
+    while not decoder.done:
+        for sample, token, _ in decoder.step():
+            said[sample].append(token)
+        if not decoder.done:
+            decoder.read()
+    assert said == whole[3:5] + whole[8:10]
 
 
 def test_a_prompt_without_tokens(tiny: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from condition.prefix_sharing import past
 from condition.prefix_sharing.memory import FIRST_ROOM, Memory, Stored, store
 from condition.prefix_sharing.past import remember
 from condition.prefix_sharing.probe import shareable
@@ -93,6 +94,25 @@ def test_those_that_go_on_keep_what_they_said(tiny: Any) -> None:
     for place, row in enumerate(rows):
         wanted = by_hand(stored, 0, row // 2, query[:, row], keys[:, row], values[:, row])
         torch.testing.assert_close(found[place], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_fewer_samples_of_each_prompt_may_go_on() -> None:
+    stored = made(5, (3, 1))
+    memory = Memory(stored, 3, 9)
+    memory.said = 2
+    memory.keep(torch.tensor([1, 5]), torch.tensor([0, 1]))
+    assert memory.samples == 1
+    assert memory.positions.tolist() == [10, 8]
+
+
+@pytest.mark.parametrize("chunk", [4, 5, 11])
+def test_what_was_read_in_chunks_counts_once(tiny: Any, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tiny("llama")
+    assert shareable(network)
+    monkeypatch.setattr(past, "CHUNK", chunk)
+    for kept in (None, remember(network, HEADER[:6])):
+        stored = store(network, PROMPTS[:1], kept)
+        assert stored.computed == len(PROMPTS[0]) - (6 if kept else 0)
 
 
 def test_a_common_beginning_is_stored_once(tiny: Any, family: str) -> None:
