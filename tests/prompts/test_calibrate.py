@@ -64,6 +64,7 @@ def test_calibration_divides_by_what_words_without_content_get() -> None:
     assert fair.uncalibrated.probabilities(rows) == plain.probabilities(rows)
     assert fair.shares(rows[:2]) == {"good": 0.5, "bad": 0.5}
     assert plain.shares(rows) == {"good": 1.0, "bad": 0.0}
+    assert plain.shares([]) == {"good": 0.0, "bad": 0.0}
 
 
 def test_the_mean_over_the_words_is_of_probabilities() -> None:

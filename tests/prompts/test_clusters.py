@@ -26,5 +26,9 @@ def test_fewer_where_fewer_differ() -> None:
     rows = np.array([[1.0, 0.0]] * 4 + [[0.0, 1.0]], np.float32)
     assert clusters(rows, 4) == [[0, 1, 2, 3], [4]]
     assert clusters(np.zeros((0, 3), np.float32), 2) == []
+    chance = np.random.default_rng(0)
+    for _ in range(20):  # equal rows are equal, whatever is rounded on the way
+        different = chance.normal(size=(3, 384)).astype(np.float32)
+        assert sorted(map(len, clusters(np.repeat(different, 5, axis=0), 8))) == [5, 5, 5]
     with pytest.raises(PromptError, match="k=0"):
         clusters(rows, 0)

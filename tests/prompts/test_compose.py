@@ -95,6 +95,16 @@ class TestSums:
         assert both.variables == {"tone", "q"}
         assert said(fill(both, {"tone": "x", "q": "1", "more": "2"})) == [("system", "Be x."), ("user", "own 1")]
 
+    def test_what_has_a_default_there_need_not_be_given(self) -> None:
+        class Greeting:
+            variables = frozenset({"name"})
+
+            def format(self, *, name: str = "you") -> Messages:
+                return (Message("user", f"Hello {name}"),)
+
+        both = SYSTEM + Greeting()
+        assert said(both.format(tone="x")) == [("system", "Be x."), ("user", "Hello you")]
+
     def test_sums_are_flat(self) -> None:
         parts = (History() + ASK) + (History("more") + SYSTEM)
         assert isinstance(parts, Joined)
@@ -165,6 +175,8 @@ class TestPipeline:
 class TestLangChain:
     made: dict[str, Prompt] = {  # noqa: RUF012
         "sum": SYSTEM + ASK,
+        "own": SYSTEM + Own(),
+        "known there": SYSTEM + ChatPromptTemplate([("user", "{q} {unit}")]).partial(unit="m"),
         "history": SYSTEM + History(optional=True) + ASK,
         "partial": (SYSTEM + ASK).partial(tone="x"),
         "pipeline": PipelinePrompt(SYSTEM + ASK, {"tone": ChatPrompt([("user", "kind and {how}")])}),

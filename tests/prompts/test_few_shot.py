@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from condition.errors import PromptError
 from condition.prompts.few_shot import RECALLED, FewShotPrompt, following
 from condition.prompts.history import History
+from condition.prompts.selectors import RandomSelector
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.types import Example, Message, Messages
 
@@ -112,6 +113,14 @@ class TestTheItemItself:
         shots = FewShotPrompt(QA, SHOTS, selector=Ranked(SHOTS), k=2)
         assert asked(shots.format(tone="x", q="0+1")) == ["2+1", "1+1", "0+1"]
 
+    def test_no_more_than_asked_are_shown_of_a_selector_that_gives_all(self) -> None:
+        class All:
+            def select(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
+                return SHOTS
+
+        shots = FewShotPrompt(QA, SHOTS, selector=All(), k=2)
+        assert asked(shots.format(tone="x", q="1+1")) == ["2+1", "0+1", "1+1"]
+
     def test_an_example_of_the_same_words_with_another_id_is_left_out_too(self) -> None:
         assert asked(FewShotPrompt(QA, SHOTS[:2]).format(tone="x", q="0+1", id="other")) == ["1+1", "0+1"]
 
@@ -188,6 +197,32 @@ def test_the_examples_of_an_item_can_be_fixed_for_others() -> None:
     assert said(nothing.format(tone="x", q="N/A")) == [("system", "Add.\n\nBe x."), ("user", "N/A")]
 
 
+def test_fixed_text_keeps_its_separator() -> None:
+    shots = FewShotPrompt(TEXT, SHOTS, k=2, separator="\n--\n")
+    assert shots.fixed({"q": "9+1"}).format(q="8+1")[0].content == "Q: 0+1\nA: 1\n--\nQ: 1+1\nA: 2\n--\nQ: 8+1\nA:"
+
+
+def test_an_instruction_is_of_the_format_of_its_prompt() -> None:
+    text = TextPrompt("Q: {{ q }}", template_format="jinja2")
+    (message,) = FewShotPrompt(text, SHOTS[:1], instruction="Add {{ what }}.").format(q="9+1", what="{one}")
+    assert message.content == "Add {one}.\n\nQ: 0+1 1\n\nQ: 9+1"
+    chat = ChatPrompt([("user", "{{ q }}")], template_format="jinja2")
+    messages = FewShotPrompt(chat, SHOTS[:1], instruction="Add {{ what }}.").format(q="9+1", what="{one}")
+    assert messages[0] == Message("system", "Add {one}.")
+
+
+def test_what_came_from_values_is_known_in_text() -> None:
+    (message,) = FewShotPrompt(TEXT, SHOTS[:1]).format(q="9+1")
+    assert [message.content[start:stop] for start, stop in message.values] == ["0+1", " 1", "9+1"]
+
+
+def test_the_selectors_examples_are_the_prompts() -> None:
+    shots = FewShotPrompt(QA, selector=RandomSelector(SHOTS, on="q"), k=1)
+    assert shots.examples == tuple(SHOTS)
+    with pytest.raises(PromptError, match="example 1 has no 'q'"):
+        FewShotPrompt(QA, selector=RandomSelector([Example({"x": "1"}, "2")]), k=1)
+
+
 def test_a_preview_needs_no_values() -> None:
     shots = FewShotPrompt(QA, SHOTS, selector=Ranked(SHOTS), k=1)
     assert [m.content for m in shots.preview()] == ["Be {tone}.", "0+1", "1", "{q}"]
@@ -207,6 +242,7 @@ def test_a_preview_needs_no_values() -> None:
         ),
         (lambda: FewShotPrompt(QA, SHOTS, rationale="{why} {target}"), "may use"),
         (lambda: FewShotPrompt(QA, SHOTS, k=-1), "k=-1"),
+        (lambda: FewShotPrompt(QA, SHOTS, k=True), "k=True"),
         (lambda: FewShotPrompt([("system", "s")], SHOTS), "system messages only"),
     ],
 )

@@ -135,6 +135,11 @@ class TestExamples:
         assert not is_item(example, {"q": "z", "topic": "t"})
         assert not is_item(example, {"other": "x"})
 
+    def test_what_is_compared_is_the_same_in_every_process(self) -> None:
+        many = Example(dict.fromkeys("gcafbed", "x"), "y")
+        assert names_in_common([many, many], None) == tuple("abcdefg")  # a set of words has another order each time
+        assert text_of({"a": 1, "b": "two\nlines", "c": 3}, ("b", "a")) == "two\nlines\n1"
+
     @pytest.mark.parametrize(
         ("make", "message"),
         [
