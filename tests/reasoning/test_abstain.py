@@ -87,9 +87,29 @@ def test_calibration_is_the_best_threshold_on_its_rows(tiny_model: TinyModel) ->
     assert Abstain(model, PROMPT, max_tokens=6).calibrate(unknown, official).threshold == math.inf
     examples = [Example(i, "unanswerable") for i in INPUTS]
     assert Abstain(model, PROMPT, max_tokens=6).calibrate(examples).threshold == math.inf
+    order = sorted(range(3), key=lambda i: Abstain(model, PROMPT, max_tokens=6).batch(INPUTS)[i].score or 0.0)
+    last = [Example(INPUTS[i], texts[i] if i == order[0] else "unanswerable") for i in range(3)]
+    # to answer the one in doubt, both questions without an answer would be answered too
+    assert Abstain(model, PROMPT, max_tokens=6).calibrate(last).threshold == math.inf
     mixed = Abstain(model, PROMPT, max_tokens=6).calibrate([known[0], *unknown[1:]])
     best = max(_exact(Abstain(model, PROMPT, threshold=t, max_tokens=6), texts[0]) for t in (-99.0, 0.0, 99.0))
     assert _exact(mixed, texts[0]) >= best
+
+
+def test_words_that_abstain_are_measured_as_no_answer(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    text = Abstain(model, PROMPT, max_tokens=6).invoke(INPUTS[0]).candidates[0].text
+    said: list[str] = []
+
+    def measure(prediction: str, answers: object, /) -> dict[str, float]:
+        said.append(prediction)
+        return {"right": 0.0}
+
+    own = next(form for form in (text.upper(), text.lower(), text.swapcase()) if form != text)
+    chain = Abstain(model, PROMPT, no_answer=own, max_tokens=6)
+    assert chain.invoke(INPUTS[0]).candidates[0].text == text  # it begins with another token than "no answer" does
+    chain.calibrate([ROWS[0]], measure)
+    assert said == ["", ""]
 
 
 def test_it_is_a_chain_that_evaluate_takes(tiny_model: TinyModel) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from condition.errors import ModelError
+from condition.errors import ModelError, SettingsError
 from condition.prompts.parse import final_answer, last_number
 from condition.prompts.template import ChatPrompt
 from condition.reasoning.answers import parsed, parser_of, vote_of
@@ -19,6 +19,19 @@ def test_what_can_not_be_parsed_says_why() -> None:
         parsed(lambda text: None, "x")
     with pytest.raises(ModelError, match="KeyError: 'x'"):
         parsed(lambda text: {}[text], "x")
+
+
+@pytest.mark.parametrize("value", [0, "", False, []])
+def test_what_counts_as_nothing_elsewhere_is_an_answer(value: Any) -> None:
+    assert parsed(lambda text: value, "x") == value
+
+
+def test_an_error_of_ours_stays_what_it_is() -> None:
+    def refuse(text: str) -> str:
+        raise SettingsError("no such scale")
+
+    with pytest.raises(SettingsError, match=r"^no such scale$"):
+        parsed(refuse, "x")
 
 
 def test_the_prompts_own_parser_comes_before_ours() -> None:

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from condition.errors import ModelError, PromptError, SettingsError
+from condition.prompts.parse import last_number
 from condition.reasoning.ask_and_explain import AskAndExplain, named
 from condition.reasoning.budget import Budget
+from condition.reasoning.self_consistency import SelfConsistency
 
 if TYPE_CHECKING:
     from tests.reasoning.conftest import Oracle
@@ -26,6 +28,7 @@ def test_it_answers_and_then_explains(oracle: type[Oracle]) -> None:
     answers = AskAndExplain(model).batch(["Can a fish drown?"] * 3)
     assert [(a.text, a.reasoning) for a in answers] == [("yes", "Gills.")] * 3
     assert (model.calls, len(model.prompts)) == (2, 6)
+    assert [c.text for c in answers[0].candidates] == ["The answer is yes.", "Gills."]
     assert model.asked[1][0][:1] == model.asked[0][0]  # the explanation goes on from the answer
 
 
@@ -37,8 +40,16 @@ def test_it_weighs_the_explanations_of_all_choices(oracle: type[Oracle]) -> None
     assert [c.text for c in answers[0].candidates][:2] == ["Gills need air in water.", "Fish live in water."]
 
 
+def test_the_decision_is_read_off_greedily_where_explanations_are_drawn(oracle: type[Oracle]) -> None:
+    model = oracle(rule)
+    voted = SelfConsistency(AskAndExplain(model, choices=["yes", "no"]), 4, early=False, temperature=0.7)
+    assert voted.invoke("Can a fish drown?").text == "yes"
+    assert [s.temperature for s in model.samplings] == [0.7, 0]
+
+
 def test_a_choice_is_named_once() -> None:
     assert named("NO", ["no", "no way"]) == "no"
+    assert named("No way", ["no", "no way"]) == "no way"
     assert named("I say: (B).", ["a", "b"]) == "b"
     for text in ("nothing", "a or b"):
         with pytest.raises(ModelError, match="of the choices"):
@@ -53,7 +64,11 @@ def test_what_goes_wrong_is_said(oracle: type[Oracle]) -> None:
     cut = AskAndExplain(oracle(rule), budget=Budget(calls=1)).invoke("x")
     assert (cut.text, cut.reasoning) == ("yes", None)
     assert "1 of 1 calls" in str(cut.error)
+    unread = AskAndExplain(oracle(rule), parse=last_number, budget=Budget(calls=1)).invoke("x")
+    assert "it has no number" in str(unread.error)  # what came first
     with pytest.raises(SettingsError, match="two or more"):
         AskAndExplain(model, choices="yes")
+    with pytest.raises(SettingsError, match="two or more"):
+        AskAndExplain(model, choices=["yes", "yes"])
     with pytest.raises(PromptError, match=r"no \{answer\}"):
         AskAndExplain(model, explain="{question}")
