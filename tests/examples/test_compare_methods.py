@@ -11,7 +11,7 @@ import pytest
 import condition as cd
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-FEW = ("--rows", "3", "--train", "8", "--max-steps", "1", "--samples", "2")
+FEW = ("--rows", "2", "--train", "4", "--max-steps", "1", "--samples", "2")
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,9 @@ def example() -> Any:
 
 @pytest.mark.real
 def test_a_table_and_a_page_and_a_second_run_that_asks_nothing(
-    example: Any, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [*FEW, "--data", str(short), "--output", str(tmp_path)]
-    example.main(arguments)
+    example.main([*FEW, "--output", str(tmp_path)])
     table = (tmp_path / "compare.md").read_text(encoding="utf-8")
     names = ("zero-shot", "few-shot (4, similarity)", "self-consistency", "prompt tuning", "LoRA")
     assert [line.split(" | ")[0].strip("| ") for line in table.splitlines()[2:7]] == list(names)
@@ -42,7 +41,7 @@ def test_a_table_and_a_page_and_a_second_run_that_asks_nothing(
 
     monkeypatch.setattr(cd.LocalModel, "generate", asked)
     monkeypatch.setattr(cd.SFTTrainer, "fit", asked)
-    example.main(arguments)
+    example.main([*FEW, "--output", str(tmp_path)])
     assert (tmp_path / "compare.md").read_text(encoding="utf-8") == table
 
 

@@ -97,10 +97,10 @@ def test_demo_tunes_measures_saves_and_answers(
     assert "done in" in capsys.readouterr().out
 
 
-def test_demo_on_a_quantized_base_and_own_rows(
-    demo: Any, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_demo_on_a_quantized_base(
+    demo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_demo(demo, monkeypatch, tmp_path, "--quantization", "nf4", "--data", str(short / "train.jsonl"))
+    run_demo(demo, monkeypatch, tmp_path, "--quantization", "nf4")
     assert "A: " in capsys.readouterr().out
 
 
@@ -108,6 +108,6 @@ def test_notebook_runs(tmp_path: Path) -> None:
     notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
     place = {"metadata": {"path": str(tmp_path)}}
     client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place)
-    client.execute(env={**os.environ, "QUICKSTART_ROWS": "8"})
+    client.execute(env={**os.environ, "QUICKSTART_ROWS": "16"})
     answer = notebook.cells[-1].outputs[-1]["data"]["text/plain"]
     assert len(answer) > 2
