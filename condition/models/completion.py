@@ -102,6 +102,8 @@ def completion(
     finish: Literal["stop", "length", "control"] = "stop" if stopped or ended is not None else "length"
     if blocked and not stopped:
         finish = "control"
+    if finish != "stop":
+        text = whole(text)
     said = len(own) + (ended is not None and finish == "stop" and not stopped)  # behind a stop text is only padding
     usage = Usage(
         input_tokens=len(prompt.ids),
@@ -135,6 +137,11 @@ def cut(
     # Not by length alone: the first byte of a character decodes to one character too.
     kept = next(n for n in range(len(ids) + 1) if text_of(tokenizer, ids[:n]).removeprefix(space).startswith(head))
     return head, kept, True
+
+
+def whole(text: str) -> str:
+    """Text that was cut off, without the bytes of a character that is not all there; its tokens keep them."""
+    return text.rstrip("\ufffd")
 
 
 def text_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ from typing import final
 from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
-from condition.models.completion import Asked, Writer, asked, cut, spaced
+from condition.models.completion import Asked, Writer, asked, cut, spaced, whole
 from condition.models.fallback import write_plainly
 from condition.models.render import TURNS
 from condition.models.seeded import seeded
@@ -114,7 +114,7 @@ def _safe(writer: Writer, prompt: Asked, ids: list[int], stops: tuple[str, ...])
     text, _, found = cut(writer.renderer.tokenizer, ids, stops, spaced=spaced(writer, prompt))
     if found:
         return text
-    text = text.rstrip("\ufffd")
+    text = whole(text)
     held = max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
     return text[: len(text) - held]
 

@@ -8,6 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from condition.control.grammar import Choice
 from condition.errors import ModelError
 from condition.models.completion import Asked, Writer, completion, grouped, read_prompt, stop_tokens, text_of
 from condition.models.local import LocalModel
@@ -35,6 +36,19 @@ def test_no_space_is_taken_away_before_a_sign() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, clean_up_tokenization_spaces=True)
     assert tokenizer.decode([1, 2]) == "yes,"  # what a control has not allowed
     assert text_of(tokenizer, [1, 2]) == "yes ,"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("tokens", [1, 2, 3, 5])
+def test_what_is_cut_off_ends_in_no_half_character(embedded: LocalModel, tokens: int) -> None:
+    bridges = "\U0001f309\U0001f309"
+    sampling = Sampling(max_tokens=tokens)
+    ((whole,),) = embedded.generate(["x"], sampling, control=Choice([bridges]))
+    pieces = list(embedded.stream("x", sampling, control=Choice([bridges])))
+    assert whole.finish_reason == "length"
+    assert bridges.startswith(whole.text)
+    assert len(whole.token_ids) == tokens  # all that was written
+    assert "".join(piece for piece in pieces if isinstance(piece, str)) == whole.text == pieces[-1].text
 
 
 def test_the_stop_token_is_paid_for_and_not_said(writer: Writer) -> None:
