@@ -71,6 +71,15 @@ def test_greedy_is_transformers_own(tiny_model: TinyModel, family: str) -> None:
         assert list(completion.token_ids) == expected
 
 
+@pytest.mark.real
+def test_greedy_is_transformers_own_on_the_embedded_model(embedded: LocalModel) -> None:
+    prompt = "What is the capital of France, and which river runs through it?"
+    ids = torch.tensor([embedded.render(prompt).ids])
+    plain = embedded.network.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
+    [[completion]] = embedded.generate([prompt], Sampling(max_tokens=20))
+    assert list(completion.token_ids) == plain[0, ids.shape[1] :].tolist()
+
+
 def test_a_batch_is_its_singles(tiny_model: TinyModel, family: str) -> None:
     model = tiny_model(family)
     together = model.generate(PROMPTS, Sampling(max_tokens=10))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from scipy.stats import chi2
 from torch import Tensor
-from transformers import LogitsProcessor, PreTrainedModel
+from transformers import LogitsProcessor, PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
 
 from condition.errors import ControlError
 from condition.prefix_sharing.decode import Decoder
@@ -103,16 +103,33 @@ def test_the_caller_may_end_a_sample(tiny: Any) -> None:
     assert all(short == long[: len(short)] for short, long in zip(cut.tokens, whole.tokens, strict=True))
 
 
-def test_shares_of_samples_are_the_models_probabilities(tiny: Any) -> None:
-    """Chi-squared over the first token, 0.999 quantile for as many degrees of freedom as there are tokens."""
+def unlikely(counts: Tensor, expected: Tensor) -> bool:
+    """By chi-squared, beyond the 0.999 quantile; places where fewer than five are expected are one."""
+    many = expected >= 5
+    found, wanted = (torch.cat([x[many], x[~many].sum()[None]]).double() for x in (counts, expected))
+    found, wanted = found[wanted > 0], wanted[wanted > 0]
+    return float(((found - wanted) ** 2 / wanted).sum()) > chi2.ppf(0.999, len(wanted) - 1)
+
+
+@pytest.mark.parametrize("limit", [{}, {"top_p": 0.8}, {"top_k": 5}])
+def test_shares_of_samples_are_the_models_probabilities(tiny: Any, limit: dict[str, Any]) -> None:
+    """Of the first token, and of the second, which is read behind the stored prompt."""
     network = tiny("llama", vocab_size=24)
     prompt = [3, 5, 8, 13]
-    said = write(network, [prompt], Sampling(max_tokens=1, temperature=1.0, n=4000))
+    said = write(network, [prompt], Sampling(max_tokens=2, temperature=1.0, n=4000, seed=11, **limit))
+    warpers = [TopPLogitsWarper(0.8)] * ("top_p" in limit) + [TopKLogitsWarper(5)] * ("top_k" in limit)
+    rows = torch.tensor([[*prompt, token] for token in range(24)])
     with torch.no_grad():
-        expected = 4000 * network(torch.tensor([prompt])).logits[0, -1].softmax(-1)
-    counts = Counter(tokens[0] for tokens in said.tokens)
-    found = torch.tensor([counts[token] for token in range(24)])
-    assert float(((found - expected) ** 2 / expected).sum()) < 49.7
+        logits = network(rows).logits[:, -2:]
+    for warper in warpers:
+        logits = torch.stack([warper(None, part) for part in logits.unbind(1)], 1)
+    first, second = logits.softmax(-1).unbind(1)
+    shares = [first[0], first[0] @ second]
+    for place, share in enumerate(shares):
+        counts = torch.bincount(torch.tensor([tokens[place] for tokens in said.tokens]), minlength=24)
+        assert not unlikely(counts, 4000 * share)
+        assert unlikely(counts, 4000 * share.roll(1))
+        assert not counts[share == 0].any()
 
 
 class Seen(LogitsProcessor):
