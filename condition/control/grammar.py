@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, final
 
 import numpy as np
@@ -132,7 +132,8 @@ class Choice(Value):
     def __init__(self, labels: Iterable[str]) -> None:
         if isinstance(labels, str) or not isinstance(labels, Iterable):
             raise ControlError(f'Choice takes a list of labels, such as Choice(["yes", "no"]), not {labels!r:.80}')
-        own = tuple(dict.fromkeys(_text("Choice", label) for label in labels))
+        ordered = sorted(labels, key=str) if isinstance(labels, Set) else labels  # a set's order is the process's
+        own = tuple(dict.fromkeys(_text("Choice", label) for label in ordered))
         if not own or "" in own:
             raise ControlError(f"Choice needs labels to choose from, none of them empty; given: {list(own)!r:.80}")
         super().__init__(labels=own)

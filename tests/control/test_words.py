@@ -97,7 +97,7 @@ def test_a_special_token_does_not_hide_a_word(tiny_model: TinyModel) -> None:
 
 def test_required_words_stand_in_every_text(tiny_model: TinyModel) -> None:
     words = Words(require=["Orla", "oak bridge"], ban=["in"])
-    found = _samples(tiny_model(), words, 64, max_tokens=24)
+    found = _samples(tiny_model(), words, 1000, max_tokens=24)
     assert all(_holds(c.text, "Orla") and _holds(c.text, "oak bridge") for c in found)
     assert {c.finish_reason for c in found} == {"stop"}  # a place is kept for the stop token
     assert any(len(c.token_ids) < 24 for c in found) or all(c.text.endswith(" Orla oak bridge") for c in found)
