@@ -7,11 +7,12 @@ evaluate(Controlled(load(), Choice(["yes", "no"])), task)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, final
 
-from condition.errors import ControlError
+from condition.errors import ControlError, ModelError
 from condition.models.arguments import check_control
+from condition.models.local import LocalModel
 from condition.models.remote import as_model
 from condition.protocols import Control, Model, Prompt
 from condition.types import Completion, Messages, Sampling
@@ -49,6 +50,17 @@ class Controlled:
         Raises ControlError where the two can't be joined.
         """
         return self.model.generate(prompts, sampling, control=self._with(control))
+
+    def stream(
+        self, prompt: Any, sampling: Sampling = Sampling(), *, control: Control | None = None
+    ) -> Iterator[str | Completion]:
+        """Pieces of one completion under the control, then the whole Completion.
+
+        Raises ModelError for a model that does not stream.
+        """
+        if not isinstance(self.model, LocalModel):
+            raise ModelError(f"{self.model.name} does not stream under a control: call generate, or load it here")
+        return self.model.stream(prompt, sampling, control=self._with(control))
 
     def _with(self, other: Control | None) -> Control:
         if other is None or other == self.control:

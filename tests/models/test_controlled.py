@@ -8,13 +8,13 @@ from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from condition.control.grammar import Choice
-from condition.errors import ControlError
+from condition.errors import ControlError, ModelError
 from condition.evaluation.evaluate import evaluate
 from condition.evaluation.tasks import Task, TaskRow
 from condition.models.controlled import Controlled
 from condition.prompts.template import ChatPrompt
 from condition.protocols import Model
-from condition.types import Message, Sampling
+from condition.types import Completion, Message, Sampling
 from tests.conftest import TinyModel
 
 ASKED = [(Message("user", "Is the sky blue?"),)]
@@ -76,3 +76,17 @@ def test_what_is_no_control_is_refused(tiny_model: TinyModel) -> None:
 def test_a_model_elsewhere_says_that_it_cannot() -> None:
     with pytest.raises(ControlError, match="token by token"):
         Controlled(FakeListChatModel(responses=["yes"]), Choice(["no"])).generate(ASKED)
+
+
+def test_it_streams_under_its_control(tiny_model: TinyModel) -> None:
+    model = Controlled(tiny_model(), Choice(["yes", "no"]))
+    *pieces, whole = model.stream("Is it?", Sampling(max_tokens=8))
+    assert isinstance(whole, Completion)
+    assert "".join(map(str, pieces)) == whole.text
+    assert whole.text in ("yes", "no")
+
+
+def test_a_model_that_does_not_stream_says_so() -> None:
+    model = Controlled(FakeListChatModel(responses=["yes"]), Choice(["yes", "no"]))
+    with pytest.raises(ModelError, match="does not stream under a control"):
+        model.stream("Is it?")
