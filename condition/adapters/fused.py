@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast, final
+from typing import Any, final
 from weakref import WeakKeyDictionary
 
 import torch
@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 
 from condition.adapters.norms import Forward, agrees, is_rms_norm, trained
 from condition.adapters.projections import Projections, frozen
-from condition.adapters.siblings import Shared, is_plain, siblings
+from condition.adapters.siblings import Shared, is_plain, is_usual, linear_of, siblings
 
 Layer = nn.Linear | LoraLinear
 _SWAPPED: WeakKeyDictionary[nn.Module, Mapping[nn.Module, Forward]] = WeakKeyDictionary()
@@ -99,16 +99,14 @@ def _adapter(layer: Layer) -> str | None:
 
 def _can_be_fused(layer: Layer) -> bool:
     """A frozen linear layer, plain or with a LoRA without dropout."""
-    base: nn.Module = layer
     if isinstance(layer, LoraLinear):
         if not is_plain(layer):
             return False
-        base, dropout = layer.base_layer, layer.lora_dropout[layer.active_adapters[0]]
+        dropout = layer.lora_dropout[layer.active_adapters[0]]
         if not isinstance(dropout, nn.Identity) and getattr(dropout, "p", None) != 0:
             return False
-    # torchao's weights are of their own type
-    plain = type(base) is nn.Linear and type(base.weight) is nn.Parameter and not base._forward_hooks
-    return plain and not cast(nn.Linear, base).weight.requires_grad and "forward" not in base.__dict__
+    base = linear_of(layer)
+    return is_usual(base) and not base.weight.requires_grad
 
 
 @final
@@ -116,8 +114,7 @@ class _Product:
     """Outputs of layers that read one input, with their backward by hand."""
 
     def __init__(self, layers: list[Layer], dtype: torch.dtype) -> None:
-        bases = [layer.base_layer if isinstance(layer, LoraLinear) else layer for layer in layers]
-        self._weights = tuple(frozen(cast(nn.Linear, base), dtype) for base in bases)
+        self._weights = tuple(frozen(linear_of(layer), dtype) for layer in layers)
         self._adapted = [layer for layer in layers if isinstance(layer, LoraLinear)]
         self._dtype = dtype
 

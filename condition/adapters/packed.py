@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from condition.adapters.copies import Copies
 from condition.adapters.norms import Forward, is_rms_norm, written
 from condition.adapters.projections import can_pack, packed_linear
-from condition.adapters.siblings import Shared, is_plain, siblings
+from condition.adapters.siblings import Shared, is_plain, is_usual, linear_of, siblings
 
 COPIES = Copies(1 << 30)
 """A network whose weights take more than a gigabyte keeps torch's own layout."""
@@ -64,7 +64,7 @@ def _forwards(network: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
     if network.dtype == torch.float32:
         yield from ((module, written(module)) for module in network.modules() if is_rms_norm(module))
     groups = list(siblings(network, _can_be_packed))
-    copies = COPIES.of([tuple(_linear(layer).weight for layer in group) for group in groups])
+    copies = COPIES.of([tuple(linear_of(layer).weight for layer in group) for group in groups])
     for group, copy in zip(groups, copies, strict=False):  # none where they have no room
         shared = Shared(_Product(group, copy))
         yield from ((layer, shared.forward_of(index)) for index, layer in enumerate(group))
@@ -73,14 +73,9 @@ def _forwards(network: PreTrainedModel) -> Iterator[tuple[nn.Module, Forward]]:
 def _can_be_packed(layer: nn.Module) -> bool:
     if isinstance(layer, LoraLinear) and not is_plain(layer):
         return False
-    linear = _linear(layer)
-    plain = type(linear) is nn.Linear and type(linear.weight) is nn.Parameter  # torchao's weights are of their own type
-    usual = plain and linear.weight.dtype in (torch.float32, torch.bfloat16)
-    return usual and not linear._forward_hooks and "forward" not in linear.__dict__ and can_pack(linear.weight.dtype)
-
-
-def _linear(layer: nn.Module) -> nn.Linear:
-    return cast(nn.Linear, layer.base_layer if isinstance(layer, LoraLinear) else layer)
+    linear = linear_of(layer)
+    usual = is_usual(linear) and linear.weight.dtype in (torch.float32, torch.bfloat16)
+    return usual and can_pack(linear.weight.dtype)
 
 
 @final
@@ -89,7 +84,7 @@ class _Product:
 
     def __init__(self, layers: Sequence[nn.Module], weight: Tensor) -> None:
         self._weight = weight
-        linears = [_linear(layer) for layer in layers]
+        linears = [linear_of(layer) for layer in layers]
         self._sizes = [linear.out_features for linear in linears]
         biased = any(linear.bias is not None for linear in linears)
         biases = [x.weight.new_zeros(x.out_features) if x.bias is None else x.bias.detach() for x in linears]
@@ -117,5 +112,5 @@ def _update(layers: Sequence[nn.Module]) -> tuple[Tensor, Tensor] | None:
             stacked.append(a)
             blocks.append((b * layer.scaling[name]).t())
         else:
-            blocks.append(torch.zeros(0, _linear(layer).out_features))
+            blocks.append(torch.zeros(0, linear_of(layer).out_features))
     return (torch.cat(stacked), torch.block_diag(*blocks)) if stacked else None

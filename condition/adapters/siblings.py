@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import final
+from typing import cast, final
 
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
@@ -32,6 +32,17 @@ def siblings(
         taken = module in grouped or module in inside or module in factors
         if not taken and isinstance(module, nn.Linear | LoraLinear) and suits(module):
             yield [module]
+
+
+def linear_of(layer: nn.Module) -> nn.Linear:
+    """The layer itself, or what a LoRA stands on."""
+    return cast(nn.Linear, layer.base_layer if isinstance(layer, LoraLinear) else layer)
+
+
+def is_usual(linear: nn.Module) -> bool:
+    """Whether a layer is torch's own product and nobody looks on: torchao's weights are of a type of their own."""
+    usual = type(linear) is nn.Linear and type(linear.weight) is nn.Parameter
+    return usual and not linear._forward_hooks and "forward" not in linear.__dict__
 
 
 def is_plain(layer: LoraLinear) -> bool:
