@@ -18,6 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from condition.prefix_sharing.header import Divided, can_divide, divided, divided_attention
 from condition.prefix_sharing.layout import Block
 from condition.prefix_sharing.learned import KeysAndValues, widened
 from condition.prefix_sharing.products import product_attention, products_pay
@@ -38,6 +39,8 @@ class Group:
     blocks: int
     returns: Tensor | None
     """`[tokens]`: where each token lies among `keys`; only where every token is a key of just one block."""
+    divided: Divided | None = None
+    """The keys as a header that all blocks see and what each has of its own."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Plan:
                 None if g.mask is None else g.mask.to(device),
                 g.blocks,
                 None if g.returns is None else g.returns.to(device),
+                None if g.divided is None else g.divided.to(device),
             )
             for g in self.groups
         )
@@ -118,14 +122,15 @@ def _group(blocks: list[Block], tokens: int) -> Group:
     for i, block in enumerate(blocks):
         queries[i, : len(block.queries)] = torch.tensor(block.queries)
         keys[i, : len(block.keys)] = torch.tensor(block.keys)
-    mask = None
+    mask = parts = None
     if blocks[0].mask is not None:
         mask = torch.zeros(len(blocks), 1, longest_query, longest_key, dtype=torch.bool)
         mask[..., 0] = True  # a padded query that sees nothing would be NaN
         for i, block in enumerate(blocks):
             assert block.mask is not None
             mask[i, 0, : len(block.queries), : len(block.keys)] = block.mask
-    return Group(queries.flatten(), keys.flatten(), mask, len(blocks), _returns(blocks, tokens, longest_key))
+        parts = divided(blocks, keys, mask)
+    return Group(queries.flatten(), keys.flatten(), mask, len(blocks), _returns(blocks, tokens, longest_key), parts)
 
 
 def _returns(blocks: list[Block], tokens: int, longest_key: int) -> Tensor | None:
@@ -218,6 +223,8 @@ def shared_attention(
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, group: Group, scaling: float | None, dropout: float) -> Tensor:
     """`[tokens, heads, size]` to `[blocks * longest query, heads, size]`."""
+    if group.divided is not None and can_divide(q, v, dropout):
+        return divided_attention(q, k, v, group.queries, group.divided, scaling)
     same = group.mask is None
     padded = (
         _Pad.apply(x, index, group.returns if same or x is not q else None)  # type: ignore[no-untyped-call]
