@@ -72,15 +72,20 @@ def examples(rows: Sequence[Row]) -> list[cd.Example]:
     return found
 
 
-def answerable(data: Path, base: cd.LocalModel) -> tuple[dict[str, Result], float]:
-    """Base and tuned model on questions that have an answer."""
+def answerable_rows(data: Path, base: cd.LocalModel) -> tuple[list[Row], list[Row]]:
+    """Rows to train on and rows to measure on: questions that have an answer, behind prompts that are not long."""
 
     def fits(row: Row) -> bool:
         messages = ANSWERABLE.format(context=row["context"], question=row["question"])
         return bool(row["answers"]["text"]) and len(base.render(messages).ids) < LONGEST_PROMPT
 
     train = flat(shuffled([row for row in read(data / "train.jsonl.gz") if fits(row)]))[:TRAINING_ROWS]
-    validation = flat(shuffled([row for row in read(data / "validation.jsonl") if fits(row)]))[:VALIDATION_ROWS]
+    return train, flat(shuffled([row for row in read(data / "validation.jsonl") if fits(row)]))[:VALIDATION_ROWS]
+
+
+def answerable(data: Path, base: cd.LocalModel) -> tuple[dict[str, Result], float]:
+    """Base and tuned model on questions that have an answer."""
+    train, validation = answerable_rows(data, base)
     task = cd.tasks.squad_v2(validation)
     before = cd.evaluate((base, ANSWERABLE), task)
     began = time.perf_counter()
