@@ -91,7 +91,7 @@ class AdaLoRA(Options):
 
     def load(self, network: PreTrainedModel, folder: Path) -> PreTrainedModel:
         """The network with the adapter of a PEFT folder."""
-        return self._counting(load_injected(network, folder))
+        return self._counting(load_injected(network, folder, AdaLoraConfig))
 
     def _counting(self, network: PreTrainedModel) -> PreTrainedModel:
         network.add_module(BUDGET, _Importance([layer for _, layer in layers(network)]))

@@ -78,7 +78,7 @@ class IA3(Options):
 
     def load(self, network: PreTrainedModel, folder: Path) -> PreTrainedModel:
         """The network with the adapter of a PEFT folder."""
-        return marked(load_injected(network, folder), self)
+        return marked(load_injected(network, folder, IA3Config), self)
 
 
 def ia3_from(config: IA3Config) -> IA3:

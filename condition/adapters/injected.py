@@ -59,9 +59,17 @@ def save_injected(network: PreTrainedModel, folder: Path, base: str) -> None:
     told.save_pretrained(str(folder))
 
 
-def load_injected(network: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """The network with the adapter of a PEFT folder, ready to be used or trained on."""
+def load_injected(network: PreTrainedModel, folder: Path, kind: type[PeftConfig]) -> PreTrainedModel:
+    """The network with the adapter of a PEFT folder, ready to be used or trained on.
+
+    Raises ContractError where the folder's adapter is of another kind, or not for this network.
+    """
     config = PeftConfig.from_pretrained(str(folder))
+    if type(config) is not kind:
+        raise ContractError(
+            f"{folder} holds an adapter of the method {config.peft_type}, and {kind.__name__} was to be loaded: "
+            f"copy the whole folder again"
+        )
     config.inference_mode = False
     twin = injected(network, config, f"the adapter in {folder}")
     # Not by transformers' load_adapter, which leaves DoRA's magnitudes at their start.

@@ -9,12 +9,13 @@ On a quantized base it is QLoRA (Dettmers et al. 2023, arXiv 2305.14314): nothin
     LoRA(rank=16)
     LoRA(rank=16, targets=["all-linear", "embed_tokens"])     # the embedding too
     LoRA(rank=16, whole=["lm_head"])                          # the output head is trained as a whole
+    LoRA(rank=16, initialisation="pissa")                     # begins in the base's own directions
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from peft import LoraConfig
 from peft.utils.constants import EMBEDDING_LAYER_NAMES
@@ -32,8 +33,14 @@ from condition.adapters.injected import (
     save_injected,
     targets_for,
 )
+from condition.adapters.principal import STARTS, as_lora, begin, from_lora, save_start
 from condition.errors import SettingsError
 from condition.types import Options
+
+Initialisation = Literal["uniform", "gaussian", "orthogonal", "pissa", "olora"]
+KNOWN: dict[object, Initialisation] = {name: name for name in get_args(Initialisation)}
+PEFTS: dict[str, Literal["gaussian", "orthogonal"]] = {"gaussian": "gaussian", "orthogonal": "orthogonal"}
+"""Those that PEFT has by these names and that leave the base alone."""
 
 
 class LoRA(Options):
@@ -49,8 +56,10 @@ class LoRA(Options):
     """Scale by alpha / sqrt(rank). Kalajdzievski 2023, arXiv 2312.03732."""
     weight_decomposed: bool = False
     """DoRA. Liu et al. 2024, arXiv 2402.09353."""
-    initialisation: Literal["uniform", "gaussian", "orthogonal"] = "uniform"
-    """Of A, with B zero; `orthogonal` starts with orthogonal factors on both sides, whose product is zero."""
+    initialisation: Initialisation = "uniform"
+    """Of A, with B zero; `orthogonal` starts with orthogonal factors on both sides, whose product is zero. `pissa` and
+    `olora` start in directions of the base's weights, see `condition.adapters.principal`: they are computed, and saved,
+    as a LoRA of twice the rank. Dropout and weight decay act on what has been learned, not on where it began."""
     whole: tuple[str, ...] = ()
     """Names of modules that are trained as a whole beside it, such as `embed_tokens` and `lm_head`. Where embedding
     and head are one tensor they stay one."""
@@ -61,7 +70,8 @@ class LoRA(Options):
 
         Raises SettingsError where no layer has a targeted name.
         """
-        return marked(injected(network, self._config(network), "LoRA"), self)
+        made = injected(network, self._config(network), "LoRA")
+        return marked(made if self.initialisation not in STARTS else begin(made, self.initialisation), self)
 
     def _config(self, network: PreTrainedModel) -> LoraConfig:
         targets, whole, tied = self._with_ties(network)
@@ -77,7 +87,7 @@ class LoRA(Options):
             ensure_weight_tying=tied,
             use_rslora=self.rank_stabilised,
             use_dora=self.weight_decomposed,
-            init_lora_weights=True if self.initialisation == "uniform" else self.initialisation,
+            init_lora_weights=PEFTS.get(self.initialisation, True),
             fan_in_fan_out=keeps_weights_transposed(network),
             task_type="CAUSAL_LM",
         )
@@ -109,11 +119,18 @@ class LoRA(Options):
 
     def save(self, network: PreTrainedModel, folder: Path, base: str) -> None:
         """Write a plain PEFT folder."""
-        save_injected(network, folder, base)
+        if self.initialisation not in STARTS:
+            save_injected(network, folder, base)
+            return
+        save_injected(as_lora(network), folder, base)
+        save_start(network, folder)
 
     def load(self, network: PreTrainedModel, folder: Path) -> PreTrainedModel:
         """The network with the adapter of a PEFT folder."""
-        return marked(load_injected(network, folder), self)
+        made = load_injected(network, folder, LoraConfig)
+        if self.initialisation in STARTS:
+            made = from_lora(made, folder, self._config(network), self.initialisation)
+        return marked(made, self)
 
 
 def lora_of(network: PreTrainedModel) -> LoRA | None:
@@ -124,7 +141,7 @@ def lora_of(network: PreTrainedModel) -> LoRA | None:
 
 def lora_from(config: LoraConfig) -> LoRA:
     """The same of a PEFT configuration."""
-    targets, start = config.target_modules, config.init_lora_weights
+    targets = config.target_modules
     return LoRA(
         rank=config.r,
         alpha=config.lora_alpha,
@@ -132,6 +149,6 @@ def lora_from(config: LoraConfig) -> LoRA:
         targets=targets if isinstance(targets, str) else sorted(targets or ()),
         rank_stabilised=config.use_rslora,
         weight_decomposed=config.use_dora,
-        initialisation=start if start in ("gaussian", "orthogonal") else "uniform",
+        initialisation=KNOWN.get(config.init_lora_weights, "uniform"),
         whole=tuple(sorted(config.modules_to_save or ())),
     )

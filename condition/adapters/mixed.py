@@ -49,8 +49,8 @@ class Mixed(Options):
         if len(kinds) < 2 or len(set(kinds)) < len(kinds):
             raise ValueError("Mixed takes two or three different parts of LoRA, Bottleneck and PrefixTuning")
         for part in self.parts:
-            if isinstance(part, LoRA) and (part.weight_decomposed or part.whole):
-                raise ValueError("a gated LoRA is a plain one: no weight_decomposed, no whole modules")
+            if isinstance(part, LoRA) and (part.weight_decomposed or part.whole or part.initialisation != "uniform"):
+                raise ValueError("a gated LoRA is a plain one: no weight_decomposed, whole modules or initialisation")
             if isinstance(part, PrefixTuning) and part.size is not None:
                 raise ValueError("a gated prefix has no perceptron: leave size out")
         return self

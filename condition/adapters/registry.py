@@ -141,14 +141,15 @@ def switched_off(network: PreTrainedModel) -> Iterator[None]:
         raise SettingsError(
             "the base's own weights were tuned: there is no adapter to switch off; keep the base beside"
         )
-    learning = trainable(network)
+    learning = trainable(network).keys()
     _switch(network, off=True)
     try:
         yield
     finally:
         _switch(network, off=False)
-        for parameter in learning.values():  # PEFT forgets some
-            parameter.requires_grad_(True)
+        for name, parameter in network.named_parameters():  # PEFT forgets some, and lets frozen ones learn
+            if parameter.requires_grad != (name in learning):
+                parameter.requires_grad_(name in learning)
 
 
 def _switch(network: PreTrainedModel, *, off: bool) -> None:

@@ -76,10 +76,10 @@ class LadderSide(Options):
 class _Rung(nn.Module):
     """A gate between below and beside, and a small network around which numbers may pass."""
 
-    def __init__(self, inside: int, side: int, expansion: int) -> None:
+    def __init__(self, inside: int, side: int, expansion: int, *, first: bool) -> None:
         super().__init__()
         self.down = nn.Linear(inside, side)
-        self.gate = nn.Parameter(torch.zeros(()))
+        self.gate = None if first else nn.Parameter(torch.zeros(()))  # below the first there is nothing to weigh
         self.norm = nn.LayerNorm(side)
         self.wide = nn.Linear(side, expansion * side)
         self.narrow = nn.Linear(expansion * side, side)
@@ -87,8 +87,10 @@ class _Rung(nn.Module):
     def forward(self, below: Tensor | None, beside: Tensor) -> Tensor:
         """[..., side] and [..., width] -> [..., side]."""
         heard = self.down(beside.to(self.down.weight.dtype))
-        share = torch.sigmoid(self.gate)
-        mixed = heard if below is None else share * below + (1 - share) * heard
+        mixed = heard
+        if below is not None and self.gate is not None:
+            share = torch.sigmoid(self.gate)
+            mixed = share * below + (1 - share) * heard
         climbed: Tensor = mixed + self.narrow(nn.functional.gelu(self.wide(self.norm(mixed))))
         return climbed
 
@@ -99,7 +101,7 @@ class _Ladder(nn.Module):
 
     def __init__(self, inside: int, side: int, expansion: int, count: int) -> None:
         super().__init__()
-        self.rungs = nn.ModuleList(_Rung(inside, side, expansion) for _ in range(count))
+        self.rungs = nn.ModuleList(_Rung(inside, side, expansion, first=number == 0) for number in range(count))
         self.norm = nn.LayerNorm(side)
         self.up = nn.Linear(side, inside)
         nn.init.zeros_(self.up.weight)

@@ -38,6 +38,8 @@ ADAPTERS: dict[str, KeptAdapter] = {
     "lora": LoRA(rank=4),
     "dora": LoRA(rank=4, weight_decomposed=True, rank_stabilised=True),
     "orthogonal": LoRA(rank=4, initialisation="orthogonal"),
+    "pissa": LoRA(rank=4, initialisation="pissa"),
+    "olora": LoRA(rank=4, initialisation="olora"),
     "adalora": AdaLoRA(rank=2, start=4, every=2),
     "ia3": IA3(),
     "prompt_tuning": PromptTuning(length=6, text="Say what it is."),
