@@ -12,6 +12,7 @@ from typing import Any, final
 
 from condition.errors import Interrupted, SettingsError, UnfinishedError
 from condition.evaluation.cache import UNKEPT, Answers, row_hash
+from condition.evaluation.conversation import opening
 from condition.evaluation.fingerprint import fingerprint
 from condition.evaluation.subjects import Subject, ask, is_model
 from condition.evaluation.tasks.task import Reply, Task, TaskRow
@@ -51,7 +52,7 @@ class Asking:
         self.cached = 0
         model, prompt = _model_and_prompt(subject, task)
         self._prompt = prompt
-        self._messages = None if prompt is None else [fill(prompt, row.inputs) for row in rows]
+        self._messages = None if prompt is None else [fill(prompt, opening(task, row)) for row in rows]
         self._model = model
         name = None if cache is None else _subject_hash(model, task, key)
         if cache is not None and name is None:
@@ -111,7 +112,8 @@ class Asking:
         except (Interrupted, UnfinishedError) as stop:
             self._keep(batch, *_finished(stop.finished, self.task.sampling.n), time.perf_counter() - began)
             raise
-        replies = [Reply(*reply) for reply in zip(said.texts, said.scores, said.samples, strict=True)]
+        turns = said.turns or ((),) * len(batch)
+        replies = [Reply(*reply) for reply in zip(said.texts, said.scores, said.samples, turns, strict=True)]
         for i, why in said.errors.items():
             self.errors[batch[i]] = why
             self._hashes[batch[i]] = f"{UNKEPT}{batch[i]}"
@@ -121,7 +123,8 @@ class Asking:
         """What `ask` takes. Prompts are filled once: a selector's work is not done twice, and what is stored is what
         was sent."""
         rows = [self.rows[place] for place in batch]
-        if self._messages is None or any(isinstance(one, Mapping) for one in self.task.references):
+        others = any(isinstance(one, Mapping) for one in self.task.references) or self.task.has_turns
+        if self._messages is None or others:
             return self.subject, self.task, rows  # the prompt itself is needed: it is filled with other inputs too
         placed = [row._replace(inputs={**row.inputs, _PLACE: p}) for row, p in zip(rows, batch, strict=True)]
         return (self._model, _Filled(self._messages)), self.task, placed
@@ -135,6 +138,12 @@ class Asking:
         kept = self._answers.rows[row]
         self.replies[place] = kept.reply
         self._costs[kept.batch] = self._costs.get(kept.batch, 0) + 1
+
+    def _turn(self, row: TaskRow, changed: Mapping[str, Any]) -> Any:
+        """What a later turn asks."""
+        if self._prompt is None:
+            return dict(changed)
+        return _written(fill(self._prompt, {**opening(self.task, row), **changed})[-1:])
 
     def _row_hashes(self) -> list[str]:
         """Rows that ask the same are counted, so that each has an answer of its own."""
@@ -150,8 +159,11 @@ class Asking:
                 else _written(fill(one, row.inputs))
                 for one in self.task.references
             ]
+            asked = [content, list(row.choices), references]
+            if row.then:
+                asked.append([self._turn(row, one) for one in row.then])
             # A row that can't be told apart for sure is kept in this run only.
-            own = row_hash([content, list(row.choices), references]) or f"{UNKEPT}{place}"
+            own = row_hash(asked) or f"{UNKEPT}{place}"
             seen[own] = seen.get(own, -1) + 1
             found.append(f"{own}.{seen[own]}" if seen[own] else own)
         return found

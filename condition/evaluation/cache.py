@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -99,11 +99,12 @@ def row_hash(content: Any) -> str | None:
 
 def _written(reply: Reply) -> list[Any]:
     scores = None if reply.scores is None else [[s.logprob, s.tokens, s.chars] for s in reply.scores]
-    return [reply.text, scores, list(reply.samples)]
+    return [reply.text, scores, list(reply.samples), *([list(reply.turns)] if reply.turns else [])]
 
 
-def _read(text: str, scores: list[list[Any]] | None, samples: list[str]) -> Reply:
-    return Reply(text, None if scores is None else tuple(Score(*score) for score in scores), tuple(samples))
+def _read(text: str, scores: list[list[Any]] | None, samples: list[str], turns: Sequence[str] = ()) -> Reply:
+    found = None if scores is None else tuple(Score(*score) for score in scores)
+    return Reply(text, found, tuple(samples), tuple(turns))
 
 
 def _check_folder(folder: Path) -> None:

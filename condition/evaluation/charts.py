@@ -19,7 +19,10 @@ _RIGHT = 28
 
 
 def scores(methods: Sequence[Method], measure: str, percent: bool) -> str:
-    """A dot and its interval for each method."""
+    """A dot and its interval for each method that has a score. Empty where none has."""
+    methods = _known(methods)
+    if not methods:
+        return ""
     factor = 100 if percent else 1
     drawn = [tuple(factor * x for x in _ends(method)) for method in methods]
     low, high = min(d[1] for d in drawn), max(d[2] for d in drawn)
@@ -39,7 +42,10 @@ def scores(methods: Sequence[Method], measure: str, percent: bool) -> str:
 
 
 def costs(methods: Sequence[Method], measure: str, percent: bool) -> str:
-    """The score of each method against the time of a call, which goes by factors of ten."""
+    """Each method's score against the time of a call, which goes by factors of ten. Empty where none has a score."""
+    methods = _known(methods)
+    if not methods:
+        return ""
     factor = 100 if percent else 1
     times = [max(method.milliseconds, 1e-3) for method in methods]
     tens = range(math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)) + 1e-9) + 1)
@@ -116,6 +122,10 @@ def totals(methods: Sequence[Method]) -> str:
             f'<text x="{_WIDTH - _LEFT + 8}" y="{free + 4:.1f}">{_short(method.name)}</text>',
         ]
     return _svg(parts, height, "seconds in all, training included, against the number of calls")
+
+
+def _known(methods: Sequence[Method]) -> list[Method]:
+    return [method for method in methods if not math.isnan(method.score.value)]
 
 
 def _unit(measure: str, percent: bool) -> str:

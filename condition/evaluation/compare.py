@@ -7,6 +7,7 @@ table.to_html("compare.html")
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -140,7 +141,8 @@ def _table(
         known = ", ".join(results[lacking[0]].metrics)
         raise DataError(f"{lacking[0]!r} has no measure {measure!r}, which decides here; it has {known}")
     pairs = {name: _paired(task, measure, rows, askings, results, first, name) for name in others}
-    sure = [name for name in others if name not in stopped]  # a test for one look says nothing after many
+    # A test for one look says nothing after many, and one of nothing, such as ratings that are none, nothing at all.
+    sure = [name for name in others if name not in stopped and not math.isnan(pairs[name].difference.value)]
     corrected = dict(zip(sure, holm([pairs[name].p for name in sure]), strict=True))
     methods = {}
     for name, found in results.items():
@@ -166,8 +168,13 @@ def _table(
         less_is_better=measure in task.less_is_better,
         methods=tuple(_with_break_even(list(methods.values()), measure in task.less_is_better)),
         results=results,
-        questions=tuple(row.inputs for row in rows),
+        questions=tuple(_question(row) for row in rows),
     )
+
+
+def _question(row: TaskRow) -> Mapping[str, Any]:
+    turns = {f"turn {i}": " ".join(map(str, changed.values())) for i, changed in enumerate(row.then, 2)}
+    return {**row.inputs, **turns} if turns else row.inputs
 
 
 def _paired(
@@ -195,7 +202,7 @@ def _paired(
 
 def _with_break_even(methods: list[Method], less_is_better: bool) -> list[Method]:
     """Tuned methods against the best one that is not tuned: what one would use instead."""
-    plain = [m for m in methods if m.trained_parameters == 0 and not m.stopped]
+    plain = [m for m in methods if m.trained_parameters == 0 and not m.stopped and not math.isnan(m.score.value)]
     if not plain:
         return methods
     best = min(plain, key=lambda m: m.score.value if less_is_better else -m.score.value)

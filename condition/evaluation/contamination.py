@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from condition.data.read import locate
 from condition.errors import DataError
 from condition.evaluation.tasks.task import Task, TaskRow
-from condition.types import Example, Value
+from condition.types import Example, Message, Value
 
 NEAR = 0.7
 _WORDS = 3  # in a shingle
@@ -63,8 +63,9 @@ class Overlap(Value):
 def overlap(training: object, task: Task | Sequence[TaskRow], near: float = NEAR) -> Overlap:
     """Rows of the task that stand in the training data, or nearly do.
 
-    `training` is whatever `read` takes, or another Task. Where a row has no input in common with the training rows, all
-    of its inputs together count. Raises DataError for no training rows.
+    `training` is whatever `read` takes, or another Task. Where no input of the rows has a name that the training rows
+    have, all inputs of a row together are looked for in a training row, and in each text of one alone: in a turn of a
+    conversation, in an instruction. Raises DataError for no training rows.
     """
     if not 0 < near <= 1:
         raise DataError(f"near={near!r}: give a share of shingles in common, above 0 and at most 1")
@@ -74,13 +75,16 @@ def overlap(training: object, task: Task | Sequence[TaskRow], near: float = NEAR
         raise DataError("there are no training rows to look for")
     names = {name for inputs in trained for name in inputs}
     fields = {name for row in rows for name in row.inputs if name in names} or {_WHOLE}
-    index = _Index([_fields(inputs, fields) for inputs in trained])
+    entries = [(number, inputs) for number, inputs in enumerate(trained)]
+    if _WHOLE in fields:
+        entries += [(number, {"text": text}) for number, inputs in entries for text in _texts(inputs)]
+    index = _Index([_fields(inputs, fields) for _, inputs in entries])
     exact: list[Shared] = []
     close: list[Shared] = []
     for row in rows:
         if (best := index.nearest(_fields(row.inputs, fields), near)) is not None:
             place, similarity = best
-            (exact if similarity == 1 else close).append(Shared(row.id, place, similarity))
+            (exact if similarity == 1 else close).append(Shared(row.id, entries[place][0], similarity))
     return Overlap(rows=len(rows), exact=tuple(exact), near=tuple(close))
 
 
@@ -162,15 +166,29 @@ def _fields(inputs: Inputs, names: set[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, Mapping):
-        return " ".join(map(_text, value.values()))
-    return " ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+    return " ".join(_texts(value))
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Each text that a value holds, however deep."""
+    if isinstance(value, Message):
+        yield value.content
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
+    else:
+        yield str(value)
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Words without case and punctuation; a sign of a script without spaces is a word."""
+    """Words without case and punctuation; a sign of a script without spaces is a word. A text of other signs only, such
+    as emoji, is what it is."""
     plain = unicodedata.normalize("NFKC", text).casefold()
-    return tuple(re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+", plain))
+    words = re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+", plain)
+    return tuple(words or plain.split())
 
 
 def _shingled(words: tuple[str, ...]) -> Shingles:

@@ -41,7 +41,10 @@ class Result(Value):
 
     def __str__(self) -> str:
         width = max(map(len, self.metrics))
-        lines = [f"{name:{width}}  {value}  n={value.n}" for name, value in self.metrics.items()]
+        lines = [
+            f"{name:{width}}  {value}{' %' if value.is_share else ''}  n={value.n}"
+            for name, value in self.metrics.items()
+        ]
         kept = f", {self.cached} of them from the cache" if self.cached else ""
         failed = [f"{len(self.errors)} without an answer, see .errors"] if self.errors else []
         return "\n".join([f"{self.task}: {len(self.rows)} rows{kept}, {self.seconds:.1f} s", *lines, *failed])
@@ -125,9 +128,11 @@ def _measures(
             found[f"{name}_{part}"] = _bounded(values, [clusters[i] for i in inside])
     if not task.constants:
         return None, found
-    # The best constant is the one with the highest mean of the last measure: F1 for SQuAD, the only one elsewhere.
+    # The best constant is the one with the best mean of the measure that decides, where rows have it.
+    deciding = task.headline if task.headline in names else names[-1]
+    sign = -1 if deciding in task.less_is_better else 1
     scored = {c: [task.measure(row, c) for row in asked] for c in task.constants}
-    best = max(scored, key=lambda c: sum(m[names[-1]] for m in scored[c]))
+    best = max(scored, key=lambda c: sign * sum(m[deciding] for m in scored[c]))
     for name in names:
         constant = [m[name] for m in scored[best]]
         found[f"constant_{name}"] = _bounded(constant, clusters)

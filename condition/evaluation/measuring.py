@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from numbers import Real
 from types import TracebackType
 from typing import Any, Self, final
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from condition.errors import DataError
@@ -14,12 +17,16 @@ from condition.evaluation.asking import Asking
 from condition.evaluation.tasks.task import Reply, Task, TaskRow
 from condition.types import Value
 
+TOGETHER = 64
+"""Rows that a task's `prepare` sees at once."""
+
 
 class ResultRow(Value):
     """One row's prediction and what the metric made of it."""
 
     id: str
     prediction: str
+    """What was said; of a conversation, all replies."""
     target: Any
     metrics: Mapping[str, float]
     splits: tuple[str, ...]
@@ -48,10 +55,15 @@ class Measuring:
         try:
             self._asking.ask(places, self._told)
         finally:
-            self._told()  # what was finished before it was stopped
+            self._told(TOGETHER)  # what was finished before it was stopped
 
-    def _told(self) -> None:
-        new = [place for place in self._asking.replies if place not in self.rows]
+    def _told(self, enough: int = 0) -> None:
+        """Measure what is new: many rows at once where the task prepares itself, even if they were answered singly."""
+        new = list(takewhile(lambda place: place not in self.rows, reversed(self._asking.replies)))[::-1]
+        if self._task.prepares and len(new) + enough < TOGETHER:
+            return
+        replies = [self._asking.replies[place] for place in new]
+        self._task.prepare([self._asking.rows[place] for place in new], replies)
         for place in new:
             row = self._measured(self._asking.rows[place], self._asking.replies[place])
             self.rows[place] = row
@@ -64,7 +76,7 @@ class Measuring:
     def _measured(self, row: TaskRow, reply: Reply) -> ResultRow:
         return ResultRow(
             id=row.id,
-            prediction=reply.text,
+            prediction="\n\n".join(reply.turns) or reply.text,
             target=row.target,
             metrics=_checked(self._task, row, reply, self._names),
             splits=tuple(self._task.splits(row)),
@@ -82,14 +94,18 @@ def headline(task: Task, row: ResultRow) -> str:
 
 def _checked(task: Task, row: TaskRow, reply: Reply, names: set[str]) -> Mapping[str, float]:
     """The metric's values for one row. Raises DataError for none, others than before, or no finite numbers."""
-    values = task.measure(row, *reply)
     where = f"{task.name}, row {row.id}: the metric"
+    try:
+        values = task.measure(row, *reply)
+    except Exception as error:  # a metric may be the user's code
+        error.add_note(f"{where} failed for the prediction {reply.text!r:.80} and the target {row.target!r:.80}")
+        raise
     if not isinstance(values, Mapping) or not values:
         raise DataError(f"{where} gave {values!r:.60}, not named values such as {{'exact': 1.0}}")
     for name, value in values.items():
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, Real | np.bool_) or not math.isfinite(value):
             raise DataError(f"{where} gave {name}={value!r:.60}, not a finite number")
     if names and names != set(values):
         raise DataError(f"{where} gave {sorted(values)}, and {sorted(names)} for other rows")
     names.update(values)
-    return values
+    return {name: float(value) for name, value in values.items()}

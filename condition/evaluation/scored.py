@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 
 from condition.errors import Interrupted, ModelError
 from condition.evaluation.tasks.task import Task, TaskRow
+from condition.models.local import LocalModel
 from condition.prompts.few_shot import following
 from condition.prompts.fill import fill
 from condition.protocols import Prompt, Scorer
-from condition.types import Message, Messages, Score
+from condition.types import Message, Messages, Score, Usage
 
 Asked = tuple[Messages, tuple[str, ...]]
 
@@ -28,12 +29,7 @@ def scores_of(model: Scorer, prompt: Prompt, task: Task, rows: Sequence[TaskRow]
 
     Raises ModelError where the model gives others than were asked for, or log-probabilities that are no numbers.
     """
-    asked = [_asked(prompt, row, row.inputs) for row in rows]
-    for reference in task.references:
-        if isinstance(reference, Mapping):
-            asked += [_asked(prompt, row, {**row.inputs, **reference}) for row in rows]
-        else:
-            asked += [_asked(reference, row, row.inputs) for row in rows]
+    asked = _all_asked(prompt, task, rows)
     once = list(dict.fromkeys(asked))  # words without content are the same for all rows
     who = f"{type(model).__name__}.score"
     try:
@@ -54,6 +50,36 @@ def scores_of(model: Scorer, prompt: Prompt, task: Task, rows: Sequence[TaskRow]
         if any(math.isnan(score.logprob) for score in gathered[-1]):
             raise ModelError(f"{who} gave a log-probability that is no number, row {row.id}: is the network broken?")
     return gathered
+
+
+def usage_of(
+    model: Scorer, prompt: Prompt, task: Task, rows: Sequence[TaskRow], scores: Sequence[Sequence[Score]]
+) -> Usage:
+    """What `scores_of` read for these scores: each prompt once, whole, and each choice behind it. Written is nothing.
+
+    Only a local model tells; nothing is known of another one.
+    """
+    if not isinstance(model, LocalModel):
+        return Usage()
+    tokens: dict[Asked, int] = {}
+    for place, one in enumerate(_all_asked(prompt, task, rows)):
+        which, row = divmod(place, len(rows))
+        size = len(rows[row].choices)
+        if one not in tokens:
+            own = scores[row][which * size : (which + 1) * size]
+            tokens[one] = len(model.render(one[0]).ids) + sum(score.tokens for score in own)
+    return Usage(input_tokens=sum(tokens.values()))
+
+
+def _all_asked(prompt: Prompt, task: Task, rows: Sequence[TaskRow]) -> list[Asked]:
+    """Of all rows behind the prompt, then of all rows behind each reference."""
+    asked = [_asked(prompt, row, row.inputs) for row in rows]
+    for reference in task.references:
+        if isinstance(reference, Mapping):
+            asked += [_asked(prompt, row, {**row.inputs, **reference}) for row in rows]
+        else:
+            asked += [_asked(reference, row, row.inputs) for row in rows]
+    return asked
 
 
 def _asked(prompt: Prompt, row: TaskRow, inputs: Mapping[str, object]) -> Asked:

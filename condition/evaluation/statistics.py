@@ -24,8 +24,16 @@ class Estimate(Value):
     def __init__(self, value: float, low: float, high: float, n: int) -> None:
         super().__init__(value=value, low=low, high=high, n=n)
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share, or a difference of shares, by its bounds: shown in percent."""
+        return self.low >= -1 and self.high <= 1
+
     def __str__(self) -> str:
-        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        """In percent for a share, else the number as it is."""
+        factor, form = (100, ".1f") if self.is_share else (1, ".4g")
+        value, low, high = (format(factor * number, form) for number in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
 
 
 def estimate(
@@ -86,7 +94,8 @@ def pooled(
     """`total` of the sums of `counts` `[n, k]`, such as a corpus' perplexity, with a t interval from the jackknife
     over clusters. Efron & Stein 1981.
 
-    With one cluster the interval is as wide as numbers go. Raises ValueError for no counts.
+    With one cluster, and where one of them alone has something to count, the interval is as wide as numbers go.
+    Raises ValueError for no counts.
     """
     if not counts:
         raise ValueError("no counts to estimate from")
@@ -100,6 +109,8 @@ def pooled(
     if count == 1:
         return Estimate(value, float("-inf"), float("inf"), len(counts))
     without = np.array([total(whole - own) for own in sums])
+    if not np.isfinite(without).all():
+        return Estimate(value, float("-inf"), float("inf"), len(counts))
     error = float(np.sqrt((count - 1) / count * np.square(without - without.mean()).sum()))
     half = float(stdtrit(count - 1, 1 - OUTSIDE)) * error
     return Estimate(value, value - half, value + half, len(counts))

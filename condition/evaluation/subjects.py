@@ -7,35 +7,24 @@ remote model is asked to write instead, and the task's measure finds out which c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables.base import RunnableBindingBase
 
 from condition.errors import ModelError
-from condition.evaluation.scored import scores_of
+from condition.evaluation.conversation import converse, messages
+from condition.evaluation.said import Said
+from condition.evaluation.scored import scores_of, usage_of
 from condition.evaluation.tasks.task import Task, TaskRow
 from condition.models.local import LocalModel
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
 from condition.protocols import Chain, Model, Prompt, Scorer
-from condition.types import Answer, Score, Usage
+from condition.types import Answer, Messages, Usage
 
 Subject = LocalModel | Model | Chain | tuple[Any, Any] | Callable[[Mapping[str, Any]], Any]
-
-
-class Said(NamedTuple):
-    """A text for each row, and what they cost."""
-
-    texts: list[str]
-    usage: Usage
-    scores: tuple[tuple[Score, ...] | None, ...] = ()
-    """For each row, of its choices behind the prompt and then behind each of the task's references; none if written."""
-    samples: tuple[tuple[str, ...], ...] = ()
-    """For each row, all texts that the task's `sampling.n` asked for, the first one as in `texts`."""
-    errors: Mapping[int, str] = {}
-    """By row: why a chain has no answer, or only a part of one."""
 
 
 def ask(subject: Subject, task: Task, rows: Sequence[TaskRow]) -> Said:
@@ -50,15 +39,15 @@ def ask(subject: Subject, task: Task, rows: Sequence[TaskRow]) -> Said:
         model = as_model(subject)
         own = getattr(model, "prompt", None)
         return _by_model(model, task.prompt if own is None else as_prompt(own), task, rows)
-    asked: list[Mapping[str, Any]] = [dict(row.inputs) for row in rows for _ in range(task.sampling.n)]
-    if isinstance(subject, Chain):
-        return _read(subject.batch(asked), f"{type(subject).__name__}.batch", rows, task.sampling.n)
-    if callable(subject):
-        return _read((subject(i) for i in asked), "the function", rows, task.sampling.n)
-    raise ModelError(
-        f"can't evaluate {type(subject).__name__}: give a model (name, generate), (model, prompt), "
-        f"a chain (invoke, batch) or a function"
-    )
+    if not (isinstance(subject, Chain) or callable(subject)):
+        raise ModelError(
+            f"can't evaluate {type(subject).__name__}: give a model (name, generate), (model, prompt), "
+            f"a chain (invoke, batch) or a function"
+        )
+    if task.has_turns:
+        return converse(task.prompt, rows, lambda going, inputs: _by_inputs(subject, going, inputs))
+    n = task.sampling.n
+    return _by_inputs(subject, rows, [dict(row.inputs) for row in rows for _ in range(n)], n)
 
 
 def is_model(subject: object) -> bool:
@@ -71,10 +60,26 @@ def is_model(subject: object) -> bool:
     return isinstance(subject, Model) and not isinstance(subject, Chain)
 
 
+def _by_inputs(subject: Any, rows: Sequence[TaskRow], asked: Sequence[Mapping[str, Any]], n: int = 1) -> Said:
+    if isinstance(subject, Chain):
+        return _read(subject.batch(list(asked)), f"{type(subject).__name__}.batch", rows, n)
+    return _read((subject(inputs) for inputs in asked), "the function", rows, n)
+
+
 def _by_model(model: Model, prompt: Prompt, task: Task, rows: Sequence[TaskRow]) -> Said:
     if task.scored and isinstance(model, Scorer):
         return _scored(model, prompt, task, rows)
-    written = model.generate([fill(prompt, row.inputs) for row in rows], task.sampling)
+    if not task.has_turns:
+        return _written(model, task, rows, [fill(prompt, row.inputs) for row in rows])
+
+    def turn(going: Sequence[TaskRow], inputs: Sequence[Mapping[str, Any]]) -> Said:
+        return _written(model, task, going, [messages(prompt, *one) for one in zip(going, inputs, strict=True)])
+
+    return converse(prompt, rows, turn)
+
+
+def _written(model: Model, task: Task, rows: Sequence[TaskRow], asked: list[Messages]) -> Said:
+    written = model.generate(asked, task.sampling)
     n = task.sampling.n
     if len(written) != len(rows) or any(len(row) != n for row in written):
         raise ModelError(
@@ -91,7 +96,7 @@ def _scored(model: Scorer, prompt: Prompt, task: Task, rows: Sequence[TaskRow]) 
         for own, row in zip(scores, rows, strict=True)
     ]
     texts = [text.strip() for text in likeliest]
-    return Said(texts, Usage(), scores, tuple((text,) for text in texts))
+    return Said(texts, usage_of(model, prompt, task, rows, scores), scores, tuple((text,) for text in texts))
 
 
 def _read(answers: Iterable[Any], who: str, rows: Sequence[TaskRow], n: int) -> Said:

@@ -91,6 +91,8 @@ def notes(methods: Sequence[Method]) -> list[str]:
 
 def estimated(value: Estimate, percent: bool, *, signed: bool = False) -> str:
     """A number with its interval, in percent where it is a share."""
+    if math.isnan(value.value):
+        return UNKNOWN
     factor, sign = (100 if percent else 1), "+" if signed else ""
     digits = ".1f" if percent else ".4g"
     one, low, high = (format(factor * x, sign + digits) for x in (value.value, value.low, value.high))

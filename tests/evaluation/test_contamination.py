@@ -10,7 +10,7 @@ from condition.errors import DataError
 from condition.evaluation import tasks
 from condition.evaluation.contamination import NEAR, overlap, refuse_overlap
 from condition.evaluation.tasks.task import Task, TaskRow
-from condition.types import Example
+from condition.types import Example, Message
 
 LONG = "The bridge at Orla was built of oak in 1784 and rebuilt in stone after the great flood of the year 1811"
 
@@ -54,6 +54,33 @@ def test_the_order_of_words_counts() -> None:
 def test_inputs_of_other_names_count_together() -> None:
     found = overlap([{"prompt": "When was it built"}], [TaskRow("1", {"question": "When was it built?"}, "")])
     assert len(found.exact) == 1
+
+
+ASKED = "Where was the bridge over the Orla built in that year?"
+ANSWER = "It was built at Rouen by the old guild of masons, of stone and of oak, in two winters."
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": ASKED, "output": ANSWER},
+        {"instruction": ASKED, "input": "", "output": ANSWER},
+        {"messages": [{"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWER}]},
+        {"conversations": [{"from": "human", "value": ASKED}, {"from": "gpt", "value": ANSWER}]},
+        Example({"history": (Message("user", ASKED), Message("assistant", ANSWER))}, "Thanks."),
+    ],
+)
+def test_a_question_is_found_in_a_row_of_other_columns(row: Any) -> None:
+    """The answer beside it, and who speaks, are not compared."""
+    work = [TaskRow("1", {"question": ASKED.lower()}, ""), TaskRow("2", {"question": "Who paid for all of it?"}, "")]
+    assert overlap([{"instruction": "Sing.", "output": "La."}, row], work).exact == (("1", 1, 1.0),)
+
+
+def test_emoji_and_marks_are_told_apart() -> None:
+    found = overlap(
+        [{"q": "\U0001f642 \U0001f642"}], [TaskRow(s, {"q": s}, "") for s in ("\U0001f642 \U0001f642", "?!")]
+    )
+    assert [shared.id for shared in found.exact] == ["\U0001f642 \U0001f642"]
 
 
 def test_other_scripts() -> None:

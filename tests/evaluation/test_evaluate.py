@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_core.language_models import SimpleChatModel
 from langchain_core.messages import AIMessage, BaseMessage
@@ -291,3 +292,34 @@ def test_the_best_constant_is_best_by_the_last_measure() -> None:
     scores = {"a": {"exact": 1.0, "f1": 0.2}, "b": {"exact": 0.0, "f1": 0.5}}
     task = Task("t", rows, lambda said, _: scores[said], prompt="{x}", constants=("a", "b"))
     assert evaluate(lambda inputs: "a", task).constant == "b"
+
+
+def test_the_best_constant_where_less_is_better_and_where_another_measure_decides() -> None:
+    rows = [TaskRow(str(i), {"x": i}, "t", str(i)) for i in range(3)]
+    scores = {"a": {"errors": 2.0, "other": 0.1}, "b": {"errors": 1.0, "other": 0.0}}
+    told: dict[str, Any] = {"prompt": "{x}", "constants": ("a", "b")}
+    less = Task("t", rows, lambda said, _: scores[said], headline="errors", less_is_better=("errors",), **told)
+    assert evaluate(lambda inputs: "a", less).constant == "b"
+    assert evaluate(lambda inputs: "b", Task("t", rows, lambda said, _: scores[said], **told)).constant == "a"
+
+
+def test_only_shares_are_shown_in_percent() -> None:
+    rows = [TaskRow(str(i), {"x": i}, "t", str(i)) for i in range(3)]
+    task = Task("t", rows, lambda said, _: {"right": 1.0, "words": float(len(said.split()))}, prompt="{x}")
+    lines = str(evaluate(lambda inputs: "three words here", task)).splitlines()
+    assert lines[1:] == ["right  100.0 [29.2, 100.0] %  n=3", "words  3 [3, 3]  n=3"]
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.True_, True, 1, np.int64(1)])
+def test_numbers_of_other_libraries_are_numbers(value: Any) -> None:
+    rows = [TaskRow("1", {"x": 1}, "t")]
+    found = evaluate(lambda inputs: "x", Task("t", rows, lambda said, _: {"a": value}, prompt="{x}"))
+    assert found.metrics["a"].value == float(value)
+    assert type(found.rows[0].metrics["a"]) is float
+
+
+def test_a_metric_that_fails_says_for_which_row() -> None:
+    rows = [TaskRow("7", {"x": 1}, None)]
+    with pytest.raises(TypeError) as failed:
+        evaluate(lambda inputs: "said", Task("t", rows, lambda said, target: {"a": len(target)}, prompt="{x}"))
+    assert "t, row 7: the metric failed for the prediction 'said' and the target None" in failed.value.__notes__[0]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from condition.errors import Interrupted, ModelError
+from condition.evaluation.compare import compare
 from condition.evaluation.evaluate import evaluate
 from condition.evaluation.scored import scores_of
 from condition.evaluation.tasks import Reply, Task, TaskRow
@@ -134,3 +135,38 @@ def test_an_interruption_counts_rows() -> None:
     with pytest.raises(Interrupted) as caught:
         scores_of(Broken(stop), TextPrompt("{q}"), task(), ROWS)
     assert (caught.value.finished, caught.value.total) == ({}, 2)
+
+
+def test_tokens_read_are_told_of_a_local_model(tiny_model: TinyModel) -> None:
+    """A prompt once, each choice behind it, and what is the same for all rows once."""
+    model = tiny_model()
+
+    def ids(text: str) -> int:
+        return len(model.render((Message("text", text),)).ids)
+
+    prompts = [f"{row.inputs['q']} Answer:" for row in ROWS]
+    choices = sum(
+        ids(f"{prompt} {choice}") - ids(prompt)
+        for prompt, row in zip(prompts, ROWS, strict=True)
+        for choice in row.choices
+    )
+    plain = evaluate(model, task(TextPrompt("{q} Answer:")))
+    assert plain.usage.input_tokens == sum(map(ids, prompts)) + choices
+    assert plain.usage.output_tokens == 0
+    twice = [row._replace(id=f"{row.id} again") for row in ROWS]
+    empty = Task("t", [*ROWS, *twice], measure=measure, prompt=TextPrompt("{q} Answer:"), references=[{"q": "N/A"}])
+    both = evaluate(model, empty).usage.input_tokens
+    apart = {
+        row.choices: ids("N/A Answer:") + sum(ids(f"N/A Answer: {c}") - ids("N/A Answer:") for c in row.choices)
+        for row in ROWS
+    }
+    assert both == plain.usage.input_tokens + sum(apart.values())
+    assert evaluate(Scorer(), task(TextPrompt("{q}"))).usage.input_tokens == 0  # it does not tell
+
+
+def test_a_table_of_scored_rows_shows_its_tokens(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    short, long = TextPrompt("{q}"), TextPrompt("A long beginning of a prompt. {q}")
+    table = compare({"short": (model, short), "long": (model, long)}, task())
+    assert (table["long"].input_tokens or 0) > (table["short"].input_tokens or 0) > 0
+    assert table["long"].output_tokens == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from condition.evaluation.statistics import Estimate, estimate
+from condition.evaluation.statistics import Estimate, estimate, pooled
 
 
 def test_by_hand() -> None:
@@ -148,3 +149,18 @@ def test_one_cluster_for_each_value() -> None:
 
 def test_it_prints_as_percent() -> None:
     assert str(Estimate(0.5, 0.25, 0.753, 9)) == "50.0 [25.0, 75.3]"
+    assert str(Estimate(-0.5, -1, 0.25, 9)) == "-50.0 [-100.0, 25.0]"
+
+
+def test_what_is_no_share_is_not_shown_in_percent() -> None:
+    assert str(Estimate(31.25, 28.5, 34.0, 9)) == "31.25 [28.5, 34]"
+    assert str(estimate([2.0])) == "2 [-inf, inf]"
+    assert str(estimate([3.0, 5.0, 4.0])) == "4 [1.516, 6.484]"
+
+
+def test_a_pooled_measure_that_one_cluster_alone_has() -> None:
+    def mean(sums: Sequence[float]) -> float:
+        return sums[0] / sums[1] if sums[1] else float("nan")
+
+    found = pooled([(3.0, 1.0), (0.0, 0.0), (0.0, 0.0)], mean)
+    assert (found.value, found.low, found.high) == (3, -math.inf, math.inf)

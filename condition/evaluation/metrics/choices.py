@@ -10,12 +10,16 @@ Each gives the first of several that are equal.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from condition.errors import DataError
-from condition.prompts.parse import label, letter
+from condition.prompts.parse import Parser, letter
 from condition.types import Score
+
+_UNSPACED = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+"""Thai, Lao, Burmese, Khmer, Japanese, Chinese, and Korean, whose endings stand behind a word."""
 
 
 class Choices(NamedTuple):
@@ -68,7 +72,8 @@ def read_choice(text: str, choices: Sequence[str]) -> int | None:
     """The choice that a written reply means; none where that can't be told.
 
     The reply is a choice, or names a letter where the choices are letters, or begins with a choice (the longest), or
-    holds just one of them as whole words. Case does not matter, except for letters.
+    holds just one of them. Words count whole: "nothing" does not begin with "no". Case does not matter, except for
+    letters.
     """
     bare = [choice.strip() for choice in choices]
     said = text.strip().strip(".\"'").casefold()
@@ -77,16 +82,29 @@ def read_choice(text: str, choices: Sequence[str]) -> int | None:
         return same[0]
     if all(len(choice) == 1 and choice.isupper() for choice in bare):
         return _read(letter("".join(bare)), text, bare)
-    begins = [choice for choice in bare if said.startswith(choice.casefold())]
+    places = {i: _place(choice.casefold(), said) for i, choice in enumerate(bare)}
+    begins = [i for i, place in places.items() if place == 0]
     if begins:
-        return bare.index(max(begins, key=len))
-    named = {found for choice in bare if (found := _read(label([choice]), text, bare)) is not None}
-    return named.pop() if len(named) == 1 else None
+        return max(begins, key=lambda i: len(bare[i]))
+    named = {bare[i]: i for i, place in reversed(places.items()) if place is not None}
+    return next(iter(named.values())) if len(named) == 1 else None
 
 
-def _read(parse: object, text: str, choices: Sequence[str]) -> int | None:
+def _place(choice: str, text: str) -> int | None:
+    """Where a text has a choice first, as whole words; scripts without spaces have none to keep apart."""
+    before = r"(?<!\w)" if _is_of_words(choice[0]) else ""
+    behind = r"(?!\w)" if _is_of_words(choice[-1]) else ""
+    found = re.search(f"{before}{re.escape(choice)}{behind}", text)
+    return None if found is None else found.start()
+
+
+def _is_of_words(sign: str) -> bool:
+    return re.match(_UNSPACED, sign) is None
+
+
+def _read(parse: Parser[str], text: str, choices: Sequence[str]) -> int | None:
     try:
-        return choices.index(parse(text))  # type: ignore[operator]  # parsers of the prompts' floor
+        return choices.index(parse(text))
     except ValueError:
         return None
 

@@ -51,7 +51,9 @@ def classification(
         "classification",
         rows,
         measure=_measure(choices, calibrate and not written),
-        prompt=asked(form, "Text: {text}\nLabel:", examples, instruction=told.replace("{", "{{"), k=k),
+        prompt=asked(
+            form, "Text: {text}\nLabel:", examples, instruction=told.replace("{", "{{").replace("}", "}}"), k=k
+        ),
         sampling=Sampling(temperature=0.0, max_tokens=16, stop=("\n",) if form == "text" else ()),
         splits=lambda row: (str(row.target).replace(" ", "_"),),
         constants=choices,

@@ -29,17 +29,21 @@ class TaskRow(NamedTuple):
     choices: tuple[str, ...] = ()
     """Texts to be scored behind the prompt; none where the subject writes. Behind plain text that does not end in white
     space they follow with one space, behind no text at all they are scored from their first token on."""
+    then: tuple[Mapping[str, Any], ...] = ()
+    """Of a conversation: inputs that take the place of the row's own in each turn that follows the first reply."""
 
 
 class Reply(NamedTuple):
     """What a subject made of one row."""
 
     text: str
-    """What was written; where choices were scored, the likeliest."""
+    """What was written; where choices were scored, the likeliest; of a conversation, what was said last."""
     scores: tuple[Score, ...] | None = None
     """Of the row's choices behind the prompt, then of all of them behind each of the task's `references`."""
     samples: tuple[str, ...] = ()
     """Everything that was written for the row, `text` first, where more than one text was asked for."""
+    turns: tuple[str, ...] = ()
+    """Of a conversation, all replies in their order; none where there was one turn only."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Pooled:
 
 Splits = Callable[[TaskRow], Sequence[str]]
 Measure = Callable[[TaskRow, Reply], Mapping[str, float]]
+Prepare = Callable[[Sequence[TaskRow], Sequence[Reply]], None]
 
 
 @final
@@ -61,7 +66,8 @@ class Task:
     """Rows, a metric, and the prompt for subjects that bring none.
 
     `metric` sees a prediction and the row's target; `measure`, where it is given instead, sees the whole row and reply.
-    Raises DataError for no rows, for a row that has choices where another has none, and for an empty choice.
+    `prepare` sees all rows that were answered together, before they are measured one by one: a judge reads them in one
+    call. Raises DataError for no rows, for a row that has choices where another has none, and for an empty choice.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Task:
         splits: Splits = lambda row: (),
         constants: Sequence[str] = (),
         measure: Measure | None = None,
+        prepare: Prepare | None = None,
         references: Sequence[Prompt | str | Mapping[str, Any]] = (),
         pooled: Mapping[str, Pooled] | None = None,
         headline: str | None = None,
@@ -85,8 +92,11 @@ class Task:
         if (metric is None) == (measure is None):
             raise DataError(f"the task {name} needs a metric(prediction, target), or a measure(row, reply) instead")
         _check_choices(name, rows)
+        _check_turns(name, rows, sampling.n)
         self.name = name
         self.rows = tuple(row if row.cluster else row._replace(cluster=row.id) for row in rows)
+        self.has_turns = any(row.then for row in rows)
+        """Whether a row goes on after its first reply."""
         self.metric: Metric = metric or _whole_rows_only
         self.prompt = as_prompt(prompt)
         self.sampling = sampling
@@ -106,18 +116,34 @@ class Task:
         self.less_is_better = frozenset(less_is_better)
         """Measures, such as a perplexity, of which less is better."""
         self._measure = measure
+        self._prepare = prepare
 
     @property
     def scored(self) -> bool:
         """Whether choices are scored rather than answers written."""
         return bool(self.rows[0].choices)
 
+    @property
+    def prepares(self) -> bool:
+        """Whether rows are to be measured many at once."""
+        return self._prepare is not None
+
+    def prepare(self, rows: Sequence[TaskRow], replies: Sequence[Reply]) -> None:
+        """Told of rows that were answered together, before each is measured."""
+        if self._prepare is not None and replies:
+            self._prepare(rows, replies)
+
     def measure(
-        self, row: TaskRow, text: str, scores: tuple[Score, ...] | None = None, samples: tuple[str, ...] = ()
+        self,
+        row: TaskRow,
+        text: str,
+        scores: tuple[Score, ...] | None = None,
+        samples: tuple[str, ...] = (),
+        turns: tuple[str, ...] = (),
     ) -> Mapping[str, float]:
         """Named values of one row."""
         if self._measure is not None:
-            return self._measure(row, Reply(text, scores, samples))
+            return self._measure(row, Reply(text, scores, samples, turns))
         return self.metric(text, row.target)
 
     def __repr__(self) -> str:
@@ -126,6 +152,15 @@ class Task:
 
 def _whole_rows_only(prediction: str, target: Any, /) -> Mapping[str, float]:
     raise DataError("this task measures a whole row with its reply: call task.measure(row, text, scores)")
+
+
+def _check_turns(name: str, rows: Sequence[TaskRow], n: int) -> None:
+    for row in rows:
+        if row.then and (row.choices or n > 1 or "history" in row.inputs):
+            raise DataError(
+                f"the task {name}: row {row.id} is a conversation: one reply is written in each turn, so it has no "
+                "choices, the sampling n=1, and no input 'history', which holds what was said"
+            )
 
 
 def _check_choices(name: str, rows: Sequence[TaskRow]) -> None:

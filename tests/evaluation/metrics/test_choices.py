@@ -58,6 +58,15 @@ def test_the_first_of_equals() -> None:
         ("unpositively", ("positive", "negative"), None),
         ("", ("positive", "negative"), None),
         ("in the year 1784, it says", TEXTS, 1),
+        ("Nothing is sure, but yes", ("yes", "no"), 0),
+        ("nothing", ("yes", "no"), None),
+        ("No, thanks.", ("yes", "no"), 1),
+        ("13 apples", ("1", "12"), None),
+        ("12 apples", ("1", "12"), 1),
+        ("正面的", ("正面", "负面"), 0),
+        ("这是负面的", ("正面", "负面"), 1),
+        ("🙂🙂", ("🙂", "no"), 0),
+        ("C++, I think", ("C", "C++"), 1),
     ],
 )
 def test_reading_a_written_choice(text: str, choices: tuple[str, ...], place: int | None) -> None:

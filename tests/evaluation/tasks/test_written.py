@@ -1,12 +1,10 @@
-"""GSM8K, MATH, BIG-Bench Hard, classification, perplexity, dialogue and safety."""
+"""GSM8K, MATH, BIG-Bench Hard, classification, perplexity and safety."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,6 +103,13 @@ def test_classification(tiny_model: TinyModel) -> None:
     assert evaluate(lambda inputs: "It is positive", written).metrics["accuracy"].value == pytest.approx(2 / 3)
 
 
+def test_labels_and_instructions_with_braces() -> None:
+    row = {"text": "x", "label": "a{b}"}
+    task = tasks.classification([row], ["a{b}", "}c"], instruction="Say {x} or }.", shots=[{**row, "text": "y"}])
+    said = task.prompt.format(**task.rows[0].inputs)[0].content
+    assert said.startswith("Say {x} or }. Answer with one of: a{b}, }c.\n\nText: y\nLabel: a{b}\n\n")
+
+
 @pytest.mark.parametrize(
     ("rows", "labels", "said"),
     [
@@ -143,39 +148,6 @@ def test_perplexity_needs_a_subject_that_scores() -> None:
         evaluate(lambda inputs: "x", tasks.perplexity(["text"]))
     with pytest.raises(DataError, match="'text' is empty or no text"):
         tasks.perplexity([" "])
-
-
-class Rubric:
-    """Rates by length, and has no verdict on what is empty."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def rate(self, answers: Sequence[tuple[str, str]], /) -> list[Any]:
-        self.asked += len(answers)
-        return [SimpleNamespace(score=float(len(answer)) if answer else None) for _, answer in answers]
-
-
-@pytest.mark.parametrize("judge", [Rubric(), lambda question, answer: len(answer) or None])
-def test_dialogue(judge: Any) -> None:
-    questions = [
-        {"question_id": 81, "category": "writing", "turns": ["Write.", "Again."]},
-        {"question": "Why?", "category": "writing"},
-        {"prompt": "Say nothing."},
-    ]
-    replies = {"Write.": "four", "Why?": "because.", "Say nothing.": ""}
-    task = tasks.dialogue(questions, judge)
-    found = evaluate(lambda inputs: replies[inputs["question"]], task).metrics
-    assert found["rating"].value == 6  # of the two that were rated
-    assert found["unrated"].value == pytest.approx(1 / 3)
-    assert task.rows[0].id == "81"
-    if isinstance(judge, Rubric):
-        assert judge.asked == 3  # once each
-
-
-def test_a_judge_that_gives_no_number() -> None:
-    with pytest.raises(DataError, match="the judge gave 'good', not a number"):
-        evaluate(lambda inputs: "x", tasks.dialogue([{"question": "?"}], lambda q, a: "good"))  # type: ignore[arg-type, return-value]
 
 
 def test_safety() -> None:
@@ -217,4 +189,3 @@ def test_real_rows(shared_data: Path) -> None:
     spam = tasks.classification(shared_data / "classification" / "sms_spam.jsonl", ["ham", "spam"])
     assert len(spam.rows) == 1000
     assert len(tasks.safety(shared_data / "hh_rlhf" / "harmless_base_test.jsonl.gz").rows) == 1000
-    assert len(tasks.dialogue(shared_data / "mt_bench" / "question.jsonl", lambda q, a: 1.0).rows) == 57
