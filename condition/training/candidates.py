@@ -72,11 +72,13 @@ def prepare_rankings(
     *,
     choose: Choose = lambda ranking: ranking.pairs,
     by_pair: bool = True,
+    scored: str | None = None,
 ) -> Prepared:
     """Render rankings: a row each, whose labels are its pairs, or the ranking itself where `by_pair` is false.
 
-    Rankings that teach nothing (all tied, or the same tokens) are left out and counted. Raises DataError for none
-    left, a missing column, an empty candidate, and a row over the limit without a policy.
+    Rankings that teach nothing (all tied, or the same tokens) are left out and counted. `scored` names the option that
+    reads their scores. Raises DataError for none left, a missing column or score, an empty candidate, and a row over
+    the limit without a policy.
     """
     limit = min(settings.max_length or model.context, model.context)
     rows: list[Candidates] = []
@@ -84,6 +86,11 @@ def prepare_rankings(
     trimmed = 0
     for number, ranking in enumerate(read_rankings(data)):
         where = f"{what} row {number}" + (f" ({ranking.id})" if ranking.id else "")
+        if scored and ranking.scores is None:
+            raise DataError(
+                f"{where} has no scores, by which {scored}=True goes: give Ranking.graded(inputs, candidates, scores), "
+                f"or leave {scored} out"
+            )
         chosen = choose(ranking)
         if not chosen:
             gone["all candidates tied"] += 1

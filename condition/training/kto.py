@@ -20,22 +20,19 @@ from transformers import PreTrainedModel
 from condition.adapters.lora import LoRA
 from condition.adapters.registry import KeptAdapter
 from condition.data.preferences import read_feedback, read_rankings
-from condition.errors import DataError, SettingsError
+from condition.errors import DataError
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
+from condition.training.against import Against, check_positive
 from condition.training.candidates import Candidates, render_all, shortened, told
-from condition.training.checkpoints import digest
 from condition.training.dropout import without_dropout
 from condition.training.fit import Task, Watch, check_arguments, fitted
 from condition.training.losses import kto_loss
 from condition.training.objective import Measured
-from condition.training.preference import check_positive, referenced
 from condition.training.processes import number_of_processes, summed
 from condition.training.reading import Read, read_completions
-from condition.training.references import check_reference
 from condition.training.rows import Prepared
 from condition.training.settings import Settings
-from condition.training.watched import DriftStop
 from condition.types import Feedback, Ranking, Rendered
 
 log = logging.getLogger("condition")
@@ -65,13 +62,9 @@ class KTOTrainer:
     ) -> None:
         check_arguments(adapter, settings, "KTOTrainer")
         check_positive(beta=beta, good_weight=good_weight, bad_weight=bad_weight)
-        if stop_drift is not None:
-            check_positive(stop_drift=stop_drift)
-        if reference is not None and not isinstance(reference, LocalModel):
-            raise SettingsError(f"reference={reference!r:.60} is no loaded model: load it first, or leave it out")
         self.beta, self.adapter, self.settings = beta, adapter, settings
         self.good_weight, self.bad_weight = good_weight, bad_weight
-        self.stop_drift, self.reference = stop_drift, reference
+        self.against = Against(reference, stop_drift)
 
     def fit(
         self,
@@ -88,8 +81,7 @@ class KTOTrainer:
         `read_feedback`; or Rankings, whose best candidates count as liked and all that are worse as not. Raises
         DataError, SettingsError, ContractError or ModelError before any work is lost.
         """
-        if self.reference is not None and isinstance(model, LocalModel):
-            check_reference(model, self.reference)
+        self.against.check(model)
         measure = ThumbObjective(self.beta, self.good_weight, self.bad_weight)
         task = Task(
             "KTOTrainer",
@@ -99,13 +91,12 @@ class KTOTrainer:
                 "beta": self.beta,
                 "good_weight": self.good_weight,
                 "bad_weight": self.bad_weight,
-                "stop_drift": self.stop_drift,
-                "reference": None if self.reference is None else digest(self.reference.network),
+                **self.against.options,
             },
-            complete=lambda model, rows, dtype: referenced(rows, self.reference or model, dtype),
+            complete=self.against.complete,
             before_step=measure.before_step,
             around=without_dropout,
-            callbacks=() if self.stop_drift is None else (DriftStop(self.stop_drift),),
+            callbacks=self.against.callbacks,
         )
         return fitted(task, self.adapter, self.settings, model, data, prompt, validation, watch)
 
@@ -153,9 +144,9 @@ def _thumbs(data: object, what: str) -> Iterator[Feedback]:
                     yield Feedback(ranking.inputs, candidate, place == 0, ranking.id)
         return
     for number, feedback in enumerate(read_feedback(data if rows is None else rows)):
-        if not isinstance(feedback.said, bool):
+        if feedback.said not in (0, 1):  # True and False are these numbers, and files write them so
             raise DataError(
-                f"{what} row {number}: {feedback.said!r:.60} is no thumb: KTO takes True and False; "
+                f"{what} row {number}: {feedback.said!r:.60} is no thumb: KTO takes True and False, or 1 and 0; "
                 "make grades thumbs by a limit of yours, or give words to HindsightTrainer"
             )
         yield feedback
@@ -163,12 +154,27 @@ def _thumbs(data: object, what: str) -> Iterator[Feedback]:
 
 def _beside_each_other(thumbs: Sequence[_Thumb], limit: int) -> Iterator[Candidates]:
     """Each row with the completion of the next one that answers another prompt, cut where it would be too long."""
-    for number, thumb in enumerate(thumbs):
-        prompt = thumb.rendered.prompt_ids
-        later = (*thumbs[number + 1 :], *thumbs[:number])
-        other = next((t for t in later if t.rendered.prompt_ids != prompt), later[0]).rendered
+    for thumb, place in zip(thumbs, _next_of_another_prompt(thumbs), strict=True):
+        prompt, other = thumb.rendered.prompt_ids, thumbs[place].rendered
         completions = (thumb.rendered.ids[len(prompt) :], other.ids[len(other.prompt_ids) :][: limit - len(prompt)])
         yield Candidates(prompt, completions, grades=(UP if thumb.good else 0.0, 0.0))
+
+
+def _next_of_another_prompt(thumbs: Sequence[_Thumb]) -> list[int]:
+    """For each row the place of the next one with another prompt, the first ones being next to the last.
+
+    Where all have the same prompt, of the row behind it.
+    """
+    prompts = [thumb.rendered.prompt_ids for thumb in thumbs]
+    nowhere = 2 * len(prompts)
+    following = [nowhere] * nowhere  # of all rows, written down twice
+    for place in reversed(range(nowhere - 1)):
+        is_alike = prompts[place % len(prompts)] == prompts[(place + 1) % len(prompts)]
+        following[place] = following[place + 1] if is_alike else place + 1
+    return [
+        (place + 1 if other == nowhere else other) % len(prompts)
+        for place, other in enumerate(following[: len(prompts)])
+    ]
 
 
 @final

@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Literal, final
+from typing import Literal, final
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -24,28 +23,30 @@ from condition.adapters.registry import KeptAdapter
 from condition.errors import SettingsError
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
+from condition.training.against import Against, check_not_negative, check_positive
 from condition.training.candidates import PAIRS, Candidates, prepare_rankings
-from condition.training.checkpoints import digest
 from condition.training.dropout import without_dropout
 from condition.training.fit import Task, Watch, check_arguments, fitted
 from condition.training.losses import PairLoss, pair_loss
 from condition.training.objective import Measured
-from condition.training.reading import read_completions
-from condition.training.references import check_reference, with_references
-from condition.training.rows import Prepared
+from condition.training.reading import Read, read_completions
 from condition.training.settings import Settings
-from condition.training.watched import DriftStop
+from condition.training.watched import compared
 
 KINDS = ("sigmoid", "ipo", "hinge", "robust", "conservative")
+DOUBTING = ("robust", "conservative")
+"""Those that take a share of the labels to be wrong."""
+SMOOTHING = 0.1
 
 
 @final
 class DPOTrainer:
     """Fits a model to rankings. The model given stays as it is, and is the reference unless another is given.
 
-    `loss`: see `losses.pair_loss`; `smoothing` is the share of labels that robust and conservative take to be wrong.
-    `normalised` divides log-ratios by the tokens of a completion, as ipo does in any case; `reference_free` takes no
-    reference. `sft_weight` adds the mean negative log-likelihood of a token of the better candidate of each pair
+    `loss`: see `losses.pair_loss`; `smoothing` is the share of labels that robust and conservative take to be wrong,
+    0.1 where it is not given; `margin` is what `beta` times the difference has to exceed. `normalised` divides
+    log-ratios by the tokens of a completion, as ipo does in any case; `reference_free` takes no reference.
+    `sft_weight` adds the mean negative log-likelihood of a token of the better candidate of each pair
     (Pang et al. 2024, arXiv 2404.19733). `pairs` of a ranking: "all", or the "best" against the rest.
     `stop_drift` ends the training once a token of the better candidates has lost so much log-probability (nats, mean)
     against the reference.
@@ -58,7 +59,7 @@ class DPOTrainer:
         adapter: KeptAdapter = LoRA(),
         settings: Settings = Settings(),
         *,
-        smoothing: float = 0.1,
+        smoothing: float | None = None,
         margin: float = 0.0,
         normalised: bool = False,
         reference_free: bool = False,
@@ -73,20 +74,26 @@ class DPOTrainer:
             raise SettingsError(f"loss={loss!r}: give one of {', '.join(KINDS)}")
         if pairs not in ("all", "best"):
             raise SettingsError(f"pairs={pairs!r}: give 'all' or 'best'")
-        if not 0 <= smoothing < 0.5:
-            raise SettingsError(f"smoothing={smoothing!r}: give a share of wrong labels from 0 to below 0.5")
-        if sft_weight < 0 or margin < 0:
-            raise SettingsError("sft_weight and margin are 0 or more")
-        if stop_drift is not None:
-            check_positive(stop_drift=stop_drift)
-        if reference is not None and not isinstance(reference, LocalModel):
-            raise SettingsError(f"reference={reference!r:.60} is no loaded model: load it first, or leave it out")
+        check_not_negative(sft_weight=sft_weight, margin=margin)
+        if smoothing is not None:
+            check_not_negative(smoothing=smoothing)
+            if smoothing >= 0.5:
+                raise SettingsError(f"smoothing={smoothing!r}: give a share of wrong labels from 0 to below 0.5")
+            if loss not in DOUBTING:
+                raise SettingsError(
+                    f"smoothing belongs to loss='robust' and 'conservative', and would do nothing here: "
+                    f"leave it out with loss={loss!r}"
+                )
+        if margin and loss == "ipo":
+            raise SettingsError("loss='ipo' has its own margin, 1 / (2 beta): leave `margin` out")
+        self.against = Against(reference, stop_drift)
         if reference_free and reference is not None:
             raise SettingsError("reference_free=True takes no reference: leave one of the two out")
+        if reference_free and stop_drift is not None:
+            raise SettingsError("stop_drift is a distance from the reference, and reference_free=True has none")
         self.beta, self.loss, self.adapter, self.settings = beta, loss, adapter, settings
-        self.smoothing, self.margin, self.normalised = smoothing, margin, normalised
+        self.smoothing, self.margin, self.normalised = SMOOTHING if smoothing is None else smoothing, margin, normalised
         self.reference_free, self.sft_weight, self.pairs = reference_free, sft_weight, pairs
-        self.stop_drift, self.reference = stop_drift, reference
 
     def fit(
         self,
@@ -106,40 +113,23 @@ class DPOTrainer:
         measure = PairObjective(
             self.loss, self.beta, self.smoothing, self.margin, self.normalised or self.loss == "ipo", self.sft_weight
         )
-        if self.reference is not None and isinstance(model, LocalModel):
-            check_reference(model, self.reference)
+        self.against.check(model)
         task = Task(
             "DPOTrainer",
             partial(prepare_rankings, choose=PAIRS[self.pairs]),
             measure,
             {
                 **asdict(measure),
+                **self.against.options,
                 "reference_free": self.reference_free,
                 "pairs": self.pairs,
-                "stop_drift": self.stop_drift,
-                "reference": None if self.reference is None else digest(self.reference.network),
             },
-            complete=self._complete,
             around=without_dropout,
-            callbacks=() if self.stop_drift is None else (DriftStop(self.stop_drift),),
+            callbacks=self.against.callbacks,
         )
+        if not self.reference_free:
+            task = replace(task, complete=self.against.complete)
         return fitted(task, self.adapter, self.settings, model, data, prompt, validation, watch)
-
-    def _complete(self, model: LocalModel, rows: Prepared, dtype: torch.dtype) -> Prepared:
-        return rows if self.reference_free else referenced(rows, self.reference or model, dtype)
-
-
-def check_positive(**given: float) -> None:
-    """Raises SettingsError for what is no number above 0."""
-    for name, value in given.items():
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-            raise SettingsError(f"{name}={value!r}: give a number above 0")
-
-
-def referenced(rows: Prepared, reference: LocalModel, dtype: torch.dtype) -> Prepared:
-    """Rows of Candidates with the reference's log-probabilities."""
-    found: Any = rows.rows
-    return replace(rows, rows=with_references(found, reference, dtype))
 
 
 @final
@@ -165,23 +155,15 @@ class PairObjective:
             losses = losses - self.sft_weight * (read.sums / lengths)[better]
         return Measured(losses.sum(), self._watched(read, better, worse, difference.detach()))
 
-    def _watched(self, read: Any, better: Tensor, worse: Tensor, difference: Tensor) -> Mapping[str, Tensor]:
-        drift = ((read.sums - read.references) / read.lengths).detach()
-        longer = (read.lengths[better] - read.lengths[worse]).sign()
-        told = longer != 0
+    def _watched(self, read: Read, better: Tensor, worse: Tensor, difference: Tensor) -> Mapping[str, Tensor]:
+        means = ((read.sums - read.references) / read.lengths).detach()
+        name = "drift" if read.compared else "logprob"  # without a reference nothing says how far it went
         return {
             "margin": self.beta * difference,
-            "accuracy": _right(difference),
-            "drift_better": drift[better],
-            "drift_worse": drift[worse],
-            "prefers_longer": (difference.sign() == longer)[told].double(),
-            "longer_is_better": (longer > 0)[told].double(),
+            f"{name}_better": means[better],
+            f"{name}_worse": means[worse],
+            **compared(difference, read.lengths[better], read.lengths[worse]),
             "tokens_better": read.lengths[better],
             "tokens_worse": read.lengths[worse],
             **read.watched,
         }
-
-
-def _right(difference: Tensor) -> Tensor:
-    """1 where the better one is preferred, half where neither is: at the start there is nothing but rounding."""
-    return torch.where(difference.abs() < 1e-4, 0.5, (difference > 0).double())

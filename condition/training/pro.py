@@ -20,15 +20,16 @@ from transformers import PreTrainedModel
 
 from condition.adapters.lora import LoRA
 from condition.adapters.registry import KeptAdapter
-from condition.errors import SettingsError
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
+from condition.training.against import check_not_negative
 from condition.training.candidates import Candidates, prepare_rankings
 from condition.training.fit import Task, Watch, check_arguments, fitted
 from condition.training.losses import pro_loss
 from condition.training.objective import Measured
 from condition.training.reading import Read, first_places, read_completions
 from condition.training.settings import Settings
+from condition.training.watched import compared
 
 
 @final
@@ -36,7 +37,8 @@ class PROTrainer:
     """Fits a model to rankings. The model given stays as it is; the result shares its frozen weights.
 
     `sft_weight` weighs the mean negative log-likelihood of a token of the best candidate; the paper takes
-    0.05 (K - 1)^2, which is what None gives. `graded` weighs each contrast by the difference of the rankings' scores.
+    0.05 (K - 1)^2, which is what None gives. `graded` weighs each contrast by the difference of the rankings' scores,
+    which each has to have then.
     """
 
     def __init__(
@@ -48,8 +50,8 @@ class PROTrainer:
         graded: bool = False,
     ) -> None:
         check_arguments(adapter, settings, "PROTrainer")
-        if sft_weight is not None and sft_weight < 0:
-            raise SettingsError(f"sft_weight={sft_weight!r}: give 0 or more, or None for the paper's")
+        if sft_weight is not None:
+            check_not_negative(sft_weight=sft_weight)
         self.adapter, self.settings, self.sft_weight, self.graded = adapter, settings, sft_weight, graded
 
     def fit(
@@ -67,7 +69,8 @@ class PROTrainer:
         DataError, SettingsError or ModelError before any work is lost.
         """
         measure = RankingObjective(self.sft_weight, self.graded)
-        task = Task("PROTrainer", partial(prepare_rankings, by_pair=False), measure, asdict(measure))
+        prepare = partial(prepare_rankings, by_pair=False, scored="graded" if self.graded else None)
+        task = Task("PROTrainer", prepare, measure, asdict(measure))
         return fitted(task, self.adapter, self.settings, model, data, prompt, validation, watch)
 
 
@@ -97,14 +100,11 @@ def _grades(row: Candidates, like: Tensor) -> Tensor | None:
 def _watched(read: Read, means: Tensor, rows: Sequence[Candidates]) -> Mapping[str, Tensor]:
     better, worse = read.places(rows)
     apart = means[better] - means[worse]
-    longer = (read.lengths[better] - read.lengths[worse]).sign()
     firsts = torch.tensor(first_places(rows), device=means.device)
     return {
         "margin": apart,
-        "accuracy": (apart > 0).double(),
+        **compared(apart, read.lengths[better], read.lengths[worse]),
         "best_logprob": means[firsts],
-        "prefers_longer": (apart.sign() == longer)[longer != 0].double(),
-        "longer_is_better": (longer > 0)[longer != 0].double(),
         "tokens_best": read.lengths[firsts],
         **read.watched,
     }

@@ -30,6 +30,8 @@ class Read(NamedTuple):
     lengths: Tensor
     """`[completions]`, tokens with the stop token."""
     watched: Mapping[str, Tensor]
+    compared: bool = True
+    """Whether there is a reference."""
 
     def places(self, rows: Sequence[Candidates]) -> tuple[Tensor, Tensor]:
         """Where among all completions the better and the worse one of each pair are: `[pairs]` each."""
@@ -66,7 +68,7 @@ def read_completions(network: PreTrainedModel, rows: Sequence[Candidates], share
     lengths = torch.tensor([float(len(value)) for value in tokens], device=sums.device, dtype=sums.dtype)
     kept = [reference for row in rows for reference in row.reference]
     if not kept:
-        return Read(tokens, sums, torch.zeros_like(sums), lengths, watched)
+        return Read(tokens, sums, torch.zeros_like(sums), lengths, watched, compared=False)
     reference = torch.tensor([value for one in kept for value in one], device=sums.device, dtype=sums.dtype)
     references = torch.stack([part.sum() for part in reference.split([len(one) for one in kept])])
     apart = reference - torch.cat(tokens).detach()
@@ -90,7 +92,7 @@ def _read(
 @torch.no_grad()
 def _entropy(head: nn.Module, hidden: Tensor) -> Tensor:
     """Entropy `[places]` of the next token at evenly spaced places of `[scored, width]`."""
-    places = hidden[:: max(1, len(hidden) // ENTROPY_POSITIONS)][:ENTROPY_POSITIONS]
-    logs = head(places).float().log_softmax(-1)
+    chosen = torch.linspace(0, len(hidden) - 1, min(len(hidden), ENTROPY_POSITIONS), device=hidden.device)
+    logs = head(hidden[chosen.round().long()]).float().log_softmax(-1)
     entropy: Tensor = -(logs.exp() * logs).sum(-1)
     return entropy

@@ -3,7 +3,8 @@
 The reference is the model that is given to `fit`. The tuned one stands on its very tensors, so that no second network
 is loaded; and because the reference never changes, one pass before the training is all that is ever needed. What it
 gives is kept in `$CONDITION_CACHE/references`, under a hash of the weights, their precision and the tokens of the rows:
-another run over the same rows finds it again, whatever its other settings are.
+another run over the same rows finds it again, whatever its other settings are. Every number that a log-probability
+depends on is part of the hash, so that nobody is given what another model said.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from condition.adapters.fused import fused
+from condition.adapters.registry import adapter_of
 from condition.errors import ContractError, ModelError
-from condition.models.contract import memory_fingerprint, tokenizer_fingerprint
+from condition.models.contract import architecture_of, tokenizer_fingerprint
 from condition.models.embedded import cache_folder
 from condition.models.local import LocalModel
 from condition.prefix_sharing.logprobs import logprobs
 from condition.prefix_sharing.probe import shareable
 from condition.training.candidates import Candidates
-from condition.training.checkpoints import digest
 
 PACK_TOKENS = 2048
 """Tokens that go through the reference at once."""
@@ -62,16 +63,48 @@ def check_reference(model: LocalModel, reference: LocalModel) -> None:
         raise ContractError("the reference has another tokenizer than the model: give one tuned from the same base")
 
 
-def _key(rows: Sequence[Candidates], reference: LocalModel, dtype: torch.dtype) -> str:
-    """Tokens say all of tokenizer, template and prompt that a log-probability depends on."""
-    source = reference.source
+def fingerprint(model: LocalModel) -> str:
+    """Hash of all that a model's log-probabilities depend on: every weight, its adapter's settings, how it computes.
+
+    To read the weights costs about a second a gigabyte. A few of each would not do: who edits one row of a matrix has
+    another model.
+    """
+    adapter = adapter_of(model.network)
     told = {
-        "base": source.fingerprint or source.name,
-        "weights": memory_fingerprint(reference.network),
-        "adapted": digest(reference.network),
-        "quantization": reference.quantization.model_dump(mode="json") if reference.quantization else None,
-        "dtypes": [str(reference.network.dtype), str(dtype)],
-        "tokenizer": tokenizer_fingerprint(reference.tokenizer),
+        "architecture": architecture_of(model.network.config),
+        "weights": _weights(model.network),
+        "adapter": None if adapter is None else adapter.model_dump(mode="json"),
+        "quantization": model.quantization.model_dump(mode="json") if model.quantization else None,
+        "dtype": str(model.network.dtype),
+        "tokenizer": tokenizer_fingerprint(model.tokenizer),
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _weights(network: PreTrainedModel) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        for part in _parts(tensor):
+            digest.update(f"{name}{part.dtype}{tuple(part.shape)}".encode())
+            digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _parts(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensors that a tensor is made of: torchao's hold numbers and scales apart."""
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None:
+        yield tensor
+        return
+    for name in flatten()[0]:
+        yield from _parts(getattr(tensor, name))
+
+
+def _key(rows: Sequence[Candidates], reference: LocalModel, dtype: torch.dtype) -> str:
+    """Tokens say all of template and prompt that a log-probability depends on."""
+    told = {
+        "reference": fingerprint(reference),
+        "products": [reference.device.type, str(dtype)],
         "rows": [[row.prompt, row.completions] for row in rows],
     }
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
@@ -134,7 +167,8 @@ def _keep(file: Path, values: Tensor) -> None:
         handle, half = tempfile.mkstemp(dir=file.parent, prefix=".half-")
         os.close(handle)
         try:
-            save_file({"logprobs": values.contiguous()}, half)
-            Path(half).replace(file)
-        except SafetensorError:
+            with suppress(SafetensorError):
+                save_file({"logprobs": values.contiguous()}, half)
+                Path(half).replace(file)
+        finally:
             Path(half).unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from condition.errors import ModelError, SettingsError
 from condition.models.local import LocalModel
 from condition.models.reward import RewardModel, last_hidden
 from condition.protocols import Prompt
+from condition.training.against import check_not_negative
 from condition.training.candidates import PAIRS, Candidates, prepare_rankings
 from condition.training.dropout import without_dropout
 from condition.training.fit import Task, check_arguments, fitted
@@ -32,6 +33,7 @@ from condition.training.losses import reward_pair_loss, reward_ranking_loss
 from condition.training.objective import Measured
 from condition.training.reading import pair_places
 from condition.training.settings import Settings
+from condition.training.watched import compared
 
 
 @final
@@ -39,8 +41,8 @@ class RewardTrainer:
     """Fits a reward head, and an adapter below it, to rankings. The model given stays as it is.
 
     `loss` is "pairs" or "ranking" (K at once). `centre` keeps rewards around zero; `margins`
-    asks a pair's rewards to differ by the difference of its scores; `pairs` of a ranking: "all", or the "best" against
-    the rest.
+    asks a pair's rewards to differ by the difference of its scores, which each ranking has to have then; `pairs` of a
+    ranking: "all", or the "best" against the rest.
     """
 
     def __init__(
@@ -58,8 +60,7 @@ class RewardTrainer:
             raise SettingsError(f"loss={loss!r}: give 'pairs' or 'ranking'")
         if pairs not in ("all", "best"):
             raise SettingsError(f"pairs={pairs!r}: give 'all' or 'best'")
-        if centre < 0:
-            raise SettingsError(f"centre={centre!r}: give 0 or more")
+        check_not_negative(centre=centre)
         if loss == "ranking" and (margins or pairs == "best"):
             raise SettingsError("margins and pairs belong to loss='pairs': leave them out with loss='ranking'")
         self.adapter, self.settings = adapter, settings
@@ -84,7 +85,12 @@ class RewardTrainer:
         measure = RewardObjective(by_pair, self.centre, self.margins)
         task = Task(
             "RewardTrainer",
-            partial(prepare_rankings, choose=PAIRS[self.pairs], by_pair=by_pair),
+            partial(
+                prepare_rankings,
+                choose=PAIRS[self.pairs],
+                by_pair=by_pair,
+                scored="margins" if self.margins else None,
+            ),
             measure,
             {"loss": self.loss, "centre": self.centre, "margins": self.margins, "pairs": self.pairs},
             extend=add_head,
@@ -135,11 +141,4 @@ def rewards_of(network: PreTrainedModel, rows: Sequence[Candidates], shared: boo
 def _watched(rewards: Tensor, better: Tensor, worse: Tensor, rows: Sequence[Candidates]) -> Mapping[str, Tensor]:
     lengths = torch.tensor([len(c) for row in rows for c in row.completions], device=rewards.device)
     apart = rewards[better] - rewards[worse]
-    longer = (lengths[better] - lengths[worse]).sign()
-    return {
-        "margin": apart,
-        "accuracy": (apart > 0).double(),
-        "reward": rewards,
-        "prefers_longer": (apart.sign() == longer)[longer != 0].double(),
-        "longer_is_better": (longer > 0)[longer != 0].double(),
-    }
+    return {"margin": apart, **compared(apart, lengths[better], lengths[worse]), "reward": rewards}

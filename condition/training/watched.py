@@ -6,10 +6,29 @@ import logging
 from collections.abc import Mapping
 from typing import Any, final
 
+import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
 log = logging.getLogger("condition")
+
+EQUAL = 1e-4
+"""Differences between two candidates up to which neither is preferred: at the start there is nothing but rounding."""
+
+
+def compared(difference: Tensor, better: Tensor, worse: Tensor) -> dict[str, Tensor]:
+    """Curves of pairs, from what the better one is above the worse one `[pairs]` and their lengths in tokens.
+
+    `accuracy` counts half where neither is preferred. `prefers_longer` beside `longer_is_better` says whether length is
+    what is learned: of pairs of unlike lengths, the first of those too where one is preferred.
+    """
+    longer, preferred = (better - worse).sign(), torch.where(difference.abs() < EQUAL, 0.0, difference.sign())
+    unlike = longer != 0
+    return {
+        "accuracy": (preferred + 1) / 2,
+        "prefers_longer": (preferred == longer)[unlike & (preferred != 0)].double(),
+        "longer_is_better": (longer > 0)[unlike].double(),
+    }
 
 
 @final

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from condition.errors import DataError
 from condition.prompts.template import as_prompt
 from condition.training.candidates import Pair, best_against_rest, prepare_rankings
 from condition.training.settings import Settings
@@ -38,6 +39,28 @@ def test_pairs_and_what_the_loss_is_a_mean_of(tiny_model: TinyModel) -> None:
     graded = Ranking({"q": "Why?"}, ("so", "no", "well"), (3.0, 2.0, 1.0))
     assert len(prepared(model, [graded]).rows[0].pairs) == 3
     assert prepared(model, [graded], choose=best_against_rest).rows[0].pairs == (Pair(0, 1, 1.0), Pair(0, 2, 2.0))
+
+
+def test_a_long_prompt_is_cut_alike_before_all(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    long = Ranking({"q": "the sky " * 100}, ("so", "no " * 40, "well"))
+    settings = Settings(max_length=128, too_long="trim")
+    found: Any = prepare_rankings(model, [long], as_prompt("{q}"), settings, "training").rows
+    (row,) = found
+    whole = [model.render(long.inputs["q"], text) for text in long.candidates]
+    start = len(whole[0].prompt_ids)
+    assert row.completions == tuple(one.ids[start:] for one in whole)
+    assert max(map(len, row.sequences)) == 128
+    words = next(span for span in whole[0].spans if span.role == "user")
+    gone = words.start + max(len(one.ids) for one in whole) - 128
+    assert row.prompt == whole[0].prompt_ids[: words.start] + whole[0].prompt_ids[gone:]
+
+
+def test_scores_are_asked_for_where_they_count(tiny_model: TinyModel) -> None:
+    rows = [RANKING, Ranking.pair({"q": "Why?"}, "so", "no")]
+    assert len(prepared(tiny_model(), rows).rows) == 2
+    with pytest.raises(DataError, match="training row 1 has no scores, by which margins=True goes"):
+        prepared(tiny_model(), rows, scored="margins")
 
 
 def test_what_is_left_out_is_counted(tiny_model: TinyModel, caplog: pytest.LogCaptureFixture) -> None:

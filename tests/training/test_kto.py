@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
+from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA
 from condition.errors import DataError, SettingsError
 from condition.models.local import LocalModel
+from condition.prefix_sharing.logprobs import logprobs
+from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import as_prompt
-from condition.training.kto import KTOTrainer, prepare_thumbs
+from condition.training.candidates import Candidates
+from condition.training.kto import KTOTrainer, ThumbObjective, prepare_thumbs
+from condition.training.losses import kto_loss
 from condition.training.settings import Settings
 from condition.types import Feedback, Ranking
 from tests.conftest import TinyModel
@@ -49,6 +57,62 @@ def test_a_row_stands_beside_the_next_ones_completion(tiny_model: TinyModel) -> 
     said = [[model.tokenizer.decode(c[:-1]) for c in row.completions] for row in rows]
     assert said == [["so", "me"], ["no", "me"], ["me", "so"]]  # never one of the same prompt
     assert [row.grades[0] for row in rows] == [1.0, 0.0, 1.0]
+
+
+def test_the_next_row_with_another_prompt(tiny_model: TinyModel) -> None:
+    """As one would find it row by row, around the end; with one prompt alone the next row."""
+    model, numbers = tiny_model(), random.Random(0)
+    for prompts in ([numbers.choice("abc") for _ in range(30)], ["a"] * 3, ["a", "b", "b"], ["b", "b", "a"]):
+        thumbs = [Feedback({"q": q}, str(number), True) for number, q in enumerate(prompts)]
+        found: Any = prepare_thumbs(model, thumbs, as_prompt("{q}"), Settings(), "training").rows
+        for place, row in enumerate(found):
+            later = [*range(place + 1, len(prompts)), *range(place)]
+            other = next((i for i in later if prompts[i] != prompts[place]), later[0])
+            assert [model.tokenizer.decode(c[:-1]) for c in row.completions] == [str(place), str(other)]
+
+
+def test_another_row_s_completion_is_cut_to_what_fits(tiny_model: TinyModel) -> None:
+    thumbs = [Feedback({"q": "sky " * 20}, "so", True), Feedback({"q": "Why?"}, "no " * 20, False)]
+    whole: Any = prepare_thumbs(tiny_model(), thumbs, as_prompt("{q}"), Settings(), "training").rows[0]
+    limit = len(whole.sequences[1]) - 3
+    settings = Settings(max_length=limit)
+    short: Any = prepare_thumbs(tiny_model(), thumbs, as_prompt("{q}"), settings, "training").rows[0]
+    assert short.sequences == [whole.sequences[0], whole.sequences[1][:limit]]
+
+
+def test_thumbs_are_numbers_in_some_files(tiny_model: TinyModel) -> None:
+    rows = [{"q": f"What is {i}?", "completion": "so", "label": i} for i in (1, 0, 1.0, 0.0)]
+    found: Any = prepare_thumbs(tiny_model(), rows, as_prompt("{q}"), Settings(), "training").rows
+    assert [row.grades[0] for row in found] == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_the_divergence_is_never_below_zero_and_no_way_to_learn(tiny_model: TinyModel) -> None:
+    """A policy that gives other completions less than the reference does has a divergence of 0; where it gives them
+    more, no gradient flows through it."""
+    model = tiny_model()
+    assert shareable(model.network)
+    rows: Any = prepare_thumbs(model, THUMBS[:4], as_prompt("{q}"), Settings(), "training").rows
+    network = LoRA(rank=2).attach(model.network)
+    for parameter in trainable(network).values():
+        parameter.data.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+    good = torch.tensor([row.grades[0] == 1 for row in rows])
+    for moved, expected in ((5.0, 0.0), (-5.0, 5.0)):
+        like = [replace(row, reference=_at(network, row, moved)) for row in rows]
+        measured = ThumbObjective(0.2, 1.0, 1.0)(network, like, True)
+        assert measured.watched["divergence"].tolist() == pytest.approx([expected] * 4, abs=1e-4)
+        found = torch.autograd.grad(measured.loss, list(trainable(network).values()))
+        sums = torch.stack([logprobs(network, row.sequences, [row.start] * 2)[0].sum() for row in rows])
+        alone = kto_loss(sums - sums.detach(), good, torch.tensor(expected), beta=0.2, good_weight=1.0, bad_weight=1.0)
+        assert float(measured.loss.detach()) == pytest.approx(float(alone.sum().detach()), abs=1e-4)
+        for one, other in zip(found, torch.autograd.grad(alone.sum(), list(trainable(network).values())), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+def _at(network: Any, row: Candidates, moved: float) -> tuple[tuple[float, ...], ...]:
+    """A reference at the policy's own numbers, which gives the other completion so much more, in nats."""
+    with torch.no_grad():
+        own, other = logprobs(network, row.sequences, [row.start] * 2)
+    return tuple(own.tolist()), tuple((other + moved / len(other)).tolist())
 
 
 IN_PARTS: list[dict[str, Any]] = [{"batch_size": 2, "accumulation": 4}, {"batch_size": 8, "at_once": 3}]

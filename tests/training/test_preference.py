@@ -24,6 +24,7 @@ from condition.training.references import with_references
 from condition.training.rows import collate
 from condition.training.settings import Settings
 from condition.training.sft import SFTTrainer
+from condition.training.signs import hacking_signs
 from condition.types import Ranking
 from tests.conftest import TinyModel
 
@@ -92,6 +93,11 @@ def test_it_begins_at_its_reference(tiny_model: TinyModel, family: str) -> None:
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert first["drift_better"] == pytest.approx(0, abs=1e-5)
     assert first["kl"] == pytest.approx(0, abs=1e-6)
+
+
+def test_it_begins_there_whatever_the_network_drops(tiny_model: TinyModel) -> None:
+    first = fit(tiny_model(attention_dropout=0.5), settings={"max_steps": 1}).history[0]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
 
 
 def test_the_base_stays_and_the_tuned_one_is_saved(tiny_model: TinyModel, tmp_path: Path) -> None:
@@ -167,6 +173,16 @@ def test_what_is_watched(tiny_model: TinyModel) -> None:
     assert 0 < last(tuned, "entropy") < math.log(512)
 
 
+def test_without_a_reference_there_is_no_drift(tiny_model: TinyModel) -> None:
+    """The better ones' own log-probabilities are a curve of another name, and no sign of anything."""
+    tuned = fit(tiny_model(), held=HELD, settings={"epochs": 1}, reference_free=True, normalised=True)
+    names = set(tuned.history.names())
+    assert {"logprob_better", "logprob_worse", "eval_logprob_better"} <= names
+    assert not {"drift_better", "drift_worse", "kl", "eval_drift_better"} & names
+    assert last(tuned, "logprob_better") < -0.2
+    assert not any("has lost" in sign for sign in hacking_signs(tuned.history))
+
+
 def test_it_stops_when_the_better_ones_get_unlikely(tiny_model: TinyModel, caplog: pytest.LogCaptureFixture) -> None:
     rows = [Ranking.pair({"q": r.inputs["q"]}, r.candidates[0], r.candidates[0] + " it is it is") for r in ROWS]
     options = {"loss": "ipo", "beta": 0.01, "stop_drift": 0.05}
@@ -193,6 +209,18 @@ def test_it_goes_on_where_it_was(tiny_model: TinyModel, tmp_path: Path) -> None:
     assert all(torch.equal(p, weights(whole)[name]) for name, p in weights(resumed).items())
     with pytest.raises(SettingsError, match="holds checkpoints of another run; it differs in beta"):
         fit(base, beta=0.2, settings={"epochs": 2, "output": tmp_path / "run", "save_every": 5})
+
+
+def test_a_run_with_another_reference_is_another_run(tiny_model: TinyModel, tmp_path: Path) -> None:
+    base, settings = tiny_model(), {"max_steps": 1, "output": tmp_path / "run"}
+    edited = LocalModel(tiny_model().network, base.tokenizer, source=base.source)
+    edited.network.get_submodule("lm_head").weight.data[5] += 1.0
+    fit(base, settings=settings, reference=tiny_model())
+    fit(base, settings=settings, reference=tiny_model())
+    with pytest.raises(SettingsError, match="it differs in reference"):
+        fit(base, settings=settings, reference=edited)
+    with pytest.raises(SettingsError, match="it differs in stop_drift"):
+        fit(base, settings=settings, reference=tiny_model(), stop_drift=0.5)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +264,15 @@ def test_a_reference_from_another_base(tiny_model: TinyModel) -> None:
         ({"pairs": "some"}, "pairs='some'"),
         ({"sft_weight": -1}, "0 or more"),
         ({"stop_drift": -1}, "stop_drift=-1"),
+        (
+            {"stop_drift": 0.2, "reference_free": True},
+            "a distance from the reference, and reference_free=True has none",
+        ),
+        ({"smoothing": 0.2}, "smoothing belongs to loss='robust' and 'conservative', and would do nothing here"),
+        ({"smoothing": "0.2", "loss": "robust"}, "smoothing='0.2': give a number"),
+        ({"margin": 1.0, "loss": "ipo"}, "loss='ipo' has its own margin"),
+        ({"sft_weight": "1"}, "sft_weight='1': give a number, 0 or more"),
+        ({"sft_weight": math.nan}, "sft_weight=nan: give a number, 0 or more"),
         ({"reference": "base"}, "no loaded model"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 
 from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA
-from condition.errors import SettingsError
+from condition.errors import DataError, SettingsError
 from condition.models.local import LocalModel
 from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import as_prompt
@@ -93,8 +93,14 @@ def test_a_tie_teaches_nothing(tiny_model: TinyModel) -> None:
     assert trainable(network)
 
 
+def test_grades_are_asked_for_where_they_count(tiny_model: TinyModel) -> None:
+    with pytest.raises(DataError, match="training row 0 has no scores, by which graded=True goes"):
+        fit(tiny_model(), graded=True)
+
+
 def test_bad_settings() -> None:
-    with pytest.raises(SettingsError, match="sft_weight=-1"):
-        PROTrainer(sft_weight=-1)
+    for wrong in (-1, "1", math.inf):
+        with pytest.raises(SettingsError, match="sft_weight="):
+            PROTrainer(sft_weight=wrong)  # type: ignore[arg-type]  # what the message is for
     with pytest.raises(SettingsError, match=r"give PROTrainer\(settings=cd.Settings"):
         PROTrainer(Settings())  # type: ignore[arg-type]  # what the message is for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA
 from condition.errors import ModelError
 from condition.models.local import LocalModel
@@ -64,12 +66,49 @@ def test_what_they_depend_on_computes_them_anew(tiny_model: TinyModel, computed:
     other = tiny_model()
     other.network.get_submodule("lm_head").weight.data.mul_(1.01)
     with_references(rows, other, torch.float32)
-    adapted = LoRA(rank=2).attach(model.network)
-    tuned = LocalModel(adapted, model.tokenizer, source=model.source)
+    network = LoRA(rank=2).attach(model.network)
+    tuned = LocalModel(network, model.tokenizer, source=model.source)
     with_references(rows, tuned, torch.float32)
-    next(p for n, p in adapted.named_parameters() if "lora_B" in n).data[0, 0] = 0.5
+    next(p for n, p in network.named_parameters() if "lora_B" in n).data[0, 0] = 0.5
     with_references(rows, tuned, torch.float32)
     assert computed == [12, 5, 12, 12, 12, 12]
+
+
+def adapted(base: LocalModel, alpha: int) -> LocalModel:
+    network = LoRA(rank=2, alpha=alpha).attach(base.network)
+    for parameter in trainable(network).values():
+        parameter.data.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+    return LocalModel(network, base.tokenizer, source=base.source)
+
+
+def edited(base: LocalModel) -> LocalModel:
+    """One row of one matrix, that of a token of every prompt, is another."""
+    token = rows_of(base)[0].prompt[5]
+    base.network.get_input_embeddings().weight.data[token, 1::2] += 0.5
+    return base
+
+
+OTHERS: dict[str, tuple[Callable[[TinyModel], LocalModel], Callable[[TinyModel], LocalModel]]] = {
+    "positions": (lambda tiny: tiny(), lambda tiny: tiny(rope_parameters={"rope_type": "default", "rope_theta": 50.0})),
+    "norms": (lambda tiny: tiny(), lambda tiny: tiny(rms_norm_eps=0.1)),
+    "activation": (lambda tiny: tiny(), lambda tiny: tiny(hidden_act="gelu")),
+    "adapter": (lambda tiny: adapted(tiny(), 4), lambda tiny: adapted(tiny(), 64)),
+    "a row": (lambda tiny: tiny(), lambda tiny: edited(tiny())),
+}
+
+
+@pytest.mark.parametrize("what", list(OTHERS))
+def test_a_model_that_says_something_else_is_asked_itself(tiny_model: TinyModel, what: str) -> None:
+    """With the same weight files, or the same numbers in its adapter, and another setting of either."""
+    one, other = (make(tiny_model) for make in OTHERS[what])
+    before = with_references(rows_of(one), one, torch.float32)
+    found = with_references(rows_of(other), other, torch.float32)
+    row = found[0]
+    with torch.no_grad():
+        plain = plain_logprobs(other.network, row.sequences, [row.start] * len(row.completions))
+    assert before[0].reference != row.reference
+    for kept, value in zip(row.reference, plain, strict=True):
+        torch.testing.assert_close(torch.tensor(kept), value, atol=1e-4, rtol=1e-4)
 
 
 def test_a_damaged_file_is_computed_again(tiny_model: TinyModel, computed: list[int], own_references: Path) -> None:
@@ -77,6 +116,25 @@ def test_a_damaged_file_is_computed_again(tiny_model: TinyModel, computed: list[
     rows = with_references(rows_of(model), model, torch.float32)
     (file,) = own_references.iterdir()
     file.write_bytes(file.read_bytes()[:100])
+    assert with_references(rows_of(model), model, torch.float32) == rows
+    assert computed == [12, 12]
+    assert list(own_references.iterdir()) == [file]
+
+
+def test_what_can_not_be_kept_is_computed_again(
+    tiny_model: TinyModel, computed: list[int], own_references: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full in the middle of the file leaves nothing of it."""
+
+    def full(tensors: Any, path: str) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    model = tiny_model()
+    with monkeypatch.context() as patched:
+        patched.setattr(references, "save_file", full)
+        rows = with_references(rows_of(model), model, torch.float32)
+        assert list(own_references.iterdir()) == []
     assert with_references(rows_of(model), model, torch.float32) == rows
     assert computed == [12, 12]
 

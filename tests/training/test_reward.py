@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from condition.adapters.lora import LoRA
-from condition.errors import ModelError, SettingsError
+from condition.errors import DataError, ModelError, SettingsError
 from condition.models.local import LocalModel
 from condition.models.reward import RewardModel
 from condition.training.reward import RewardTrainer, rewards_of
@@ -29,14 +29,18 @@ def fit(model: Any, rows: Any = ROWS, held: Any = None, settings: Any = None, **
 
 @pytest.mark.parametrize("options", KINDS, ids=str)
 def test_it_learns_what_is_better(tiny_model: TinyModel, options: dict[str, Any]) -> None:
-    rows = [Ranking(r.inputs, r.candidates, (2.0, 1.0, 0.5)) for r in ROWS] if options.get("margins") else ROWS
-    base = tiny_model()
-    reward = fit(base, rows, HELD, settings={"epochs": 4}, **options)
+    base, of = tiny_model(), graded if options.get("margins") else list
+    reward = fit(base, of(ROWS), of(HELD), settings={"epochs": 4}, **options)
     assert reward.history[0]["loss"] == pytest.approx(_at_zero(options), abs=1e-5)
     assert "eval_accuracy" in reward.history.names()
+    assert reward.history[0]["accuracy"] == 0.5  # it has no opinion yet
     scores = [reward(row.inputs["q"], row.candidates) for row in ROWS]
     assert sum(s[0] > max(s[1:]) for s in scores) >= 10
     assert not hasattr(base.network, "score")
+
+
+def graded(rows: list[Ranking]) -> list[Ranking]:
+    return [Ranking(r.inputs, r.candidates, (2.0, 1.0, 0.5)[: len(r.candidates)]) for r in rows]
 
 
 def _at_zero(options: dict[str, Any]) -> float:
@@ -54,6 +58,7 @@ def test_centred_rewards_stay_around_zero(tiny_model: TinyModel) -> None:
 @pytest.mark.parametrize("options", KINDS, ids=str)
 def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel, options: dict[str, Any]) -> None:
     rows = [*ROWS[:3], Ranking.pair({"q": "A pair?"}, "yes, it is one", "no")]
+    rows = graded(rows) if options.get("margins") else rows
     base, settings = tiny_model(), {"max_steps": 2, **PLAIN}
     one = fit(base, rows, settings={**settings, "batch_size": 4}, **options).model
     two = fit(base, rows, settings={**settings, "batch_size": 1, "accumulation": 4}, **options).model
@@ -92,6 +97,11 @@ def test_a_measure_of_rewards_chooses_the_weights(tiny_model: TinyModel) -> None
     assert reward.contract.metrics["best_watch"] == 0.0
 
 
+def test_margins_are_asked_for_where_they_count(tiny_model: TinyModel) -> None:
+    with pytest.raises(DataError, match="training row 0 has no scores, by which margins=True goes"):
+        fit(tiny_model(), margins=True)
+
+
 def test_a_network_without_a_head(tiny_model: TinyModel) -> None:
     model: LocalModel = tiny_model()
     with pytest.raises(ModelError, match="no reward head"):
@@ -104,6 +114,7 @@ def test_a_network_without_a_head(tiny_model: TinyModel) -> None:
         ({"loss": "pair"}, "loss='pair': give 'pairs' or 'ranking'"),
         ({"pairs": "some"}, "pairs='some'"),
         ({"centre": -1}, "centre=-1"),
+        ({"centre": "0.1"}, "centre='0.1': give a number, 0 or more"),
         ({"loss": "ranking", "margins": True}, "belong to loss='pairs'"),
     ],
 )

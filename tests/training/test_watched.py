@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from condition.training.watched import DriftStop, Watched
+from condition.training.watched import DriftStop, Watched, compared
 
 
 def test_values_are_counted_apart_and_begin_anew() -> None:
@@ -18,6 +18,15 @@ def test_values_are_counted_apart_and_begin_anew() -> None:
     assert watched.take(training=True) == {"a": (9.0, 3), "b": (0.0, 0)}
     assert watched.take(training=True) == {}
     assert watched.take(training=False) == {"a": (7.0, 1)}
+
+
+def test_curves_of_pairs() -> None:
+    """Half where there is nothing but rounding; pairs of like lengths, or undecided ones, say nothing of length."""
+    better, worse = torch.tensor([5.0, 3.0, 4.0, 9.0, 2.0]), torch.tensor([3.0, 5.0, 4.0, 2.0, 6.0])
+    found = compared(torch.tensor([1.0, -1.0, 2.0, 1e-6, 3.0]), better, worse)
+    assert found["accuracy"].tolist() == [1.0, 0.0, 1.0, 0.5, 1.0]
+    assert found["prefers_longer"].tolist() == [1.0, 1.0, 0.0]
+    assert found["longer_is_better"].tolist() == [1.0, 0.0, 1.0, 0.0]
 
 
 def test_the_stop_waits_for_its_limit() -> None:
