@@ -6,8 +6,8 @@
     question + "An unhelpful answer:" -> a worse one,  "A helpful answer:" -> the best one        a chain, both ways
 
 Liu et al. 2023, arXiv 2302.02676. Every answer is learned behind all that stands before it, none of the feedback is.
-A ranking's answers lie in one tree, so that the prompt is computed once. Left out of the paper's recipe: masking some
-of the past at random, and a share of pretraining text.
+A ranking's answers lie in one tree, so that the prompt is computed once. `forget=0.05` masks some of the past, as the
+paper does. Left out of its recipe: a share of pretraining text.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ from condition.adapters.registry import KeptAdapter
 from condition.data.preferences import read_feedback, read_rankings
 from condition.errors import DataError, SettingsError
 from condition.models.local import LocalModel
-from condition.prefix_sharing.logprobs import logprobs
+from condition.prefix_sharing.layout import pack
+from condition.prefix_sharing.logprobs import logprobs, packed_logprobs
+from condition.prefix_sharing.probe import shareable
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
 from condition.prompts.told import Told, answered, tell
 from condition.protocols import Prompt
+from condition.training.against import check_not_negative
 from condition.training.candidates import told
 from condition.training.fit import Task, Watch, check_arguments, fitted
+from condition.training.forgetting import forgetful
 from condition.training.losses import sft_loss
 from condition.training.objective import Measured
 from condition.training.rows import Prepared, Row, render
@@ -57,7 +61,8 @@ class HindsightTrainer:
 
     `sentence` turns feedback into words; of a ranking the best candidates are thumbs up (True), worse ones down.
     `positive` is the feedback that the tuned model is asked for in serving: True, or the highest grade where there are
-    only grades. With words alone it has to be given.
+    only grades. With words alone it has to be given. `forget` is the largest share of the past that a token does not
+    see in training, see `forgetting`; the paper takes 0.05.
     """
 
     def __init__(
@@ -67,11 +72,18 @@ class HindsightTrainer:
         *,
         sentence: Callable[[Said], str] = sentence,
         positive: Said | None = None,
+        forget: float = 0.0,
     ) -> None:
         check_arguments(adapter, settings, "HindsightTrainer")
         if not callable(sentence):
             raise SettingsError(f"sentence={sentence!r:.60}: give a function that turns feedback into words")
+        if not isinstance(positive, bool | float | int | str | None):
+            raise SettingsError(f"positive={positive!r:.60}: give True, a grade or words")
+        check_not_negative(forget=forget)
+        if forget >= 1:
+            raise SettingsError(f"forget={forget!r}: give a share below 1, the paper takes 0.05")
         self.adapter, self.settings, self.sentence, self.positive = adapter, settings, sentence, positive
+        self.forget = forget
 
     def fit(
         self,
@@ -89,15 +101,30 @@ class HindsightTrainer:
         """
         rows = read_opinions(data)
         positive = self._positive(rows)
-        asked = Told(as_prompt(prompt), self.sentence(positive))
+        if self.forget and isinstance(model, LocalModel) and not shareable(model.network):
+            raise SettingsError(
+                "forget needs a network whose prompts can be shared, which this one's can't (see the warning): "
+                "leave it out"
+            )
+        asked = Told(as_prompt(prompt), self._words(positive))
         task = Task(
             "HindsightTrainer",
-            partial(prepare_chains, sentence=self.sentence),
-            chain_likelihood,
-            {"positive": positive, "sentences": [self.sentence(True), self.sentence(False)]},
+            partial(prepare_chains, sentence=self._words),
+            partial(chain_likelihood, forget=self.forget),
+            {
+                "positive": positive,
+                "sentences": [self._words(True), self._words(False)],
+                **({"forget": self.forget} if self.forget else {}),
+            },
         )
         held = None if validation is None else read_opinions(validation)
         return fitted(task, self.adapter, self.settings, model, rows, asked, held, watch)
+
+    def _words(self, said: Said) -> str:
+        words: object = self.sentence(said)
+        if not isinstance(words, str) or not words.strip():
+            raise SettingsError(f"sentence({said!r:.60}) gives {words!r:.60}: give a function that turns it into words")
+        return words
 
     def _positive(self, rows: Sequence[Ranking | Feedback]) -> Said:
         if self.positive is not None:
@@ -214,8 +241,10 @@ def _rendered(model: LocalModel, begun: Messages, chain: Sequence[_Link], senten
     return rows
 
 
-def chain_likelihood(network: PreTrainedModel, rows: Sequence[Chain], shared: bool) -> Measured:
-    """The negative log-likelihood of all answers of all chains."""
+def chain_likelihood(network: PreTrainedModel, rows: Sequence[Chain], shared: bool, forget: float = 0.0) -> Measured:
+    """The negative log-likelihood of all answers of all chains, in training with some of the past forgotten."""
     links = [link for row in rows for link in row.links]
-    values = logprobs(network, [link.ids for link in links], [link.start for link in links], shared=shared)
-    return Measured(sft_loss(torch.cat(values)))
+    sequences, starts = [link.ids for link in links], [link.start for link in links]
+    if forget and network.training:
+        return Measured(sft_loss(packed_logprobs(network, forgetful(pack(sequences, starts), forget))))
+    return Measured(sft_loss(torch.cat(logprobs(network, sequences, starts, shared=shared))))

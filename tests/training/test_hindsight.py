@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from condition.adapters.lora import LoRA
-from condition.errors import DataError, SettingsError
+from condition.errors import DataError, SettingsError, SharingWarning
 from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.prefix_sharing.probe import shareable
@@ -91,6 +91,55 @@ def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel) -> None:
     for measured in ("loss", "grad_norm"):
         assert one.history.series(measured)[1] == pytest.approx(two.history.series(measured)[1], abs=1e-5, rel=1e-5)
     alike(one, two)
+
+
+def test_some_of_the_past_is_forgotten_in_training(tiny_model: TinyModel) -> None:
+    base, settings = tiny_model(), {"max_steps": 2, "log_every": 1}
+    whole, less, again = (fit(base, [PAIR], settings=settings, forget=share) for share in (0.0, 0.9, 0.9))
+    assert less.history[0]["loss"] == again.history[0]["loss"]
+    assert less.history[0]["loss"] != pytest.approx(whole.history[0]["loss"], abs=1e-4)
+    assert whole.contract is not None
+    assert less.contract is not None
+    assert "forget" not in whole.contract.settings
+    assert less.contract.settings["forget"] == 0.9
+    prepared: Any = prepare_chains(base, [PAIR], as_prompt("{q}"), Settings(), "training", sentence=sentence)
+    network = base.network
+    for forget, training, same in ((0.9, False, True), (0.9, True, False), (0.0, True, True)):
+        network.train(training)
+        with torch.no_grad():
+            losses = [chain_likelihood(network, prepared.rows, True, f).loss for f in (0.0, forget)]
+        assert torch.equal(*losses) == same
+    network.eval()
+
+
+def test_a_network_that_can_not_forget(tiny_model: TinyModel) -> None:
+    windowed = tiny_model("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=0)
+    trainer = HindsightTrainer(LoRA(rank=2), Settings(**QUICK), forget=0.05)
+    with (
+        pytest.warns(SharingWarning),
+        pytest.raises(SettingsError, match="forget needs a network whose prompts can be shared"),
+    ):
+        trainer.fit(windowed, [PAIR], prompt="{q}")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"forget": -0.1}, "forget=-0.1"),
+        ({"forget": 1}, "forget=1: give a share below 1"),
+        ({"positive": [1]}, r"positive=\[1\]: give True, a grade or words"),
+        ({"sentence": "Good:"}, "sentence='Good:'"),
+    ],
+)
+def test_bad_settings(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        HindsightTrainer(**options)
+
+
+@pytest.mark.parametrize("words", [None, " "])
+def test_a_sentence_without_words(tiny_model: TinyModel, words: Any) -> None:
+    with pytest.raises(SettingsError, match=r"sentence\(False\) gives .* give a function that turns it into words"):
+        fit(tiny_model(), [PAIR], sentence=lambda said: "Good:" if said else words)
 
 
 @pytest.mark.parametrize(
