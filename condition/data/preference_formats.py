@@ -11,6 +11,7 @@ judgment, score                      MT-bench's single answers, graded
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ def _a_pair(row: Row, where: str) -> Judged:
     chosen, rejected = row["chosen"], row["rejected"]
     others = {k: v for k, v in row.items() if k not in ("chosen", "rejected", *BESIDE)}
     if isinstance(chosen, str) and isinstance(rejected, str):
-        if _DIALOGUE.match(chosen) and _DIALOGUE.match(rejected):
+        if _DIALOGUE.match(chosen) or _DIALOGUE.match(rejected):
             before, good = _split_dialogue(chosen)
             other, bad = _split_dialogue(rejected)
         else:
@@ -79,7 +80,7 @@ def _a_pair(row: Row, where: str) -> Judged:
     inputs = _inputs(others, before, where)
     identity = None if row.get("id") is None else str(row["id"])
     names = ("score_chosen", "score_rejected") if "score_chosen" in row else ("chosen_score", "rejected_score")
-    if all(isinstance(row.get(name), int | float) for name in names):
+    if all(_is_number(row.get(name)) for name in names):  # in a CSV file they are words
         return Judged(Ranking.graded(inputs, (good, bad), [float(row[name]) for name in names], identity))
     return Judged(Ranking(inputs, (good, bad), id=identity))
 
@@ -116,6 +117,8 @@ def _by_two(parts: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _split_turns(given: Any, where: str) -> tuple[tuple[Message, ...], str]:
+    if not isinstance(given, Mapping | list | tuple):
+        raise DataError(f"{where}: {given!r:.80} is no candidate: give words, or turns")
     turns = [given] if isinstance(given, Mapping) else list(given)
     messages = [_message(turn, where) for turn in turns]
     if not messages or messages[-1].role != "assistant":
@@ -158,10 +161,9 @@ def _grade(completion: Row) -> float:
 
 def _is_number(value: Any) -> bool:
     try:
-        float(value)
+        return math.isfinite(float(value))
     except (TypeError, ValueError):
         return False
-    return True
 
 
 def _two_outputs(row: Row, where: str) -> Judged:
@@ -209,7 +211,7 @@ def _identity(row: Row) -> str | None:
 
 
 def _one_completion(row: Row, where: str) -> Feedback:
-    said = next(row[name] for name in SAID if name in row)
+    said = _said(row)
     others = {k: v for k, v in row.items() if k not in ("completion", *SAID, *BESIDE)}
     given = row["completion"] if "completion" in row else row["messages"]
     if isinstance(given, str):
@@ -218,6 +220,15 @@ def _one_completion(row: Row, where: str) -> Feedback:
     if "completion" not in row:
         others.pop("messages")
     return Feedback(_inputs(others, before, where), completion, said, _identity(row))
+
+
+def _said(row: Row) -> Any:
+    """What somebody thought: a thumb or a grade too where the file, such as a CSV file, holds words only."""
+    name = next(name for name in SAID if name in row)
+    if name == "feedback" or not isinstance(row[name], str):
+        return row[name]
+    word = row[name].strip().lower()
+    return THUMBS.get(word, float(word) if _is_number(word) else row[name])
 
 
 def _judged_single(row: Row, where: str) -> Feedback:
@@ -237,6 +248,8 @@ def _judged_single(row: Row, where: str) -> Feedback:
 
 SAID = ("label", "said", "feedback", "rating", "score")
 """Columns that hold what somebody thought of a completion; the first that is there counts."""
+
+THUMBS = {"true": True, "false": False}
 
 RANKINGS: tuple[tuple[Callable[[Row], bool], Callable[[Row, str], Judged]], ...] = (
     (lambda row: {"chosen", "rejected"} <= row.keys(), _a_pair),

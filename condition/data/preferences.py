@@ -31,7 +31,8 @@ def read_rankings(source: object, *, unusable: Unusable = "raise") -> list[Ranki
 
     A row that can't be used is an error with its place, or left out and counted with `unusable="skip"`: an empty
     candidate, candidates that are all the same, prompts that differ within a pair, a judgment without a rating.
-    Candidates that are tied are kept. Raises DataError for rows of no known form in any case.
+    Candidates that are tied are kept; one that stands several times in a ranking counts once, at its best place.
+    Raises DataError for rows of no known form in any case.
     """
     return [judged.ranking for judged in judgments(source, unusable=unusable)]
 
@@ -43,7 +44,26 @@ def read_feedback(source: object, *, unusable: Unusable = "raise") -> list[Feedb
 
 def judgments(source: object, *, unusable: Unusable = "raise") -> Iterator[Judged]:
     """Rankings with what is known of the order in which their candidates were shown."""
-    return _usable(source, _ranking, unusable)
+    again = 0
+    for judged in _usable(source, _ranking, unusable):
+        single = _once(judged)
+        again += len(judged.ranking.candidates) - len(single.ranking.candidates)
+        yield single
+    if again:
+        log.warning("%s candidates stood in their ranking already, better placed, and were left out", again)
+
+
+def _once(judged: Judged) -> Judged:
+    """Each candidate at its best place only: it can't be better than itself."""
+    candidates, scores = judged.ranking.candidates, judged.ranking.scores
+    places = [candidates.index(text) for text in dict.fromkeys(candidates)]
+    if len(places) == len(candidates):
+        return judged
+    kept = None if scores is None else tuple(scores[place] for place in places)
+    ranking = Ranking(judged.ranking.inputs, tuple(candidates[place] for place in places), kept, judged.ranking.id)
+    # What was shown first stands where its words stand.
+    first = None if judged.first is None else ranking.candidates.index(candidates[judged.first])
+    return judged._replace(ranking=ranking, first=first)
 
 
 def unusable_reason(candidates: Iterable[str]) -> str | None:
@@ -118,10 +138,12 @@ def _parsed(
         if fits(row):
             try:
                 return parse(row, where)
-            except (KeyError, TypeError, AttributeError) as error:
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
                 raise DataError(
                     f"{where}: looks like {parse.__name__.strip('_')} but breaks its form: {error!r}"
                 ) from error
+            except DataError as error:
+                raise error if str(error).startswith(where) else DataError(f"{where}: {error}") from None
     raise DataError(
         f"{where}: no preferences are known by the columns {', '.join(map(repr, row)) or 'none'}: write them as "
         "'chosen' and 'rejected', as 'candidates' (the best first, or with 'scores'), or as 'completion' and 'label'"

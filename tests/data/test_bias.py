@@ -43,6 +43,13 @@ def test_place() -> None:
     assert found.with_ties == 1
 
 
+def test_place_of_a_candidate_that_stands_twice() -> None:
+    (row,) = [{"q": 1, "candidates": ["b", "a", "a", "c"], "scores": [4, 5, 1, 2]}]
+    found = preference_bias([row]).shown_first_is_best
+    assert found is not None
+    assert (found.value, found.chance) == (0.0, pytest.approx(1 / 3))
+
+
 def test_a_judge_that_changes_with_the_order() -> None:
     found = preference_bias([judged("model_1", "model_1"), judged("model_1", "model_2"), judged("tie", "tie")])
     assert found.changed_with_order is not None

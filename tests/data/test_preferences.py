@@ -88,6 +88,7 @@ UNUSABLE = {
         "rejected": "\n\nHuman: Who?\n\nAssistant: so",
     },
 }
+HALF = {"chosen": "\n\nHuman: Why?\n\nAssistant: so", "rejected": "no"}
 
 
 @pytest.mark.parametrize("reason", list(UNUSABLE))
@@ -99,9 +100,36 @@ def test_rows_that_teach_nothing(reason: str, caplog: pytest.LogCaptureFixture) 
     assert f"2 for {reason}" in caplog.text
 
 
+def test_a_dialogue_beside_words_is_no_pair() -> None:
+    with pytest.raises(DataError, match="row 0: prompts that differ within a pair"):
+        read_rankings([HALF])
+
+
 def test_rankings_themselves_are_checked_too() -> None:
     with pytest.raises(DataError, match="row 1: candidates that are all the same"):
         read_rankings([Ranking.pair({}, "a", "b"), Ranking.pair({}, "a", "a")])
+
+
+def test_a_candidate_counts_once_at_its_best_place(caplog: pytest.LogCaptureFixture) -> None:
+    """It can't be better than itself."""
+    rows = [
+        Ranking({}, ("a", "b", "a"), id="x"),
+        {"q": "Why?", "candidates": ["b", "a", "a", "c"], "scores": [4, 5, 1, 2]},
+    ]
+    one, two = (read_rankings([row])[0] for row in rows)
+    assert (one.candidates, one.scores, one.id) == (("a", "b"), None, "x")
+    assert (two.candidates, two.scores) == (("a", "b", "c"), (5, 4, 2))
+    assert "1 candidates stood in their ranking already" in caplog.text
+
+
+def test_a_csv_file_holds_words_only(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("q,completion,label\nWhy?,so,True\nWho?,me,false\nWhat?,it,4.5\nHow?,so,too short\n")
+    assert [f.said for f in read_feedback(file)] == [True, False, 4.5, "too short"]
+    file.write_text("q,completion,feedback\nWhy?,so,true\n")
+    assert read_feedback(file)[0].said == "true"  # words are asked for
+    file.write_text("q,chosen,rejected,score_chosen,score_rejected\nWhy?,so,no,4.5,2\n")
+    assert read_rankings(file)[0].scores == (4.5, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +139,20 @@ def test_rankings_themselves_are_checked_too() -> None:
         ({"chosen": [USER], "rejected": [BAD]}, r"the last turn of a candidate is not the assistant's"),
         ({"completions": [{"text": "a"}, {"text": "b"}]}, r"breaks its form: KeyError\('annotations'\)"),
         (Feedback({}, "a", True), r"Feedback on one completion is no ranking"),
-        ({"candidates": ["a", "b"], "scores": [1]}, r"2 candidates and 1 scores"),
+        ({"candidates": ["a", "b"], "scores": [1]}, r"row 0: 2 candidates and 1 scores"),
+        ({"candidates": ["a"]}, r"row 0: Ranking.candidates = .* at least 2 items"),
+        ({"chosen": 5, "rejected": "x"}, r"row 0: 5 is no candidate: give words, or turns"),
+        ({"output_1": "a", "output_2": "b", "preference": "first"}, r"row 0: looks like two_outputs but breaks"),
     ],
 )
 def test_what_is_no_ranking(row: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):
         read_rankings([row], unusable="skip")
+
+
+def test_what_is_no_feedback() -> None:
+    with pytest.raises(DataError, match=r"row 0: Feedback.said"):
+        read_feedback([{"q": "Why?", "completion": "so", "label": None}])
 
 
 def test_feedback_in_every_form() -> None:
