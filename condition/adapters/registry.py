@@ -45,7 +45,13 @@ WITH_TEXT = (PromptTuning, PrefixTuning, Mixed, Stack)
 
 @runtime_checkable
 class KeptAdapter(Adapter, Protocol):
-    """An adapter that can be saved and loaded: what a kind of one's own has to have beside `attach`."""
+    """An adapter that can be saved and loaded: what a kind of one's own has to have beside `attach`.
+
+    `attach` and `load` give a network whose trained parameters ask for a gradient, and leave the one given as it is.
+    `model_dump` tells the settings, as JSON has them, by which the class makes the same adapter again; `register` makes
+    the class known to `condition.load`. `before_step` and `after_step`, where there are such methods, are called with
+    network, step and number of steps around each step of the optimizer.
+    """
 
     @property
     def kind(self) -> str: ...
@@ -69,7 +75,11 @@ def attached(
     """The network with an adapter, which it remembers."""
     if isinstance(adapter, WITH_TEXT):
         return adapter.attach(network, tokenizer)
-    made = adapter.attach(network)
+    return _remembered(adapter.attach(network), adapter)
+
+
+def _remembered(made: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
+    """The network, which knows its adapter also where a class of one's own does not say so."""
     return made if mark_of(made) is not None else marked(made, adapter)
 
 
@@ -82,6 +92,11 @@ def adapter_of(network: PreTrainedModel) -> KeptAdapter | None:
     return None if config is None else _from_peft(config)
 
 
+def told_of(adapter: KeptAdapter) -> dict[str, Any]:
+    """Kind and settings of an adapter, as a contract keeps them."""
+    return {**adapter.model_dump(mode="json"), "kind": adapter.kind}
+
+
 def adapter_from(told: Mapping[str, Any]) -> KeptAdapter:
     """The adapter of a contract. Raises ContractError for a kind that is not known here."""
     kind = str(told.get("kind"))
@@ -90,10 +105,10 @@ def adapter_from(told: Mapping[str, Any]) -> KeptAdapter:
             f"the adapter is of the kind {kind!r}, which is not known here: known are {', '.join(sorted(KINDS))}; "
             f"make your own known with condition.adapters.registry.register"
         )
-    known = KINDS[kind].model_fields
+    known = getattr(KINDS[kind], "model_fields", told.keys() - {"kind"})  # our own leave out what they do not know
     try:
         return cast(KeptAdapter, KINDS[kind](**{name: value for name, value in told.items() if name in known}))
-    except SettingsError as error:
+    except (SettingsError, TypeError) as error:
         raise ContractError(f"the contract's adapter can't be read: {error}") from error
 
 
@@ -110,7 +125,8 @@ def save_adapter(network: PreTrainedModel, folder: Path, base: str) -> None:
 
 def load_adapter(network: PreTrainedModel, folder: Path, told: Mapping[str, Any] | None) -> PreTrainedModel:
     """The network with the adapter of a folder, of which a contract has `told`; a plain PEFT folder tells itself."""
-    return (from_folder(folder) if told is None else adapter_from(told)).load(network, folder)
+    adapter = from_folder(folder) if told is None else adapter_from(told)
+    return _remembered(adapter.load(network, folder), adapter)
 
 
 def from_folder(folder: Path) -> KeptAdapter:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from condition.adapters.merge import dequantized, merged, without_adapter
-from condition.adapters.registry import adapter_of, load_adapter, save_adapter
+from condition.adapters.registry import adapter_of, load_adapter, save_adapter, told_of
 from condition.errors import ModelError
 from condition.models.contract import Source
 from condition.types import Message, Value
@@ -76,7 +76,7 @@ def _on_dequantized(network: PreTrainedModel) -> PreTrainedModel:
     base = dequantized(without_adapter(network))
     with tempfile.TemporaryDirectory() as folder:
         save_adapter(network, Path(folder), "")
-        told = None if adapter is None else adapter.model_dump(mode="json")
+        told = None if adapter is None else told_of(adapter)
         return load_adapter(base, Path(folder), told)
 
 

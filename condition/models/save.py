@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import HfApi
 
 from condition.adapters.quiet import no_weight_bars
-from condition.adapters.registry import adapter_of, save_adapter
+from condition.adapters.registry import adapter_of, save_adapter, told_of
 from condition.adapters.reward_head import save_head, without_head
 from condition.errors import ModelError
 from condition.models.canary import sing
@@ -69,7 +69,7 @@ def contract_of(model: LocalModel, **trained: Any) -> Contract:
     known = model.contract.model_dump() if model.contract else {}
     adapter = adapter_of(model.network)
     if adapter is not None:  # also where it came from a plain PEFT folder
-        known.setdefault("adapter", adapter.model_dump(mode="json"))
+        known.setdefault("adapter", told_of(adapter))
     return Contract(
         **{
             **known,

@@ -8,18 +8,25 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from condition.adapters.attach import private_copy
 from condition.adapters.lora import LoRA
-from condition.adapters.registry import KINDS, KeptAdapter, adapter_of, attached
+from condition.adapters.registry import KINDS, KeptAdapter, adapter_of, attached, told_of
 from condition.adapters.soft_prompts import tokens_before
 from condition.errors import SettingsError
 from condition.models.arguments import check_options
 from condition.models.local import LocalModel
 from condition.prefix_sharing.probe import trust
+from condition.protocols import Adapter
 from condition.training.checkpoints import digest
 from condition.training.settings import Settings
 
 
 def check_adapter(given: object) -> None:
-    """Raises SettingsError for what is no adapter."""
+    """Raises SettingsError for what is no adapter, and for one that can be attached but not saved."""
+    if isinstance(given, Adapter) and not isinstance(given, type | KeptAdapter):
+        lacks = [name for name in ("kind", "save", "load", "model_dump") if not hasattr(given, name)]
+        raise SettingsError(
+            f"{type(given).__name__} can be attached, but what is trained is saved too: it lacks {', '.join(lacks)}; "
+            "see condition.adapters.registry.KeptAdapter"
+        )
     if isinstance(given, type) or not isinstance(given, (KeptAdapter, *KINDS.values())):
         check_options(given, LoRA, "adapter", {"rank": given}, {"rank": 16})
 
@@ -41,7 +48,7 @@ def adapter_for(model: LocalModel, asked: KeptAdapter) -> KeptAdapter:
 
 
 def _differences(own: KeptAdapter, asked: KeptAdapter) -> list[str]:
-    was, now = own.model_dump(), asked.model_dump()
+    was, now = told_of(own), told_of(asked)
     if was["kind"] != now["kind"]:
         return [f"kind ({was['kind']!r}, asked for {now['kind']!r})"]
     if now.get("targets") == "all-linear":  # a folder of PEFT's tells the names

@@ -114,7 +114,7 @@ def prepare_rankings(
             continue
         count = len(pairs) if by_pair else 1
         rows.append(Candidates(rendered[0].ids[:start], completions, pairs, grades, count))
-    told(gone, what)
+    log_left_out(gone, what)
     if not rows:
         raise DataError(f"no {what} rows{f' left: {_counted(gone)}' if gone else ': the data is empty'}")
     return Prepared(rows, sum(gone.values()), trimmed)
@@ -150,8 +150,8 @@ def shortened(
     return None if any(r is None for r in cut) else [r for r in cut if r is not None]
 
 
-def told(gone: Counter[str], what: str) -> None:
-    """Say what was left out."""
+def log_left_out(gone: Counter[str], what: str) -> None:
+    """Say what was left out, and why."""
     if gone:
         log.warning("%s rows left out: %s", what, _counted(gone))
 

@@ -20,8 +20,8 @@ import torch
 from transformers import PreTrainedModel, TrainerCallback
 
 from condition.adapters.attach import trainable
-from condition.adapters.fused import fused, unfused
-from condition.adapters.registry import KeptAdapter
+from condition.adapters.fused import fused
+from condition.adapters.registry import KeptAdapter, told_of
 from condition.errors import ModelError, SettingsError
 from condition.models.arguments import check_options
 from condition.models.contract import Contract, memory_fingerprint
@@ -32,7 +32,7 @@ from condition.models.place import check_writable
 from condition.models.render import TURNS
 from condition.models.save import contract_of
 from condition.models.seeded import seeded
-from condition.prefix_sharing.head import cast_once, uncast
+from condition.prefix_sharing.head import cast_once
 from condition.prefix_sharing.logprobs import output_head
 from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import as_prompt
@@ -41,14 +41,12 @@ from condition.training.adapting import adapted, adapter_for, check_adapter, ste
 from condition.training.checkpoints import claim, finished, keep_finished, kept_or_gone, locked, make_own
 from condition.training.engine import Engine
 from condition.training.objective import BeforeStep, Measure, Objective
-from condition.training.overlap import checked
+from condition.training.overlap import without_repeats
 from condition.training.processes import is_first, one_folder, together
 from condition.training.rounding import rounded
 from condition.training.rows import Prepared
 from condition.training.settings import Settings
-
-Watch = Callable[[LocalModel], float]
-"""A measure of a model, higher for better, such as `condition.evaluation.watch.watcher` gives."""
+from condition.training.watch import Watch, asking
 
 
 def _as_prepared(model: LocalModel, rows: Prepared, dtype: torch.dtype) -> Prepared:
@@ -135,10 +133,10 @@ def fitted(
     limits = with_room(settings, model, adapter)
     rows = task.prepare(model, data, prompt, limits, "training")
     held = None if validation is None else task.prepare(model, validation, prompt, limits, "validation")
-    rows = checked(rows, held, settings)
+    rows = without_repeats(rows, held, settings)
     with TURNS, seeded(settings.seed):  # the random state is the process's
         began = time.perf_counter()
-        trained = _train(task, adapter, settings, model, rows, held, partial(_asked, watch, model, prompt))
+        trained = _train(task, adapter, settings, model, rows, held, partial(asking, watch, model, prompt))
     tuned = LocalModel(
         trained.network,
         model.tokenizer,
@@ -227,28 +225,6 @@ def _own(output: Path, run: Mapping[str, Any], resume: bool, device: torch.devic
     return checkpoint
 
 
-def _asked(
-    watch: Watch | None, model: LocalModel, prompt: Prompt, network: PreTrainedModel
-) -> Callable[[], float] | None:
-    """What `watch` says of a network in training."""
-    if watch is None:
-        return None
-    asked = LocalModel(
-        network,
-        model.tokenizer,
-        source=model.source,
-        quantization=model.quantization,
-        prompt=prompt,
-        memory_bytes=model.memory_bytes,
-    )
-
-    def ask() -> float:
-        with unfused(network), uncast(output_head(network)):
-            return watch(asked)
-
-    return ask
-
-
 def _run(
     task: Task,
     adapter: KeptAdapter,
@@ -267,7 +243,7 @@ def _run(
         "weights_dtype": str(model.network.dtype),
         "weights": memory_fingerprint(model.network),  # may have been changed since they were read
         "quantization": model.quantization.model_dump() if model.quantization else None,
-        "adapter": adapter.model_dump(mode="json"),
+        "adapter": told_of(adapter),
         "tuned_on": tuned_on(model),
         "data": rows.digest,
         "validation": None if held is None else held.digest,
@@ -290,7 +266,7 @@ def _contract(
     used = str(training_dtype(settings, tuned.device)).removeprefix("torch.")
     return contract_of(
         tuned,
-        adapter=adapter.model_dump(mode="json"),
+        adapter=told_of(adapter),
         trainer=task.trainer,
         settings={**task.options, **settings.model_dump(mode="json"), "precision_used": used},
         data=rows.digest,

@@ -36,13 +36,14 @@ from condition.prompts.template import as_prompt
 from condition.prompts.told import Told, answered, tell
 from condition.protocols import Prompt
 from condition.training.against import check_not_negative
-from condition.training.candidates import told
-from condition.training.fit import Task, Watch, check_arguments, fitted
+from condition.training.candidates import log_left_out
+from condition.training.fit import Task, check_arguments, fitted
 from condition.training.forgetting import forgetful
 from condition.training.losses import sft_loss
 from condition.training.objective import Measured
 from condition.training.rows import Prepared, Row, render
 from condition.training.settings import Settings
+from condition.training.watch import Watch
 from condition.types import Example, Feedback, Messages, Ranking
 
 Said = bool | float | str
@@ -216,7 +217,7 @@ def prepare_chains(
         gone["too long"] += not short
         gone["links of a chain too long"] += len(set(links)) - len(short) if short else 0
         rows += [Chain(tuple(short))] if short else []
-    told(+gone, what)
+    log_left_out(+gone, what)
     if not rows:
         raise DataError(f"no {what} rows{' left: all were too long' if gone else ': the data is empty'}")
     return Prepared(rows, gone["too long"], 0)

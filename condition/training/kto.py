@@ -24,15 +24,16 @@ from condition.errors import DataError
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
 from condition.training.against import Against, check_positive
-from condition.training.candidates import Candidates, render_all, shortened, told
+from condition.training.candidates import Candidates, log_left_out, render_all, shortened
 from condition.training.dropout import without_dropout
-from condition.training.fit import Task, Watch, check_arguments, fitted
+from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import kto_loss
 from condition.training.objective import Measured
 from condition.training.processes import number_of_processes, summed
 from condition.training.reading import Read, read_completions
 from condition.training.rows import Prepared
 from condition.training.settings import Settings
+from condition.training.watch import Watch
 from condition.types import Feedback, Ranking, Rendered
 
 log = logging.getLogger("condition")
@@ -128,7 +129,7 @@ def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Se
                 continue
             rendered, trimmed = cut, trimmed + 1
         found.append(_Thumb(rendered[0], bool(thumb.said)))
-    told(gone, what)
+    log_left_out(gone, what)
     if len(found) < 2:
         raise DataError(f"{len(found)} {what} rows: KTO needs at least two, to compare with each other's completions")
     return Prepared(list(_beside_each_other(found, limit)), sum(gone.values()), trimmed)

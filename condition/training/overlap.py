@@ -14,7 +14,7 @@ NAMED = 3
 """Rows that a message names."""
 
 
-def checked(rows: Prepared, held: Prepared | None, settings: Settings) -> Prepared:
+def without_repeats(rows: Prepared, held: Prepared | None, settings: Settings) -> Prepared:
     """The training rows, without those that `settings` says to drop.
 
     Raises DataError for rows that the validation set has too, and for repeated ones, where the settings say so.

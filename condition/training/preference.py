@@ -26,11 +26,12 @@ from condition.protocols import Prompt
 from condition.training.against import Against, check_not_negative, check_positive
 from condition.training.candidates import PAIRS, Candidates, prepare_rankings
 from condition.training.dropout import without_dropout
-from condition.training.fit import Task, Watch, check_arguments, fitted
+from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import PairLoss, pair_loss
 from condition.training.objective import Measured
 from condition.training.reading import Read, read_completions
 from condition.training.settings import Settings
+from condition.training.watch import Watch
 from condition.training.watched import compared
 
 KINDS = ("sigmoid", "ipo", "hinge", "robust", "conservative")

@@ -24,11 +24,12 @@ from condition.models.local import LocalModel
 from condition.protocols import Prompt
 from condition.training.against import check_not_negative
 from condition.training.candidates import Candidates, prepare_rankings
-from condition.training.fit import Task, Watch, check_arguments, fitted
+from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import pro_loss
 from condition.training.objective import Measured
 from condition.training.reading import Read, first_places, read_completions
 from condition.training.settings import Settings
+from condition.training.watch import Watch
 from condition.training.watched import compared
 
 

@@ -18,11 +18,12 @@ from condition.adapters.registry import KeptAdapter
 from condition.models.local import LocalModel
 from condition.prefix_sharing.logprobs import logprobs
 from condition.protocols import Prompt
-from condition.training.fit import Task, Watch, check_arguments, fitted
+from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import sft_loss
 from condition.training.objective import Measured
 from condition.training.rows import Row, prepare
 from condition.training.settings import Settings
+from condition.training.watch import Watch
 
 
 @final

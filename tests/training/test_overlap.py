@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from condition.errors import DataError
-from condition.training.overlap import checked
+from condition.training.overlap import without_repeats
 from condition.training.rows import Origin, Prepared, Row
 from condition.training.settings import Settings
 
@@ -25,31 +25,31 @@ def letters(rows: Prepared) -> str:
 
 def test_shared_rows_are_refused_by_name() -> None:
     with pytest.raises(DataError, match=r"training rows row 1 \(b\), row 3 \(C\) are in the validation data.*'drop'"):
-        checked(prepared("abdC"), prepared("xBc"), Settings())
+        without_repeats(prepared("abdC"), prepared("xBc"), Settings())
     with pytest.raises(DataError, match=r"and 2 more are"):
-        checked(prepared("abcde"), prepared("abcde"), Settings())
+        without_repeats(prepared("abcde"), prepared("abcde"), Settings())
 
 
 def test_or_dropped_or_allowed() -> None:
-    dropped = checked(prepared("abdC"), prepared("xBc"), Settings(overlap="drop"))
+    dropped = without_repeats(prepared("abdC"), prepared("xBc"), Settings(overlap="drop"))
     assert (letters(dropped), dropped.dropped, [o.key for o in dropped.origins]) == ("ad", 2, ["a", "d"])
-    assert letters(checked(prepared("ab"), prepared("ab"), Settings(overlap="allow"))) == "ab"
+    assert letters(without_repeats(prepared("ab"), prepared("ab"), Settings(overlap="allow"))) == "ab"
     with pytest.raises(DataError, match="no training rows left"):
-        checked(prepared("ab"), prepared("ab"), Settings(overlap="drop"))
+        without_repeats(prepared("ab"), prepared("ab"), Settings(overlap="drop"))
 
 
 def test_repeated_rows(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "condition"):
-        assert letters(checked(prepared("abAa"), None, Settings())) == "abAa"
+        assert letters(without_repeats(prepared("abAa"), None, Settings())) == "abAa"
     assert "2 training rows say what another one says" in caplog.text
-    assert letters(checked(prepared("abAa"), None, Settings(duplicates="drop"))) == "ab"
+    assert letters(without_repeats(prepared("abAa"), None, Settings(duplicates="drop"))) == "ab"
     with pytest.raises(DataError, match=r"row 2 \(A\), row 3 \(a\) were there before.*duplicates='drop'"):
-        checked(prepared("abAa"), None, Settings(duplicates="raise"))
+        without_repeats(prepared("abAa"), None, Settings(duplicates="raise"))
     both = Settings(duplicates="drop", overlap="drop")
-    assert letters(checked(prepared("abAac"), prepared("b"), both)) == "ac"
+    assert letters(without_repeats(prepared("abAac"), prepared("b"), both)) == "ac"
 
 
 def test_rows_without_a_known_origin_are_compared_as_they_are() -> None:
     with pytest.raises(DataError, match="training row 0 is in"):
-        checked(prepared("ab", named=False), prepared("a", named=False), Settings())
-    assert letters(checked(prepared("ab", named=False), prepared("A", named=False), Settings())) == "ab"
+        without_repeats(prepared("ab", named=False), prepared("a", named=False), Settings())
+    assert letters(without_repeats(prepared("ab", named=False), prepared("A", named=False), Settings())) == "ab"
