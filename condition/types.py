@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from condition.errors import DataError
 from condition.values import Options as Options
+from condition.values import Texts as Texts
 from condition.values import Value as Value
 from condition.values import sentences
 
@@ -78,8 +79,8 @@ class Ranking(Value):
     def __init__(
         self,
         inputs: Mapping[str, Any],
-        candidates: tuple[str, ...],
-        scores: tuple[float, ...] | None = None,
+        candidates: Sequence[str],
+        scores: Sequence[float] | None = None,
         id: str | None = None,
     ) -> None:
         if isinstance(candidates, str):
@@ -147,7 +148,7 @@ class Feedback(Value):
 def _as_stops(value: object) -> object:
     if not isinstance(value, Iterable):
         raise ValueError('give a text or several, such as ["\\n"]')
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 class Sampling(Options):
@@ -161,8 +162,8 @@ class Sampling(Options):
     min_p: float = Field(default=0.0, ge=0.0, le=1.0)
     n: int = Field(default=1, ge=1)
     """Samples for each prompt."""
-    stop: Annotated[tuple[str, ...], BeforeValidator(_as_stops)] = ()
-    """Texts that end a completion; they are cut off."""
+    stop: Annotated[Sequence[str], BeforeValidator(_as_stops)] = ()
+    """Texts that end a completion, or one; they are cut off. Kept as a tuple."""
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
@@ -252,7 +253,7 @@ class Answer(Value):
         text: str,
         reasoning: str | None = None,
         score: float | None = None,
-        candidates: tuple[Completion, ...] = (),
+        candidates: Sequence[Completion] = (),
         usage: Usage = Usage(),
         parsed: Any = None,
         error: str | None = None,
@@ -278,8 +279,9 @@ class Verdict(Value):
     categories: tuple[str, ...] = ()
     reason: str | None = None
 
-    def __init__(self, allowed: bool, categories: tuple[str, ...] = (), reason: str | None = None) -> None:
-        super().__init__(allowed=allowed, categories=tuple(categories), reason=reason)
+    def __init__(self, allowed: bool, categories: Sequence[str] = (), reason: str | None = None) -> None:
+        named = (categories,) if isinstance(categories, str) else tuple(categories)
+        super().__init__(allowed=allowed, categories=named, reason=reason)
 
 
 class Span(NamedTuple):

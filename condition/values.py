@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from condition.errors import SettingsError
+
+Texts = Annotated[Sequence[str], AfterValidator(tuple)]
+"""Several texts in whatever sequence they are typed; kept as a tuple."""
 
 
 class Value(BaseModel):

@@ -143,6 +143,19 @@ def test_one_stop_text_may_stand_alone() -> None:
     assert Sampling(stop=["a", "b"]).stop == ("a", "b")  # type: ignore[arg-type]
 
 
+def test_one_category_may_stand_alone() -> None:
+    assert Verdict(False, "spam").categories == Verdict(False, ["spam"]).categories == ("spam",)
+
+
+def test_lists_become_tuples() -> None:
+    assert Sampling(stop=["a", "b"]) == Sampling(stop=("a", "b"))
+    assert hash(Sampling(stop=["a"])) == hash(Sampling(stop="a"))
+    assert LoRA(whole=["lm_head"]) == LoRA(whole=("lm_head",))
+    assert Settings(report_to=["wandb"]) == Settings(report_to="wandb") == Settings(report_to=("wandb",))
+    assert Ranking({}, ["a", "b"], [2, 1]) == Ranking({}, ("a", "b"), (2.0, 1.0))
+    assert Answer("a", candidates=[Completion("a")]).candidates == (Completion("a"),)
+
+
 def test_an_answer_prints_its_text() -> None:
     assert str(Answer("Paris", reasoning="France")) == "Paris"
 

@@ -27,15 +27,15 @@ from condition.adapters.injected import (
     save_injected,
 )
 from condition.errors import SettingsError
-from condition.types import Options
+from condition.types import Options, Texts
 
 
 class IA3(Options):
     """Learned vectors on outputs of attention layers and on inputs of feed-forward layers, one at the start."""
 
-    targets: tuple[str, ...] | None = None
+    targets: Texts | None = None
     """Names of layers, all of them; those of the paper where it is not given and the family is known."""
-    feed_forward: tuple[str, ...] | None = None
+    feed_forward: Texts | None = None
     """Those among them whose input is stretched, not their output."""
     kind: Literal["ia3"] = "ia3"
 

@@ -35,7 +35,7 @@ from condition.adapters.injected import (
 )
 from condition.adapters.principal import STARTS, as_lora, begin, from_lora, save_start
 from condition.errors import SettingsError
-from condition.types import Options
+from condition.types import Options, Texts
 
 Initialisation = Literal["uniform", "gaussian", "orthogonal", "pissa", "olora"]
 KNOWN: dict[object, Initialisation] = {name: name for name in get_args(Initialisation)}
@@ -60,7 +60,7 @@ class LoRA(Options):
     """Of A, with B zero; `orthogonal` starts with orthogonal factors on both sides, whose product is zero. `pissa` and
     `olora` start in directions of the base's weights, see `condition.adapters.principal`: they are computed, and saved,
     as a LoRA of twice the rank. Dropout and weight decay act on what has been learned, not on where it began."""
-    whole: tuple[str, ...] = ()
+    whole: Texts = ()
     """Names of modules that are trained as a whole beside it, such as `embed_tokens` and `lm_head`. Where embedding
     and head are one tensor they stay one."""
     kind: Literal["lora"] = "lora"

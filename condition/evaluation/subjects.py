@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models import BaseLanguageModel
+from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
 
 from condition.errors import ModelError
@@ -24,7 +25,7 @@ from condition.prompts.template import as_prompt
 from condition.protocols import Chain, Model, Prompt, Scorer
 from condition.types import Answer, Messages, Usage
 
-Subject = LocalModel | Model | Chain | tuple[Any, Any] | Callable[[Mapping[str, Any]], Any]
+Subject = LocalModel | Model | Chain | Runnable[Any, Any] | tuple[Any, Any] | Callable[[Mapping[str, Any]], Any]
 
 
 def ask(subject: Subject, task: Task, rows: Sequence[TaskRow]) -> Said:

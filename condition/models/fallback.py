@@ -183,7 +183,7 @@ class _Draw(LogitsProcessor):
 class _TextStop(StoppingCriteria):
     """True for rows whose decoded text holds a stop text."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int, stops: tuple[str, ...], *, spaced: bool) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, start: int, stops: Sequence[str], *, spaced: bool) -> None:
         self.tokenizer, self.start, self.stops = tokenizer, start, stops
         self.space = " " if spaced else ""
 

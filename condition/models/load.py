@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel
 
 from condition.adapters.full import WHOLE
 from condition.adapters.quiet import no_weight_bars
@@ -19,11 +18,11 @@ from condition.adapters.registry import adapter_of, load_adapter
 from condition.adapters.reward_head import load_head
 from condition.errors import ContractError, ModelError, SettingsError
 from condition.models.arguments import check_options
+from condition.models.bases import files_fingerprint, find_base, read_base, readable
 from condition.models.canary import listen
 from condition.models.completion import stop_tokens
 from condition.models.contract import (
     FILE,
-    RUN,
     Contract,
     Source,
     check_architecture,
@@ -31,21 +30,18 @@ from condition.models.contract import (
     read_contract,
     template_fingerprint,
     tokenizer_fingerprint,
-    weights_fingerprint,
 )
-from condition.models.device import resolve_device, resolve_dtype
-from condition.models.embedded import NAME, converted, embedded_file
+from condition.models.device import resolve_device
+from condition.models.embedded import NAME
 from condition.models.history import History
-from condition.models.hub import explained, meant, on_hub, pinned, tuned_on_hub
+from condition.models.hub import pinned, tuned_on_hub
 from condition.models.local import LocalModel
 from condition.models.place import check_not_cut_off, here
-from condition.models.quantize import Quantization, differentiable
+from condition.models.quantize import Quantization
 from condition.models.render import Renderer
 from condition.models.save import precision
 from condition.prompts.saved import prompt_of
 from condition.types import Message
-
-VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")
 
 log = logging.getLogger("condition")
 
@@ -95,8 +91,8 @@ def load(
         raise SettingsError(
             f"base= goes with the folder of a tuned model, and {name_or_path} is a base itself: leave it out"
         )
-    source, folder = _find(name_or_path, revision)
-    network, tokenizer = _read(source, folder, quantization, dtype, place, trust_remote_code)
+    source, folder = find_base(name_or_path, revision)
+    network, tokenizer = read_base(source, folder, quantization, dtype, place, trust_remote_code)
     source = pinned(source) if source.kind == "hub" else source
     return LocalModel(network, tokenizer, source=source, quantization=quantization)
 
@@ -116,87 +112,6 @@ def _check_name(name: object) -> None:
             f"load({name!r}) names no model: give a hub id, a folder or a .gguf file, or nothing at all "
             f"for the embedded model"
         )
-
-
-def _find(name: str | Path | None, revision: str | None) -> tuple[Source, str]:
-    """Where a base is, and what transformers is to read."""
-    if name is None:
-        folder = converted(embedded_file())
-        return Source(kind="embedded", name=NAME, fingerprint=_files_fingerprint(folder)), str(folder)
-    path = here(name)
-    if str(name).endswith(".gguf"):
-        if path is None or not path.is_file():
-            raise ModelError(f"{name}: no such file{meant(str(name))}")
-        return Source(kind="gguf", name=str(path.resolve()), fingerprint=weights_fingerprint([path])), str(
-            converted(path)
-        )
-    if path is not None and path.is_dir():
-        if not (path / "config.json").is_file():
-            if any((folder / RUN).is_file() for folder in (path, path.resolve().parent)):
-                raise ModelError(
-                    f"{path} is a training folder: call the same fit again, which goes on or gives the finished "
-                    f"model, then save_pretrained"
-                )
-            held = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
-            raise ModelError(f"{path} holds no model: no config.json and no {FILE} (it holds {held})")
-        return Source(kind="folder", name=str(path.resolve()), fingerprint=_files_fingerprint(path)), str(path)
-    if str(name) == NAME:
-        return _find(None, None)
-    return on_hub(str(name), revision), str(name)
-
-
-def _read(
-    source: Source,
-    folder: str,
-    quantization: Quantization | None,
-    dtype: str | torch.dtype,
-    device: torch.device,
-    trust: bool,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Network and tokenizer, in the asked precision, on the asked device."""
-    options: dict[str, Any] = {"trust_remote_code": trust}
-    if source.kind == "hub":
-        options["revision"] = source.revision
-    weights: dict[str, Any] = {"dtype": resolve_dtype(dtype, device), "use_safetensors": True}
-    config = None if quantization is None else quantization.config(device)
-    if config is not None:
-        weights |= {"quantization_config": config, "device_map": {"": device}}
-    with _readable(folder), explained(folder, source.revision), no_weight_bars():
-        tokenizer = _tokenizer(folder, **options)
-        network = AutoModelForCausalLM.from_pretrained(folder, **options, **weights)
-    differentiable(network)
-    if config is not None:
-        return network, tokenizer
-    network = cast(Any, network).to(device)
-    if quantization is not None:
-        quantization.apply(network)
-    return network, tokenizer
-
-
-def _tokenizer(folder: str, **options: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder. Raises ModelError where its files are missing."""
-    missing = f"{folder} holds no tokenizer files (tokenizer.json …): copy them beside the weights"
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **options)
-    except Exception as error:
-        if Path(folder).is_dir() and not any(any(Path(folder).glob(name)) for name in VOCABULARIES):
-            raise ModelError(missing) from error
-        raise
-    if len(tokenizer.get_vocab()) <= len(tokenizer.added_tokens_decoder):
-        raise ModelError(missing)  # for some families transformers makes one that knows no words
-    return tokenizer
-
-
-@contextmanager
-def _readable(folder: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        raise ModelError(f"{folder}: can't be loaded as a causal language model: {error}") from error
-    except Exception as error:
-        if type(error).__name__ == "SafetensorError":
-            raise ModelError(f"{folder}: a safetensors file is damaged or cut off: {error}") from error
-        raise
 
 
 def _saved(
@@ -222,9 +137,9 @@ def _saved(
     else:
         if base is not None:
             raise SettingsError(f"{folder} holds all of its weights and needs no base: leave base= out")
-        source = Source(kind="folder", name=str(folder.resolve()), fingerprint=_files_fingerprint(folder))
-        network, _ = _read(source, str(folder), quantization, dtype, device, trust)
-    with _readable(str(folder)):
+        source = Source(kind="folder", name=str(folder.resolve()), fingerprint=files_fingerprint(folder))
+        network, _ = read_base(source, str(folder), quantization, dtype, device, trust)
+    with readable(str(folder)):
         load_head(network, folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
     model = LocalModel(
@@ -269,7 +184,7 @@ def _base_of(
 
 
 def _adapted(network: PreTrainedModel, folder: Path, told: Mapping[str, Any] | None) -> PreTrainedModel:
-    with _readable(str(folder)), no_weight_bars():
+    with readable(str(folder)), no_weight_bars():
         return load_adapter(network, folder, told)
 
 
@@ -300,7 +215,7 @@ def _plain_adapter(
 ) -> LocalModel:
     """A PEFT folder without a contract: loaded, but nothing about it can be checked."""
     log.warning("%s has no contract (%s): base, template and numbers were not checked", folder, FILE)
-    with _readable(str(folder)):
+    with readable(str(folder)):
         saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     name = base if base is not None else saved.get("base_model_name_or_path")
     if not name:
@@ -313,7 +228,3 @@ def _plain_adapter(
     return LocalModel(
         _adapted(under.network, folder, None), under.tokenizer, source=under.source, quantization=under.quantization
     )
-
-
-def _files_fingerprint(folder: Path) -> str | None:
-    return weights_fingerprint(folder.glob("*.safetensors"))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import torch
-from langchain_core.messages import BaseMessage
-from pydantic import BaseModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.adapters.registry import adapter_of
-from condition.errors import ContractError, ModelError, PromptError
+from condition.errors import ContractError, PromptError
 from condition.models.arguments import check_control, check_options
 from condition.models.completion import Wanted, Writer
+from condition.models.conversations import Said, conversation, conversations
 from condition.models.explain import Explanation, explain
 from condition.models.export import Drift, export, merge
 from condition.models.generate import generate
@@ -30,14 +29,11 @@ from condition.prefix_sharing.learned import learned_length
 from condition.prompts.fill import fill, several
 from condition.prompts.template import as_prompt
 from condition.protocols import Control, Prompt
-from condition.types import Answer, Completion, Example, Message, Messages, Rendered, Sampling, Score, Usage
+from condition.types import Answer, Completion, Example, Rendered, Sampling, Score, Usage
 
 if TYPE_CHECKING:
     from condition.models.contract import Contract, Source
     from condition.models.quantize import Quantization
-
-Said = str | Messages | Sequence[Message]
-"""A prompt as people type it: a string stands for one user message."""
 
 
 @final
@@ -139,7 +135,7 @@ class LocalModel:
         """Pieces of one completion as they are written, then the whole Completion."""
         _check_sampling(sampling)
         check_control(control)
-        return stream(self._writer, _conversation(prompt), sampling, control)
+        return stream(self._writer, conversation(prompt), sampling, control)
 
     def score(self, prompts: Sequence[Said] | Said, continuations: Sequence[Sequence[str]]) -> list[list[Score]]:
         """How likely each continuation is behind its prompt; prompts and common headers are computed once."""
@@ -164,7 +160,7 @@ class LocalModel:
 
     def render(self, messages: Said, target: str | None = None) -> Rendered:
         """Ids, role spans and labels, as training and serving both use them."""
-        return self.renderer.render(_conversation(messages), target)
+        return self.renderer.render(conversation(messages), target)
 
     def explain(self, example: Example) -> Explanation:
         """Every token of an example with its role and whether it is trained, beside the prompt that serving sends."""
@@ -271,45 +267,3 @@ def _by_name(prompt: Prompt, given: Mapping[str, Any] | str) -> Mapping[str, Any
 
 def _check_sampling(sampling: object) -> None:
     check_options(sampling, Sampling, "sampling", {"max_tokens": sampling}, {"max_tokens": 64})
-
-
-def conversations(prompts: Sequence[Said] | Said) -> list[Messages]:
-    """Prompts as people type them, as Messages. Raises ModelError for anything else."""
-    if isinstance(prompts, str):
-        return [_conversation(prompts)]
-    given = _listed(prompts)
-    if given and isinstance(given[0], Message | BaseMessage):
-        return [_conversation(given)]
-    return [_conversation(said, f"prompt {i}: " if len(given) > 1 else "") for i, said in enumerate(given)]
-
-
-def _conversation(said: Said, where: str = "") -> Messages:
-    if isinstance(said, str):
-        return (Message("user", said),)
-    messages = _listed(said, where)
-    if other := [m for m in messages if not isinstance(m, Message)]:
-        raise _no_prompt(said, other[0], where)
-    if not messages:
-        raise ModelError(f'{where}a prompt without messages: give at least one, such as Message("user", "Hello")')
-    return tuple(messages)
-
-
-def _listed(said: object, where: str = "") -> list[Any]:
-    # a value of pydantic's, such as a Message, can be walked through as well: over its fields
-    if isinstance(said, Mapping | BaseModel | bytes) or not isinstance(said, Iterable):
-        raise _no_prompt(said, said, where)
-    return list(said)
-
-
-def _no_prompt(said: object, part: object, where: str) -> ModelError:
-    """What to give instead; `part` is what does not belong into a prompt."""
-    advice = ""
-    if isinstance(part, BaseMessage):
-        advice = ". LangChain's become ours by condition.prompts.template.from_langchain_messages(messages)"
-    elif isinstance(part, Mapping):
-        advice = (
-            ". A prompt's inputs go to model.invoke(inputs) or model.batch([inputs]), a turn is Message(role, content)"
-        )
-    elif isinstance(part, Prompt):
-        advice = ". Fill it: prompt.format(...); or let the model do so: model.with_prompt(prompt).invoke(inputs)"
-    return ModelError(f"{where}a prompt is a string or a sequence of Messages, not {said!r:.80}{advice}")

@@ -23,8 +23,9 @@ from tqdm.auto import tqdm
 from condition.errors import ConditionError, ControlError, Interrupted, ModelError, SettingsError, UnfinishedError
 from condition.models.arguments import check_options
 from condition.models.calls import Answered, Call, Endpoint, outcomes
+from condition.models.conversations import Said, conversations
 from condition.models.load import load
-from condition.models.local import LocalModel, Said, conversations
+from condition.models.local import LocalModel
 from condition.models.retry import advice, said
 from condition.prompts.messages import to_langchain_message
 from condition.protocols import Control, Model
@@ -234,7 +235,7 @@ def _extra_body(runnable: Runnable[Any, Any]) -> Mapping[str, Any]:
     return getattr(runnable, "extra_body", None) or {}
 
 
-def _completion(answered: Answered, stops: tuple[str, ...]) -> Completion:
+def _completion(answered: Answered, stops: Sequence[str]) -> Completion:
     written: BaseMessage | str = answered.written
     text = written if isinstance(written, str) else str(written.text)
     ended = min((place for stop in stops if (place := text.find(stop)) >= 0), default=None)  # some models ignore stops

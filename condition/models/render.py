@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from itertools import accumulate, groupby, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, final
 
 from condition.errors import PromptError
 from condition.models.checked import check_text, checked, roles
+from condition.models.spans import Piece, chat_pieces, spans_of, text_pieces
 from condition.types import Message, Messages, Rendered, Span
 
 if TYPE_CHECKING:
@@ -39,26 +40,11 @@ PLAIN_TEMPLATE = (
 
 IGNORED = -100
 
-_MARK = "qMARKx"
-"""Stands for a message's words. No end of it is also its beginning, so that it is found where it was put."""
 _ANCHORS = ("\n", ".", "x")
 """What words are put behind to see how they are cut there; the first that does not grow together with them is used."""
 
 TURNS = threading.RLock()
 """Threads take turns: a tokenizer keeps its settings between calls, and seeds use the process's random state."""
-
-
-class _Piece(NamedTuple):
-    """Words of a rendered prompt and the role that wrote them."""
-
-    role: str
-    text: str
-    is_value: bool = False
-
-    @property
-    def acts(self) -> bool:
-        """Whether a special token's name in it is that token."""
-        return self.role in ("template", "text") and not self.is_value
 
 
 @final
@@ -114,60 +100,18 @@ class Renderer:
 
     def _text_prompt(self, messages: Messages) -> tuple[list[int], list[Span]]:
         bos = [self.tokenizer.bos_token_id] if self._adds_bos else []
-        parts = [part for m in messages for part in _parted(m)]
+        parts = [part for m in messages for part in text_pieces(m)]
         if self._is_mixed(parts):
             ids, _ = self._encode_apart(parts)
             spans = [Span("text", 0, len(ids))]
         else:
-            ids, spans = self._encode([_Piece("text", m.content) for m in messages])
+            ids, spans = self._encode([Piece("text", m.content) for m in messages])
         if bos and ids[:1] != bos:
             return bos + ids, [Span("template", 0, 1), *(Span(s.role, s.start + 1, s.stop + 1) for s in spans)]
         return ids, spans
 
     def _chat_prompt(self, messages: Messages) -> tuple[list[int], list[Span]]:
-        return self._encode(self._pieces(messages))
-
-    def _pieces(self, messages: Messages) -> list[_Piece]:
-        """The rendered prompt, cut where a message's words begin and end.
-
-        The template is rendered once more with placeholders for words: what lies between them is the template's own.
-        """
-        rendered = self._apply(messages)
-        marks = [f"xMARKx{i}xMARKx" for i in range(len(messages))]
-        skeleton = self._apply([Message(m.role, mark) for m, mark in zip(messages, marks, strict=True)])
-        pieces: list[_Piece] = []
-        rest = skeleton
-        for message, mark in zip(messages, marks, strict=True):
-            before, found, rest = rest.partition(mark)
-            if not found:
-                raise PromptError(
-                    f"the chat template drops the words of a {message.role} message; spans can't be found"
-                )
-            pieces += [_Piece("template", before), _Piece(message.role, message.content)]
-        pieces.append(_Piece("template", rest))
-        for candidate in (pieces, [p if p.role == "template" else _Piece(p.role, p.text.strip()) for p in pieces]):
-            if "".join(p.text for p in candidate) == rendered:
-                return candidate
-        return self._marked(rendered, messages)
-
-    def _marked(self, rendered: str, messages: Messages) -> list[_Piece]:
-        """Pieces by putting a mark for one message at a time, for templates that rewrite words or treat turns apart."""
-        mark = _MARK
-        while mark in rendered:
-            mark += "x"
-        pieces: list[_Piece] = []
-        place = 0
-        for i, message in enumerate(messages):
-            marked = self._apply([*messages[:i], Message(message.role, mark), *messages[i + 1 :]])
-            before, _, behind = marked.partition(mark)
-            start, stop = len(before), len(rendered) - len(behind)
-            if not (place <= start <= stop and rendered[:start] == before and rendered[stop:] == behind):
-                raise PromptError(
-                    f"the chat template moves the words of a {message.role} message; spans can't be found"
-                )
-            pieces += [_Piece("template", rendered[place:start]), _Piece(message.role, rendered[start:stop])]
-            place = stop
-        return [*pieces, _Piece("template", rendered[place:])]
+        return self._encode(chat_pieces(messages, self._apply))
 
     def _apply(self, messages: Sequence[Message]) -> str:
         turns = [{"role": m.role, "content": m.content} for m in messages]
@@ -186,23 +130,22 @@ class Renderer:
             ) from error
         return str(text)
 
-    def _encode(self, pieces: list[_Piece]) -> tuple[list[int], list[Span]]:
+    def _encode(self, pieces: list[Piece]) -> tuple[list[int], list[Span]]:
         """One tokenization of the whole text, so that ids are those of the chat template's own; spans by offsets."""
         pieces = [p for p in pieces if p.text]
         text = "".join(p.text for p in pieces)
         if self._is_mixed(pieces):
             return self._encode_apart(pieces)
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        owners = _owners(pieces, encoded["offset_mapping"])
-        return list(encoded["input_ids"]), _spans([pieces[o].role for o in owners], owners)
+        return list(encoded["input_ids"]), spans_of(pieces, encoded["offset_mapping"])
 
-    def _is_mixed(self, pieces: list[_Piece]) -> bool:
+    def _is_mixed(self, pieces: list[Piece]) -> bool:
         """Whether a special token's name stands in words of data, be it in part: between two pieces, for example."""
         text = "".join(p.text for p in pieces)
         own = ["".join(p.text for p in run) for acts, run in groupby(pieces, lambda p: p.acts) if acts]
         return any(text.count(name) != sum(words.count(name) for words in own) for name in self._specials.values())
 
-    def _encode_apart(self, pieces: list[_Piece]) -> tuple[list[int], list[Span]]:
+    def _encode_apart(self, pieces: list[Piece]) -> tuple[list[int], list[Span]]:
         """Each piece by itself, words literally: a special token's name in data must not act as one."""
         ids: list[int] = []
         spans: list[Span] = []
@@ -269,13 +212,6 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> str:
     return str((own.get("default") if isinstance(own, dict) else own) or PLAIN_TEMPLATE)
 
 
-def _parted(message: Message) -> list[_Piece]:
-    """A text message's own words and its values."""
-    cuts = (0, *(place for value in message.values for place in value), len(message.content))
-    pieces = [_Piece("text", message.content[a:b], bool(i % 2)) for i, (a, b) in enumerate(pairwise(cuts))]
-    return [piece for piece in pieces if piece.text]
-
-
 def _continued(text: str, encode: Callable[[str], list[int]]) -> list[int]:
     """Ids of words as they follow others: a tokenizer may begin a text with a space of its own."""
     for anchor in _ANCHORS:
@@ -283,29 +219,6 @@ def _continued(text: str, encode: Callable[[str], list[int]]) -> list[int]:
         if joint[: len(before)] == before:
             return joint[len(before) :]
     return encode(text)
-
-
-def _owners(pieces: list[_Piece], offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """The piece that each token belongs to. A token across a boundary belongs to the message, not to the template."""
-    ends = list(accumulate(len(p.text) for p in pieces))
-    owners: list[int] = []
-    piece = 0
-    for start, stop in offsets:
-        while piece < len(pieces) - 1 and start >= ends[piece]:
-            piece += 1
-        crosses = stop > ends[piece] and piece < len(pieces) - 1 and pieces[piece].role == "template"
-        owners.append(piece + crosses)
-    return owners
-
-
-def _spans(roles: list[str], owners: list[int]) -> list[Span]:
-    spans: list[Span] = []
-    for place, (role, owner) in enumerate(zip(roles, owners, strict=True)):
-        if place and owners[place - 1] == owner:
-            spans[-1] = Span(role, spans[-1].start, place + 1)
-        else:
-            spans.append(Span(role, place, place + 1))
-    return spans
 
 
 def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:

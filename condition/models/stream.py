@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import final
 
 from torch import Tensor
@@ -59,7 +59,7 @@ def stream(
 class Shown:
     """What a reader has seen of one completion."""
 
-    def __init__(self, writer: Writer, prompt: Asked, stops: tuple[str, ...]) -> None:
+    def __init__(self, writer: Writer, prompt: Asked, stops: Sequence[str]) -> None:
         self.writer, self.prompt, self.stops = writer, prompt, stops
         self._ids: list[int] = []
         self._text = ""
@@ -109,7 +109,7 @@ def _plainly(writer: Writer, prompt: Asked, sampling: Sampling, control: Control
         thread.join()
 
 
-def _safe(writer: Writer, prompt: Asked, ids: list[int], stops: tuple[str, ...]) -> str:
+def _safe(writer: Writer, prompt: Asked, ids: list[int], stops: Sequence[str]) -> str:
     """Text that no later token can change: no broken character and no beginning of a stop text at its end."""
     text, _, found = cut(writer.renderer.tokenizer, ids, stops, spaced=spaced(writer, prompt))
     if found:

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from accelerate import PartialState
@@ -42,10 +43,10 @@ def summed(values: Tensor) -> Tensor:
 
 
 @contextmanager
-def one_folder(output: str | None, device: torch.device) -> Iterator[str]:
+def one_folder(output: str | Path | None, device: torch.device) -> Iterator[str]:
     """The output folder; where none is given a temporary one, the same for all processes."""
     if output is not None:
-        yield output
+        yield str(output)
         return
     with tempfile.TemporaryDirectory() as own:
         if number_of_processes() == 1:

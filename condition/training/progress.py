@@ -66,7 +66,7 @@ class Progress(TrainerCallback):
             f"Lower Settings.learning_rate; checkpoints written before are intact"
         )
 
-    def stopped(self, state: Any, output: str | None) -> None:
+    def stopped(self, state: Any, output: str | Path | None) -> None:
         """Close the bar and say what was kept."""
         if self.bar is None:
             return

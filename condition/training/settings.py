@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -11,11 +13,14 @@ from condition.types import Options
 
 
 def _as_names(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else value
 
 
 def _as_text(value: object) -> object:
-    return fspath(value) if isinstance(value, PathLike) else value
+    text = fspath(value) if isinstance(value, PathLike) else value
+    if text is not None and (not isinstance(text, str) or not text):
+        raise ValueError("give a folder, or leave it out")
+    return text
 
 
 class Settings(Options):
@@ -44,11 +49,11 @@ class Settings(Options):
     too_long: Literal["raise", "drop", "trim"] = "raise"
     """What to do with longer rows: an error, leave them out, or cut the beginning of the longest message. Counted."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    output: Annotated[str | None, BeforeValidator(_as_text)] = Field(default=None, min_length=1)
+    output: Annotated[str | Path | None, BeforeValidator(_as_text)] = None
     """Folder for checkpoints. Without one nothing outlives the call."""
     resume: bool = True
     """Go on from the last complete checkpoint of the same run in `output`; False starts over."""
-    report_to: Annotated[tuple[str, ...], BeforeValidator(_as_names)] = ()
+    report_to: Annotated[Sequence[str], BeforeValidator(_as_names)] = ()
     """Trackers by name: wandb, tensorboard, trackio, mlflow …"""
     log_every: int = Field(default=10, ge=1)
     """Steps."""

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.messages import HumanMessage
 
 from condition.control.grammar import Choice
-from condition.errors import ContractError, ControlError, ModelError, PromptError, SettingsError
+from condition.errors import ContractError, ControlError, PromptError, SettingsError
 from condition.models.local import LocalModel
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.types import Example, Message, Sampling
@@ -124,37 +123,6 @@ def test_another_prompt_is_another_model(tiny_model: TinyModel) -> None:
     assert model.prompt is None
     assert other.network is model.network
     assert other.render([Message("text", "x")]).ids == model.render([Message("text", "x")]).ids
-
-
-@pytest.mark.parametrize(
-    ("said", "advice"),
-    [
-        (5, ""),
-        ([5], ""),
-        ([["user", "x"]], ""),
-        ([("user", "x")], ""),
-        (None, ""),
-        (Message("user", "x"), ""),
-        (b"x", ""),
-        ({"context": "x"}, r".*model\.invoke\(inputs\) or model\.batch\(\[inputs\]\)"),
-        ([{"context": "x"}], r".*model\.batch\(\[inputs\]\)"),
-        ([{"role": "user", "content": "x"}], r".*a turn is Message\(role, content\)"),
-        (PROMPT, r".*prompt\.format\(\.\.\.\).*with_prompt"),
-        (HumanMessage("x"), r".*condition\.prompts\.template\.from_langchain_messages\(messages\)"),
-        ([HumanMessage("x")], ".*from_langchain_messages"),
-        ([[HumanMessage("x")], "y"], ".*from_langchain_messages"),
-        ([Message("user", "x"), HumanMessage("x")], ".*from_langchain_messages"),
-    ],
-)
-def test_what_is_no_prompt(tiny_model: TinyModel, said: Any, advice: str) -> None:
-    with pytest.raises(ModelError, match=f"a prompt is a string or a sequence of Messages, not {advice}"):
-        tiny_model().generate(said)
-
-
-def test_prompts_from_a_generator(tiny_model: TinyModel) -> None:
-    model, sampling = tiny_model(), Sampling(max_tokens=2)
-    prompts: Any = (f"Colour {i}?" for i in range(3))
-    assert len(model.generate(prompts, sampling)) == 3
 
 
 @pytest.mark.parametrize("sampling", [4, {"max_tokens": 4}])

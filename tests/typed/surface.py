@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, assert_type
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
 
 import condition as cd
 from condition.evaluation.comparison import Comparison
@@ -24,14 +29,16 @@ def values() -> None:
     assert_type(cd.Message("user", "hi").content, str)
     assert_type(cd.Example({"q": 1}, "a").rationale, str | None)
     assert_type(cd.Ranking.pair({}, "a", "b"), cd.Ranking)
-    assert_type(cd.Ranking({}, ("a", "b")).candidates, tuple[str, ...])
-    assert_type(cd.Sampling(max_tokens=5).stop, tuple[str, ...])
+    assert_type(cd.Ranking({}, ["a", "b"], scores=[1, 0]).candidates, tuple[str, ...])
+    assert_type(cd.Sampling(stop=["\n"]).temperature, float)
+    assert_type(cd.Sampling(stop="\n").max_tokens, int)
     assert_type(cd.Completion("a").logprob, float | None)
     assert_type(cd.Completion("a").logprobs, tuple[float, ...])
     assert_type(cd.Score(-1.0, 2, 3).logprob, float)
     assert_type(cd.Answer("a").usage, cd.Usage)
     assert_type(cd.Usage() + cd.Usage(), cd.Usage)
-    assert_type(cd.Verdict(True).categories, tuple[str, ...])
+    assert_type(cd.Verdict(True, ["rude"]).categories, tuple[str, ...])
+    assert_type(cd.Answer("a", candidates=[cd.Completion("a")]).candidates, tuple[cd.Completion, ...])
 
     cd.Message("robot", "hi")  # type: ignore[arg-type]
     cd.Message("user", 5)  # type: ignore[arg-type]
@@ -91,6 +98,10 @@ def adapters(model: cd.LocalModel) -> None:
     ]
     assert fit
     assert_type(cd.SFTTrainer(cd.Bottleneck(size=8)).fit(model, [], prompt="{q}"), cd.LocalModel)
+    assert_type(cd.LoRA(targets=["q_proj"], whole=["lm_head"]).rank, int)
+    assert_type(cd.IA3(targets=["k_proj", "down_proj"], feed_forward=["down_proj"]), cd.IA3)
+    assert_type(cd.Settings(report_to="tensorboard", output="runs"), cd.Settings)
+    assert_type(cd.Settings(report_to=["wandb"], output=Path("runs")), cd.Settings)
     cd.SFTTrainer(adapter="lora")  # type: ignore[arg-type]
 
 
@@ -130,7 +141,9 @@ def data(path: str) -> None:
     cd.read(path, target=5)  # type: ignore[arg-type]
 
 
-def measures(model: cd.LocalModel, chain: Chain, rows: list[dict[str, Any]]) -> None:
+def measures(
+    model: cd.LocalModel, chain: Chain, rows: list[dict[str, Any]], template: ChatPromptTemplate, llm: BaseChatModel
+) -> None:
     task = cd.tasks.squad_v2(rows)
     assert_type(task, Task)
     assert_type(cd.metrics.squad_v2("a", ["b"]), dict[str, float])
@@ -140,10 +153,14 @@ def measures(model: cd.LocalModel, chain: Chain, rows: list[dict[str, Any]]) -> 
     assert_type(cd.tasks.mmlu("test.jsonl", shots="dev.jsonl", form="chat"), Task)
     assert_type(cd.tasks.human_eval("problems.jsonl", k=(1, 10), samples=20), Task)
     assert_type(cd.tasks.dialogue([], lambda question, answer: 1.0), Task)
+    assert_type(cd.tasks.dialogue([], cd.RubricJudge(model)), Task)
     cd.tasks.mmlu("test.jsonl", form="html")  # type: ignore[arg-type]
     for subject in (model, (model, "{q}"), chain, lambda inputs: "a"):
         assert_type(cd.evaluate(subject, task), Result)
     assert_type(cd.evaluate(model, task, budget=5).metrics["f1"], Estimate)
+    assert_type(cd.evaluate(template | llm | StrOutputParser(), task), Result)
+    assert_type(cd.evaluate(llm, task), Result)
+    assert_type(cd.compare({"ours": model, "theirs": template | llm}, task), Comparison)
 
     cd.evaluate(5, task)  # type: ignore[arg-type]
 
