@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from condition.errors import SettingsError
 from condition.evaluation.metrics.choices import Choices, by_chars, by_tokens, calibrated, likeliest, pmi, read_choice
 from condition.evaluation.tasks.choice_rows import LETTERS, ChoiceRow, choice_rows
-from condition.evaluation.tasks.shots import Form, asked
+from condition.evaluation.tasks.shots import Form, asked, given
 from condition.evaluation.tasks.task import Measure, Reply, Task, TaskRow
 from condition.prompts.calibrate import CONTENT_FREE
 from condition.protocols import Prompt
@@ -117,9 +116,7 @@ def _content_free(word: str) -> Mapping[str, Any]:
 
 
 def _shots(source: object, letters: bool) -> list[Example]:
-    if isinstance(source, int):
-        raise SettingsError(f"shots={source}: shots are rows to show, such as the dev rows; k={source} says how many")
-    if source is None or source == ():
+    if not given(source):
         return []
     rows = list(choice_rows(source))
     return [

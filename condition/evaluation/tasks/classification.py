@@ -9,7 +9,7 @@ from condition.data.read import locate
 from condition.errors import DataError
 from condition.evaluation.metrics.choices import Choices, calibrated, likeliest, read_choice
 from condition.evaluation.tasks.fields import field
-from condition.evaluation.tasks.shots import Form, asked
+from condition.evaluation.tasks.shots import Form, asked, given
 from condition.evaluation.tasks.task import Measure, Reply, Task, TaskRow
 from condition.prompts.calibrate import CONTENT_FREE
 from condition.types import Example, Sampling
@@ -44,7 +44,7 @@ def classification(
     rows = [_row(row, where, words, text, label, () if written else choices) for row, where in locate(path_or_rows)]
     examples = [
         Example(made.inputs, made.target, id=made.id)
-        for made in (_row(row, where, words, text, label, ()) for row, where in (locate(shots) if shots != () else ()))
+        for made in (_row(row, where, words, text, label, ()) for row, where in (locate(shots) if given(shots) else ()))
     ]
     told = f"{instruction or 'Label the text.'} Answer with one of: {', '.join(choices)}."
     return Task(

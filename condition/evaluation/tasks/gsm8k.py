@@ -6,7 +6,7 @@ from condition.data.read import locate
 from condition.errors import DataError
 from condition.evaluation.metrics.numbers import number
 from condition.evaluation.tasks.fields import field
-from condition.evaluation.tasks.shots import Form, asked
+from condition.evaluation.tasks.shots import Form, asked, given
 from condition.evaluation.tasks.task import Task, TaskRow
 from condition.types import Example, Sampling
 
@@ -31,7 +31,7 @@ def gsm8k(
         rows.append(TaskRow(str(row.get("id", where)), {"question": question}, answer))
     examples = [
         Example({"question": field(row, where, "question")}, field(row, where, "answer"), id=where)
-        for row, where in (locate(shots) if shots != () else ())
+        for row, where in (locate(shots) if given(shots) else ())
     ]
     instruction = "Solve the problem step by step. End with a line: #### and the number." if form == "chat" else None
     return Task(

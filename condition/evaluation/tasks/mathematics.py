@@ -6,7 +6,7 @@ from condition.data.read import locate
 from condition.errors import DataError
 from condition.evaluation.metrics.expressions import expression, final
 from condition.evaluation.tasks.fields import field
-from condition.evaluation.tasks.shots import Form, asked
+from condition.evaluation.tasks.shots import Form, asked, given
 from condition.evaluation.tasks.task import Task, TaskRow
 from condition.types import Example, Sampling
 
@@ -28,7 +28,7 @@ def math(
             raise DataError(f"{where}: the solution has no answer: {answer!r:.80}")
         inputs = {"problem": field(row, where, "problem", "question"), **{n: str(row.get(n) or "") for n in _PARTS}}
         rows.append(TaskRow(str(row.get("id", where)), inputs, answer))
-    for row, where in locate(shots) if shots != () else ():
+    for row, where in locate(shots) if given(shots) else ():
         problem = field(row, where, "problem", "question")
         examples.append(Example({"problem": problem}, field(row, where, "solution", "answer"), id=where))
     return Task(

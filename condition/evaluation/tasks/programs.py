@@ -17,7 +17,7 @@ from condition.errors import DataError, SettingsError
 from condition.evaluation.metrics.code import pass_at_k
 from condition.evaluation.sandbox import Isolation, Limits, run
 from condition.evaluation.tasks.fields import field
-from condition.evaluation.tasks.shots import Form, asked
+from condition.evaluation.tasks.shots import Form, asked, given
 from condition.evaluation.tasks.task import Measure, Reply, Task, TaskRow
 from condition.types import Example, Sampling
 
@@ -85,7 +85,7 @@ def mbpp(
         tests, setup = _tests(row, where), field({"test_setup_code": "", **row}, where, "test_setup_code", empty=True)
         inputs = {"text": field(row, where, "text", "prompt"), "tests": "\n".join(tests)}
         rows.append(TaskRow(str(row.get("task_id", where)), inputs, "\n".join([setup, *tests])))
-    for row, where in locate(shots) if shots != () else ():
+    for row, where in locate(shots) if given(shots) else ():
         inputs = {"text": field(row, where, "text", "prompt"), "tests": "\n".join(_tests(row, where))}
         code = field(row, where, "code").replace("\r\n", "\n").strip()
         examples.append(Example(inputs, f"\n{code}\n[DONE]" if form == "text" else f"```python\n{code}\n```", id=where))

@@ -15,6 +15,13 @@ Form = Literal["text", "chat"]
 """Plain text, as base models and most published numbers take it, or through the model's chat template."""
 
 
+def given(shots: object) -> bool:
+    """Whether there are rows to show. Raises SettingsError for a number, which is what `k` takes."""
+    if isinstance(shots, int):
+        raise SettingsError(f"shots={shots}: shots are rows to show, such as the dev rows; k={shots} says how many")
+    return shots is not None and not (isinstance(shots, list | tuple) and not shots)
+
+
 @final
 class SameSelector:
     """The first examples that have the item's value of one input, such as its subject; of all where none has it."""

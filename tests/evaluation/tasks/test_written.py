@@ -7,9 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 
-from condition.errors import DataError, ModelError
+from condition.errors import DataError, ModelError, SettingsError
 from condition.evaluation import tasks
 from condition.evaluation.evaluate import evaluate
 from condition.types import Example, Score, Verdict
@@ -148,6 +149,25 @@ def test_perplexity_needs_a_subject_that_scores() -> None:
         evaluate(lambda inputs: "x", tasks.perplexity(["text"]))
     with pytest.raises(DataError, match="'text' is empty or no text"):
         tasks.perplexity([" "])
+
+
+def test_rows_to_show_come_in_every_form_that_rows_come_in() -> None:
+    sums = pandas.DataFrame([SUM])
+    assert (
+        "2 + 1 = 3" in tasks.gsm8k([{**SUM, "question": "1 + 2?"}], shots=sums).prompt.format(question="?")[0].content
+    )
+    labelled = pandas.DataFrame([{"text": "A joy.", "label": 1}])
+    shown = tasks.classification([{"text": "Dull.", "label": 0}], {0: "bad", 1: "good"}, shots=labelled)
+    assert "A joy." in shown.prompt.format(text="?")[0].content
+    chosen = pandas.DataFrame([{"question": "Of what is snow?", "choices": ["ice", "iron"], "answer": 0}])
+    assert (
+        "snow"
+        in tasks.multiple_choice(chosen, shots=chosen).prompt.format(question="?", options="", subject="")[0].content
+    )
+    assert tasks.gsm8k([SUM], shots=None).prompt.format(question="?") == tasks.gsm8k([SUM]).prompt.format(question="?")
+    for task in (tasks.gsm8k, tasks.multiple_choice):
+        with pytest.raises(SettingsError, match="shots are rows to show"):
+            task([SUM], shots=5)
 
 
 def test_safety() -> None:
