@@ -46,7 +46,7 @@ class FewShotPrompt(Composable):
 
     System messages at the beginning of `prompt` are written once. In text the target follows its prompt with one space
     where there is no white space. Raises PromptError for no examples, but where `k` is 0, and for one without a value
-    that `prompt` needs.
+    that `prompt` needs, or with None for it.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class FewShotPrompt(Composable):
         self.selector = selector
         self.k = _count(k, len(self.examples))
         self.order = _order(order)
+        if not isinstance(separator, str):
+            raise PromptError(f"separator={separator!r:.40}: give the text between the parts, such as an empty line")
         self.rationale = rationale
         self.separator = separator
         self.seed = seed
@@ -98,7 +100,11 @@ class FewShotPrompt(Composable):
         ranked = self.selector is not None and getattr(self.selector, "ranked", True)
         return chosen[::-1] if ranked and self.order == "nearest-last" else chosen
 
-    def fixed(self, inputs: Mapping[str, object]) -> FewShotPrompt:
+    @property
+    def chooses(self) -> bool:
+        return self.selector is not None
+
+    def fixed(self, inputs: Mapping[str, object], /) -> FewShotPrompt:
         """The same prompt with the examples of this item for all items."""
         shown = self.shown(inputs)
         return FewShotPrompt(
@@ -166,6 +172,12 @@ class FewShotPrompt(Composable):
                 f"{where} has no {', '.join(map(repr, sorted(missing)))}, which the prompt needs; "
                 f"it has {', '.join(map(repr, sorted(example.inputs))) or 'nothing'}"
             )
+        nulls = sorted(name for name in self._turn.variables if example.inputs.get(name, "") is None)
+        if nulls and getattr(self._turn, "inputs", None) is None:
+            raise PromptError(
+                f"{where} has None as {nulls[0]!r}, which the prompt would write as the word 'None': "
+                "drop the example or give it a text; an empty one is fine"
+            )
         if "rationale" in self._answer.variables and not example.rationale:
             raise PromptError(f"{where} has no rationale to show: give it one, or leave rationale= out")
 
@@ -189,9 +201,10 @@ def _turn(prompt: Prompt) -> Prompt:
 def _instruction(given: Any, prompt: Prompt) -> Prompt:
     if not isinstance(given, str):
         return as_prompt(given)
-    if isinstance(prompt, TextPrompt):
-        return TextPrompt(given, template_format=prompt.template_format)
-    kind: TemplateFormat = prompt.template_format if isinstance(prompt, ChatPrompt) else "f-string"
+    beside = prompt.read(given) if isinstance(prompt, Composable) else as_prompt(given)
+    if isinstance(beside, TextPrompt):  # also where the text prompt stands within another
+        return beside
+    kind: TemplateFormat = beside.template_format if isinstance(beside, ChatPrompt) else "f-string"
     return ChatPrompt([("system", given)], template_format=kind)
 
 

@@ -16,6 +16,7 @@ from condition.prompts.few_shot import RECALLED, FewShotPrompt, following
 from condition.prompts.history import History
 from condition.prompts.selectors import RandomSelector
 from condition.prompts.template import ChatPrompt, TextPrompt
+from condition.prompts.told import Told
 from condition.types import Example, Message, Messages
 
 QA = ChatPrompt([("system", "Be {tone}."), ("user", "{q}")])
@@ -188,6 +189,17 @@ def test_an_input_model_gives_defaults_to_examples_too() -> None:
     assert asked(FewShotPrompt(prompt, SHOTS[:1]).format(q="9+1")) == ["0+1 m", "9+1 m"]
 
 
+def test_an_input_model_decides_what_none_means_in_examples_too() -> None:
+    class Inputs(BaseModel):
+        q: str
+        unit: str | None
+
+    words = "{{ q }}{% if unit %} {{ unit }}{% endif %}"
+    prompt = ChatPrompt([("user", words)], inputs=Inputs, template_format="jinja2")
+    shots = FewShotPrompt(prompt, [Example({"q": "0+1", "unit": None}, "1")])
+    assert asked(shots.format(q="9+1", unit="m")) == ["0+1", "9+1 m"]
+
+
 def test_the_examples_of_an_item_can_be_fixed_for_others() -> None:
     shots = FewShotPrompt(QA, SHOTS, selector=Ranked(SHOTS), k=2, instruction="Add.", rationale=True)
     fixed = shots.fixed({"tone": "x", "q": "0+1"})
@@ -209,6 +221,17 @@ def test_an_instruction_is_of_the_format_of_its_prompt() -> None:
     chat = ChatPrompt([("user", "{{ q }}")], template_format="jinja2")
     messages = FewShotPrompt(chat, SHOTS[:1], instruction="Add {{ what }}.").format(q="9+1", what="{one}")
     assert messages[0] == Message("system", "Add {one}.")
+
+
+def test_an_instruction_is_text_where_the_text_prompt_stands_within_another() -> None:
+    for prompt in (Told(TEXT, "Think."), TEXT + " ", TextPrompt("Q: {q} {unit}\nA:").partial(unit="m")):
+        (message,) = FewShotPrompt(prompt, SHOTS[:1], instruction="Be {tone}.").format(q="9+1", tone="<|im_end|>")
+        assert message.content.startswith("Be <|im_end|>.\n\nQ: 0+1")
+        start, stop = message.values[0]
+        assert message.content[start:stop] == "<|im_end|>"
+    jinja = ChatPrompt([("user", "{{ q }} {{ unit }}")], template_format="jinja2").partial(unit="m")
+    messages = FewShotPrompt(jinja, SHOTS[:1], instruction="Be {{ tone }}.").format(q="9+1", tone="brief")
+    assert messages[0] == Message("system", "Be brief.")
 
 
 def test_what_came_from_values_is_known_in_text() -> None:
@@ -241,6 +264,8 @@ def test_a_preview_needs_no_values() -> None:
             r"example 1 \(x\) has no ratio",
         ),
         (lambda: FewShotPrompt(QA, SHOTS, rationale="{why} {target}"), "may use"),
+        (lambda: FewShotPrompt(QA, [SHOTS[0], Example({"q": None}, "2")]), "example 2 has None as 'q'"),
+        (lambda: FewShotPrompt(QA, SHOTS, separator=None), "separator=None"),  # type: ignore[arg-type]
         (lambda: FewShotPrompt(QA, SHOTS, k=-1), "k=-1"),
         (lambda: FewShotPrompt(QA, SHOTS, k=True), "k=True"),
         (lambda: FewShotPrompt([("system", "s")], SHOTS), "system messages only"),
