@@ -45,8 +45,8 @@ class FewShotPrompt(Composable):
     - `separator` stands between the parts of a text prompt.
 
     System messages at the beginning of `prompt` are written once. In text the target follows its prompt with one space
-    where there is no white space. Raises PromptError for no examples, but where `k` is 0, and for one without a value
-    that `prompt` needs, or with None for it.
+    where there is no white space. Raises PromptError for no examples, but where `k` is 0, for one without a value that
+    `prompt` needs, or with None for it, and for a selector without examples of its own where `k` is not given.
     """
 
     def __init__(
@@ -67,6 +67,8 @@ class FewShotPrompt(Composable):
         self.examples = pool if not pool and (selector is not None or k == 0) else checked(pool)
         self.selector = selector
         self.k = _count(k, len(self.examples))
+        if selector is not None and k is None and not pool:
+            raise PromptError("how many examples is the selector to choose? It has none to be counted: give k=")
         self.order = _order(order)
         if not isinstance(separator, str):
             raise PromptError(f"separator={separator!r:.40}: give the text between the parts, such as an empty line")

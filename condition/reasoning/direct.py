@@ -1,7 +1,7 @@
 """Any chain as one with steps: a tuned model behind its prompt, a LangChain pipeline, somebody's class.
 
 SelfConsistency(tuned)                             # takes them as they are: as_steps does it
-Direct(pipeline, ["question"])                     # says which inputs a pipeline reads, for Sequence and Parallel
+Direct(pipeline, ["question"])                     # says which inputs a chain reads, for Sequence and Parallel
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, cast, final
 
 from langchain_core.language_models import BaseLanguageModel
+from langchain_core.prompts import BasePromptTemplate
 
 from condition.errors import ModelError, SettingsError
 from condition.models.local import LocalModel
@@ -24,7 +25,8 @@ from condition.types import Answer
 class Direct(Reasoner):
     """A chain of another kind as one step: its `batch` gets all problems at once.
 
-    `variables` are the inputs that it reads; without them, those that it says itself, else none are checked.
+    `variables` are the inputs that it reads; without them, those that it says itself, as LangChain's `prompt | model`
+    does, else none are checked.
     """
 
     def __init__(self, chain: Chain, variables: Iterable[str] | None = None) -> None:
@@ -75,5 +77,7 @@ def _known(chain: object) -> frozenset[str] | None:
     own = getattr(chain, "variables", None)
     if isinstance(own, frozenset):
         return own
-    prompt = getattr(chain, "prompt", None)
+    prompt, first = getattr(chain, "prompt", None), getattr(chain, "first", None)
+    if isinstance(first, BasePromptTemplate):  # of LangChain's `prompt | model`
+        return frozenset(first.input_variables)
     return prompt.variables if isinstance(prompt, Prompt) else None

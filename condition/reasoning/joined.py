@@ -99,7 +99,10 @@ def _chains(chains: Mapping[str, Any]) -> dict[str, Reasoner]:
     steps = {name: as_steps(chain) for name, chain in chains.items()}
     for name, chain in steps.items():
         if isinstance(chain, Direct) and not chain.is_known:
-            raise SettingsError(f"nobody says which inputs {name!r} reads: give Direct(chain, [their names])")
+            raise SettingsError(
+                f"nobody says which inputs {name!r} reads: give Direct(chain, [their names]), from "
+                "condition.reasoning.direct"
+            )
     return steps
 
 

@@ -246,6 +246,16 @@ def test_the_selectors_examples_are_the_prompts() -> None:
         FewShotPrompt(QA, selector=RandomSelector([Example({"x": "1"}, "2")]), k=1)
 
 
+def test_a_selector_that_has_no_examples_to_show_is_asked_for_a_number() -> None:
+    class Own:
+        def select(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
+            return SHOTS[:k]
+
+    assert len(FewShotPrompt("{q}", selector=Own(), k=2).format(q="x")) == 5
+    with pytest.raises(PromptError, match=r"how many examples is the selector to choose.*give k="):
+        FewShotPrompt("{q}", selector=Own())
+
+
 def test_a_preview_needs_no_values() -> None:
     shots = FewShotPrompt(QA, SHOTS, selector=Ranked(SHOTS), k=1)
     assert [m.content for m in shots.preview()] == ["Be {tone}.", "0+1", "1", "{q}"]

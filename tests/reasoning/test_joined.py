@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import RunnableLambda
 
 from condition.errors import SettingsError
@@ -92,6 +94,16 @@ def test_names_are_checked_when_chains_are_joined(chain: Any, prompts: Any, inpu
     with pytest.raises(SettingsError, match=what):
         Sequence({name: chain(prompt) for name, prompt in prompts.items()}, inputs=inputs)
     assert chain.model.calls == 0
+
+
+def test_a_langchain_pipeline_says_what_it_reads(chain: Any) -> None:
+    asked = ChatPromptTemplate([("system", "{tone}"), MessagesPlaceholder("said", optional=True), ("human", "{x}")])
+    pipe = asked | FakeListChatModel(responses=["five"])
+    joined = Sequence({"a": pipe, "b": chain("{a}")})
+    assert joined.variables == {"tone", "x"}
+    assert joined.invoke({"tone": "calm", "x": 5}).text == "<five>"
+    with pytest.raises(SettingsError, match="'a' reads 'tone', which nobody gives or makes"):
+        Sequence({"a": pipe, "b": chain("{a}")}, inputs=["x"])
 
 
 def test_what_is_no_chain_or_reads_nobody_knows_what(chain: Any) -> None:
