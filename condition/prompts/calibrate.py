@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from condition.errors import DataError, PromptError
-from condition.prompts.few_shot import FewShotPrompt, following
+from condition.prompts.compose import chooses, fixed
+from condition.prompts.few_shot import following
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt, Scorer
@@ -126,7 +127,7 @@ class LabelClassifier:
     @property
     def _chooses(self) -> bool:
         """Whether each item has examples of its own, and so a bias of its own."""
-        return isinstance(self.prompt, FewShotPrompt) and self.prompt.selector is not None
+        return chooses(self.prompt)
 
     def _logprobs(self, rows: Sequence[Row]) -> LogProbs:
         """`[rows, labels]`, each row normalised."""
@@ -136,7 +137,7 @@ class LabelClassifier:
             found = label_logprobs(self.scorer, asked, self.words)
             return found if self._offset is None else _normalised(found - self._offset)
         # The item's prompt and its empty ones begin alike, so a scorer that shares prefixes reads the examples once.
-        each = [[messages, *self._empty(_fixed(self.prompt, row))] for messages, row in zip(asked, inputs, strict=True)]
+        each = [[messages, *self._empty(fixed(self.prompt, row))] for messages, row in zip(asked, inputs, strict=True)]
         size = 1 + len(self.content_free)
         found = label_logprobs(self.scorer, [m for group in each for m in group], self.words)
         found = found.reshape(len(each), size, len(self.labels))
@@ -205,10 +206,6 @@ def _mean(logprobs: LogProbs) -> LogProbs:
     """The log of the mean probability over the words without content, `[..., words, labels]` to `[..., labels]`."""
     mean: LogProbs = np.logaddexp.reduce(logprobs, axis=-2) - np.log(logprobs.shape[-2])
     return mean
-
-
-def _fixed(prompt: Prompt, row: Mapping[str, Any]) -> Prompt:
-    return prompt.fixed(row) if isinstance(prompt, FewShotPrompt) else prompt
 
 
 def _inputs(row: Row) -> Mapping[str, Any]:

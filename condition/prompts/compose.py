@@ -61,6 +61,15 @@ class Composable(ABC):
         """The same prompt with some values known already; a function is called anew for each prompt."""
         return Partial(self, values)
 
+    @property
+    def chooses(self) -> bool:
+        """Whether each item has examples of its own, here or in a prompt within."""
+        return False
+
+    def fixed(self, inputs: Mapping[str, object], /) -> Composable:
+        """The same prompt with the examples of this item for all items."""
+        return self
+
     def preview(self, /, **inputs: object) -> Messages:
         """The messages as they will be sent; a value that is not given is shown as its name in braces."""
         return self.format(**{name: inputs.get(name, Slot(name)) for name in self.variables})
@@ -88,6 +97,16 @@ def previewed(prompt: Prompt, inputs: Mapping[str, object]) -> Messages:
     if isinstance(prompt, Composable):
         return prompt.preview(**inputs)
     return prompt.format(**{name: inputs.get(name, Slot(name)) for name in prompt.variables})
+
+
+def chooses(prompt: Prompt) -> bool:
+    """As `Composable.chooses`, of any prompt."""
+    return isinstance(prompt, Composable) and prompt.chooses
+
+
+def fixed(prompt: Prompt, inputs: Mapping[str, object]) -> Prompt:
+    """As `Composable.fixed`, of any prompt."""
+    return prompt.fixed(inputs) if isinstance(prompt, Composable) else prompt
 
 
 def words(messages: Messages) -> str:
@@ -121,6 +140,13 @@ class Joined(Composable):
     def preview(self, /, **inputs: object) -> Messages:
         return _together([previewed(part, inputs) for part in self.parts])
 
+    @property
+    def chooses(self) -> bool:
+        return any(map(chooses, self.parts))
+
+    def fixed(self, inputs: Mapping[str, object], /) -> Joined:
+        return Joined([fixed(part, inputs) for part in self.parts])
+
     def read(self, other: object, /) -> Prompt:
         for part in self.parts:
             if isinstance(part, Composable):
@@ -142,7 +168,7 @@ class Joined(Composable):
 class Partial(Composable):
     """A prompt with some of its values known. They stand, also where a row has a column of that name.
 
-    Raises PromptError for a value that the prompt does not use.
+    Raises PromptError for a value that the prompt does not use, and for None, which would be written as a word.
     """
 
     def __init__(self, prompt: Prompt, values: Mapping[str, object]) -> None:
@@ -150,6 +176,11 @@ class Partial(Composable):
             raise PromptError(
                 f"the prompt does not use {', '.join(map(repr, sorted(unknown)))}; "
                 f"it has {', '.join(map(repr, sorted(prompt.variables))) or 'no variables'}"
+            )
+        nulls = [name for name, value in values.items() if value is None]
+        if nulls and getattr(prompt, "inputs", None) is None:  # a model of the inputs decides itself what None means
+            raise PromptError(
+                f"{nulls[0]!r} is None, which the prompt would write as a word: give a text, or leave it out"
             )
         self.prompt = prompt
         self.values = dict(values)
@@ -164,6 +195,13 @@ class Partial(Composable):
 
     def preview(self, /, **inputs: object) -> Messages:
         return previewed(self.prompt, {**inputs, **self._known()})
+
+    @property
+    def chooses(self) -> bool:
+        return chooses(self.prompt)
+
+    def fixed(self, inputs: Mapping[str, object], /) -> Partial:
+        return Partial(fixed(self.prompt, {**inputs, **self._known()}), self.values)
 
     def read(self, other: object, /) -> Prompt:
         return self.prompt.read(other) if isinstance(self.prompt, Composable) else _prompt_only(other)
@@ -199,16 +237,28 @@ class PipelinePrompt(Composable):
         return self._variables
 
     def format(self, /, **inputs: object) -> Messages:
-        row = dict(inputs)
-        for name, part in self.parts.items():
-            row[name] = words(filled(part, row))
-        return filled(self.prompt, row)
+        return filled(self.prompt, self._row(inputs))
 
     def preview(self, /, **inputs: object) -> Messages:
         row = dict(inputs)
         for name, part in self.parts.items():
             row[name] = words(previewed(part, row))
         return previewed(self.prompt, row)
+
+    @property
+    def chooses(self) -> bool:
+        return any(map(chooses, (self.prompt, *self.parts.values())))
+
+    def fixed(self, inputs: Mapping[str, object], /) -> PipelinePrompt:
+        row = self._row(inputs)
+        return PipelinePrompt(fixed(self.prompt, row), {name: fixed(part, row) for name, part in self.parts.items()})
+
+    def _row(self, inputs: Mapping[str, object]) -> dict[str, object]:
+        """The inputs and the words of the parts."""
+        row = dict(inputs)
+        for name, part in self.parts.items():
+            row[name] = words(filled(part, row))
+        return row
 
     def read(self, other: object, /) -> Prompt:
         return self.prompt.read(other) if isinstance(self.prompt, Composable) else _prompt_only(other)

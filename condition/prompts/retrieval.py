@@ -14,14 +14,14 @@ et al. 2022, arXiv 2203.05115. Closed-book, where the model recalls the evidence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 
 from condition.errors import ConditionError, PromptError
-from condition.prompts.compose import Composable, filled, previewed
+from condition.prompts.compose import Composable, chooses, filled, fixed, previewed
 from condition.prompts.template import TextPrompt, as_prompt
 from condition.protocols import Prompt
 from condition.types import Messages
@@ -110,6 +110,22 @@ class RetrievalPrompt(Composable):
         if not self.variables - inputs.keys():
             return self.format(**inputs)
         return previewed(self.prompt, {n: v for n, v in inputs.items() if n != self.name})
+
+    @property
+    def chooses(self) -> bool:
+        return chooses(self.prompt)
+
+    def fixed(self, inputs: Mapping[str, object], /) -> RetrievalPrompt:
+        shown = {**inputs, self.name: self.write(self.sources(**inputs))} if self.chooses else inputs
+        return RetrievalPrompt(
+            fixed(self.prompt, shown),
+            self.retriever,
+            name=self.name,
+            query=self.query.template,
+            k=self.k,
+            write=self.write,
+            allow_none=self.allow_none,
+        )
 
     def read(self, other: object, /) -> Prompt:
         return self.prompt.read(other) if isinstance(self.prompt, Composable) else as_prompt(other)

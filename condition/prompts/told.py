@@ -8,10 +8,11 @@ tell(answered(asked, "2 + 2 = 4."), "Therefore, the answer is")
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import final
 
 from condition.errors import PromptError
-from condition.prompts.compose import Composable, filled, previewed
+from condition.prompts.compose import Composable, chooses, filled, fixed, previewed
 from condition.prompts.placed import text_message
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
@@ -43,6 +44,13 @@ class Told(Composable):
 
     def preview(self, /, **inputs: object) -> Messages:
         return tell(previewed(self.prompt, inputs), self.words, self.gap)
+
+    @property
+    def chooses(self) -> bool:
+        return chooses(self.prompt)
+
+    def fixed(self, inputs: Mapping[str, object], /) -> Told:
+        return Told(fixed(self.prompt, inputs), self.words, self.gap)
 
     def read(self, other: object, /) -> Prompt:
         """A string becomes what it would beside the prompt within."""

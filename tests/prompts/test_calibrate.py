@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda
 
 from condition.errors import DataError, PromptError
 from condition.prompts.calibrate import LabelClassifier, calibrate, label_logprobs
+from condition.prompts.compose import PipelinePrompt
 from condition.prompts.few_shot import FewShotPrompt
+from condition.prompts.retrieval import RetrievalPrompt
 from condition.prompts.template import ChatPrompt, TextPrompt
+from condition.prompts.told import Told
 from condition.protocols import Chain
 from condition.types import Example, Message, Messages, Score
 
@@ -103,7 +108,7 @@ def test_many_rows_are_one_call() -> None:
 class Mirror:
     """Shows one example whose label is not the item's."""
 
-    examples = (Example({"text": "x"}, "good"), Example({"text": "y"}, "bad"))
+    examples = (Example({"text": "x", "passages": "P."}, "good"), Example({"text": "y", "passages": "P."}, "bad"))
 
     def select(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
         return [self.examples["good" in str(inputs["text"])]][:k]
@@ -119,6 +124,36 @@ def test_examples_chosen_for_each_item_have_a_bias_of_their_own() -> None:
     scorer.calls.clear()
     assert fair(rows) == ["good", "bad"]
     assert [len(call) for call in scorer.calls] == [8]
+
+
+SHOTS = FewShotPrompt(PROMPT, Mirror.examples, selector=Mirror(), k=1)
+AROUND: dict[str, Any] = {
+    "partial": FewShotPrompt(PROMPT, selector=Mirror(), k=1, instruction="Judge the {thing}.").partial(thing="film"),
+    "sum": ChatPrompt([("system", "Judge.")]) + SHOTS,
+    "told": Told(SHOTS, "Well?"),
+    "pipeline": PipelinePrompt(SHOTS, {"text": TextPrompt("{review}")}),
+    "part": PipelinePrompt(ChatPrompt([("user", "{shown}")]), {"shown": SHOTS}),
+    "retrieval": RetrievalPrompt(
+        FewShotPrompt(ChatPrompt([("user", "{passages} {text}")]), Mirror.examples, selector=Mirror(), k=1),
+        RunnableLambda(lambda query: [Document("A page.")]),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", AROUND)
+def test_examples_chosen_within_another_prompt_have_a_bias_of_their_own_too(kind: str) -> None:
+    asked = [{"text": f"a {word} film", "review": f"a {word} film"} for word in LABELS]
+    shown = "assistant" in [m.role for m in AROUND[kind].format(**asked[0])]
+    scorer = Leaning(0.0, last=5.0) if shown else Leaning(5.0)
+    fair = calibrate(scorer, AROUND[kind], LABELS)
+    assert fair.bias is None
+    assert fair.uncalibrated(asked) == (["bad", "good"] if shown else ["good", "good"])
+    scorer.calls.clear()
+    assert fair(asked) == ["good", "bad"]
+    (call,) = scorer.calls
+    examples = [[m.content for m in messages[:-1]] for messages in call]
+    assert examples[1:4] == [examples[0]] * 3  # the words without content stand behind the item's own examples
+    assert examples[5:] == [examples[4]] * 3
 
 
 def test_an_items_own_bias_is_divided_out_whole() -> None:

@@ -237,3 +237,15 @@ def test_they_print_what_they_were_made_of() -> None:
     assert repr(History() + ASK) == "History('history', optional=False, last=None) + ChatPrompt([('user', '{q}')])"
     assert repr(ASK.partial(q=1)) == "ChatPrompt([('user', '{q}')]).partial(q=1)"
     assert repr(PipelinePrompt(ASK, {"q": ASK})).startswith("PipelinePrompt(ChatPrompt")
+
+
+def test_none_is_not_written_as_a_word_by_a_partial_either() -> None:
+    with pytest.raises(PromptError, match="'tone' is None"):
+        SYSTEM.partial(tone=None)
+
+    class Inputs(BaseModel):
+        tone: str | None
+
+    words = "Be {% if tone %}{{ tone }}{% else %}yourself{% endif %}."
+    own = ChatPrompt([("system", words)], inputs=Inputs, template_format="jinja2")
+    assert said(own.partial(tone=None).format()) == [("system", "Be yourself.")]
