@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from condition.errors import PromptError
 from condition.types import Example
@@ -44,7 +45,16 @@ def is_item(example: Example, inputs: Mapping[str, object]) -> bool:
     if example.id is not None and given is not None and str(given) == example.id:
         return True
     shared = example.inputs.keys() & inputs.keys()
-    return bool(shared) and all(example.inputs[name] == inputs[name] for name in shared)
+    return bool(shared) and all(_equal(example.inputs[name], inputs[name]) for name in shared)
+
+
+def _equal(first: object, second: object) -> bool:
+    """Equal, or "not a number" both, as an empty cell of a table is read. An array is equal where all of it is."""
+    try:
+        same: Any = first is second or first == second or (first != first and second != second)
+        return bool(getattr(same, "all", lambda: same)())
+    except Exception:  # what stands in a row is the user's, and may not know whether it is equal
+        return str(first) == str(second)
 
 
 def others(examples: Sequence[Example], inputs: Mapping[str, object]) -> list[int]:

@@ -90,13 +90,13 @@ class EntropyOrder:
             limit=limit,
             seed=seed,
         )
-        self._known: dict[frozenset[int], list[Example]] = {}
+        self._known: dict[tuple[int, ...], list[Example]] = {}
 
     def __call__(self, shown: list[Example]) -> list[Example]:
         """The same examples in the best order."""
         if len(shown) < 2:
             return shown
-        same = frozenset(map(id, shown))
+        same = tuple(sorted(map(id, shown)))
         if same not in self._known:
             self._known[same] = self.best(examples=shown)  # these keep the examples, and so their ids
         return list(self._known[same])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Protocol, final
 
@@ -94,21 +94,33 @@ class StoredPool:
         self._lock = Lock()
 
     def nearest(self, inputs: Mapping[str, object], k: int) -> list[Example]:
-        self._fill()
-        found = self.store.similarity_search(text_of(inputs, self.names), k=self._wanted(inputs, k))
-        return self._others(found, inputs)[:k]
+        item = text_of(inputs, self.names)
+        return self._found(inputs, k, lambda wanted: self.store.similarity_search(item, k=wanted))
 
     def varied(self, inputs: Mapping[str, object], k: int, fetch: int, diversity: float) -> list[Example]:
-        self._fill()
-        wanted = self._wanted(inputs, k)
-        found = self.store.max_marginal_relevance_search(
-            text_of(inputs, self.names), k=wanted, fetch_k=max(fetch, wanted), lambda_mult=1 - diversity
+        item = text_of(inputs, self.names)
+        return self._found(
+            inputs,
+            k,
+            lambda wanted: self.store.max_marginal_relevance_search(
+                item, k=wanted, fetch_k=max(fetch, wanted), lambda_mult=1 - diversity
+            ),
         )
-        return self._others(found, inputs)[:k]
 
-    def _wanted(self, inputs: Mapping[str, object], k: int) -> int:
-        """The item's own places in the store are asked for too, and then left out."""
-        return k + len(self.examples) - len(others(self.examples, inputs))
+    def _found(self, inputs: Mapping[str, object], k: int, search: Callable[[int], list[Document]]) -> list[Example]:
+        """The item's own places in the store are asked for too, and then left out, as are texts of others.
+
+        More is asked for where too few are left: a store may hold a text twice, or much that is no example.
+        """
+        self._fill()
+        wanted = k + len(self.examples) - len(others(self.examples, inputs))
+        while k > 0:
+            documents = search(wanted)
+            found = self._others(documents, inputs)
+            if len(found) >= k or len(documents) < wanted:
+                return found[:k]
+            wanted *= 2
+        return []
 
     def _fill(self) -> None:
         with self._lock:
@@ -117,6 +129,11 @@ class StoredPool:
                 self._stored = True
 
     def _others(self, found: Iterable[Document], inputs: Mapping[str, object]) -> list[Example]:
-        places = [d.metadata.get(_PLACE, self._by_text.get(d.page_content)) for d in found]
-        known = dict.fromkeys(int(p) for p in places if p is not None and int(p) < len(self.examples))
+        known = dict.fromkeys(place for d in found if (place := self._place(d)) is not None)
         return [self.examples[p] for p in known if not is_item(self.examples[p], inputs)]
+
+    def _place(self, document: Document) -> int | None:
+        """Of the example that a document is. One that another pool has put there has a place of that pool's."""
+        text, told = document.page_content, str(document.metadata.get(_PLACE, ""))
+        place = int(told) if told.isdecimal() else len(self._texts)
+        return place if place < len(self._texts) and self._texts[place] == text else self._by_text.get(text)

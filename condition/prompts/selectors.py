@@ -4,13 +4,14 @@
     BalancedSelector(examples, SemanticSelector(examples))            # the nearest of each label
     LengthSelector(examples, 512, model, selector=BM25Selector(examples))
 
-A selector gives examples best first and never the item itself. `ranked` says whether their order means anything.
+A selector gives examples best first and never the item itself. `ranked` says whether their order means anything, and
+`nested = False` that what it gives depends on how many are asked for: four are not the first four of five.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, final
 
 from condition.errors import PromptError
@@ -65,6 +66,8 @@ class BalancedSelector:
     `selector` says which of a label's examples come first: by default chance. `label` reads an example's label.
     """
 
+    nested = False
+
     def __init__(
         self,
         examples: Iterable[Example],
@@ -80,14 +83,24 @@ class BalancedSelector:
 
     def select(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
         """Round by round the next best of each label, in the order of the inner selector."""
-        found = self.selector.select(inputs, len(self.examples))
+        found, places = self._rounds(inputs, k)
+        return [found[place] for place in sorted(places[:k])]
+
+    def in_turn(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
+        """All of them round by round, where `k` are wanted: those that there is room for are balanced too."""
+        found, places = self._rounds(inputs, k)
+        return [found[place] for place in places]
+
+    def _rounds(self, inputs: Mapping[str, object], k: int) -> tuple[list[Example], list[int]]:
+        """What the inner selector gives, and the places there, one of each label after the other."""
+        found = list(_in_turn(self.selector, inputs, k, len(self.examples)))
         taken: dict[Hashable, int] = {}
         rounds: list[tuple[int, int]] = []
         for place, example in enumerate(found):
             label = self.label(example) if self.label else example.target
             taken[label] = taken.get(label, 0) + 1
             rounds.append((taken[label], place))
-        return [found[place] for place in sorted(place for _, place in sorted(rounds)[:k])]
+        return found, [place for _, place in sorted(rounds)]
 
 
 @final
@@ -115,6 +128,7 @@ class LengthSelector:
         self.prompt: Prompt | None = None if prompt is None else as_prompt(prompt)
         self.selector: Selector = selector or FixedSelector(self.examples)
         self.ranked: bool = getattr(self.selector, "ranked", True)
+        self.nested: bool = getattr(self.selector, "nested", True)
         self.count = counter(count)
         self._tokens = {id(e): self._words(e.inputs, e.target, e.rationale or "") for e in self.examples}
 
@@ -122,8 +136,8 @@ class LengthSelector:
         """At most `k` examples, best first."""
         room = self.max_tokens - self._words(inputs)
         chosen: list[Example] = []
-        for example in self.selector.select(inputs, len(self.examples)):
-            if len(chosen) == k:
+        for example in _in_turn(self.selector, inputs, k, len(self.examples)):
+            if len(chosen) >= k:
                 break
             size = self._tokens.get(id(example)) or self._words(example.inputs, example.target, example.rationale or "")
             if size <= room:
@@ -134,6 +148,18 @@ class LengthSelector:
     def _words(self, inputs: Mapping[str, Any], *more: str) -> int:
         own = words(filled(self.prompt, inputs)) if self.prompt else "\n".join(map(str, inputs.values()))
         return sum(self.count(text) for text in (own, *more) if text)
+
+
+def _in_turn(selector: Selector, inputs: Mapping[str, object], k: int, most: int) -> Iterator[Example]:
+    """All that a selector would give, in the order in which they are taken where `k` are wanted."""
+    if isinstance(selector, BalancedSelector):
+        yield from selector.in_turn(inputs, k)
+    elif getattr(selector, "nested", True) or k >= most:
+        yield from selector.select(inputs, most)
+    else:
+        first = selector.select(inputs, k)
+        yield from first
+        yield from (e for e in selector.select(inputs, most) if not any(e is one for one in first))
 
 
 def counter(count: object) -> Callable[[str], int]:

@@ -55,6 +55,7 @@ class MMRSelector:
     """
 
     ranked = True
+    nested = False
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class DiverseSelector:
     """
 
     ranked = False
+    nested = False
 
     def __init__(self, examples: Iterable[Example], encoder: object = None, *, on: On = None, seed: int = 0) -> None:
         self.examples = checked(examples)

@@ -92,3 +92,10 @@ class TestEntropyOrder:
             entropy_order(PROMPT, self.examples, Leaning(0.0), LABELS, self.probes, kind=kind)
         with pytest.raises(PromptError, match="use 'global' or 'local'"):
             EntropyOrder(PROMPT, Leaning(0.0), LABELS, self.probes, kind=kind)
+
+
+def test_an_example_that_is_shown_twice_is_another_set() -> None:
+    good, bad = Example({"text": "x"}, "good"), Example({"text": "y"}, "bad")
+    order = EntropyOrder(PROMPT, Leaning(0.0), LABELS, [{"text": "z"}])
+    assert len(order([good, good, bad])) == 3
+    assert len(order([good, bad])) == 2

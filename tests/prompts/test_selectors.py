@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,6 +97,15 @@ class TestBalanced:
         assert ids(selector.select({"q": "new"}, 4)) == ["0", "1", "10", "11"]
 
 
+def test_what_there_is_room_for_is_balanced_too() -> None:
+    """Each takes 3 words of the budget, the item 1."""
+    balanced = BalancedSelector(POOL, FixedSelector(POOL))
+    for selector in (balanced, BalancedSelector(POOL, balanced)):
+        for room, k in ((1 + 4 * 3, 9), (500, 4)):
+            found = LengthSelector(POOL, room, selector=selector).select({"q": "new"}, k)
+            assert Counter(e.target for e in found) == {"a": 2, "b": 2}
+
+
 LONG = [Example({"q": "x " * n}, "y", id=str(n)) for n in (50, 10, 30, 5)]
 
 
@@ -134,6 +144,39 @@ class TestExamples:
         assert is_item(example, {"q": "z", "id": 7})
         assert not is_item(example, {"q": "z", "topic": "t"})
         assert not is_item(example, {"other": "x"})
+
+    @pytest.mark.parametrize(
+        ("value", "same", "other"),
+        [
+            (float("nan"), float("nan"), 1.0),
+            (np.array([1, 2]), np.array([1, 2]), np.array([1, 3])),
+            (np.array([1, 2]), np.array([1, 2]), np.array([1, 2, 3])),
+            ("x", "x", float("nan")),
+        ],
+        ids=["nan", "array", "shorter array", "text"],
+    )
+    def test_the_item_is_known_by_any_values(self, value: Any, same: Any, other: Any) -> None:
+        example = Example({"q": "x", "hint": value}, "y")
+        assert is_item(example, {"q": "x", "hint": same})
+        assert not is_item(example, {"q": "x", "hint": other})
+        assert not is_item(example, {"q": "z", "hint": same})
+
+    def test_values_that_can_not_be_compared_are_read(self) -> None:
+        class Odd:
+            def __init__(self, words: str) -> None:
+                self.words = words
+
+            def __eq__(self, other: object) -> bool:
+                raise TypeError("not comparable")
+
+            def __hash__(self) -> int:
+                return 0
+
+            def __repr__(self) -> str:
+                return self.words
+
+        assert is_item(Example({"q": Odd("a")}, "y"), {"q": Odd("a")})
+        assert not is_item(Example({"q": Odd("a")}, "y"), {"q": Odd("b")})
 
     def test_what_is_compared_is_the_same_in_every_process(self) -> None:
         many = Example(dict.fromkeys("gcafbed", "x"), "y")

@@ -10,6 +10,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from condition.errors import ConditionError, PromptError
+from condition.prompts.selectors import BalancedSelector, LengthSelector
 from condition.prompts.similarity import DiverseSelector, MMRSelector, SemanticSelector
 from condition.types import Example
 
@@ -66,6 +67,22 @@ class TestSemantic:
         store.add_texts(["ccc", "bbb", "no example"])
         assert ids(SemanticSelector(POOL, store, stored=True).select({"q": "ccb"}, 3)) == ["ccc", "bbb"]
 
+    def test_a_store_may_hold_the_examples_of_others(self) -> None:
+        store = InMemoryVectorStore(Letters())
+        others = [Example({"q": q}, "other") for q in ("aaab", "aaabb", "bbbbb")]
+        assert SemanticSelector(others, store).select({"q": "aaabbb"}, 1) == [others[1]]
+        selector = SemanticSelector(POOL, store)
+        assert ids(selector.select({"q": "aaabc"}, 3)) == ["aab", "aaa", "aaaa"]
+        assert len(MMRSelector(POOL, store, stored=True).select({"q": "aaabc"}, 3)) == 3
+
+    def test_a_store_that_was_given_them_twice_gives_each_once(self) -> None:
+        store = InMemoryVectorStore(Letters())
+        for _ in range(3):  # a cell of a notebook that is run again
+            found = ids(SemanticSelector(POOL, store).select({"q": "aab"}, 3))
+        assert found == ["aaa", "aaaa", "abb"]
+        assert len(SemanticSelector(POOL, store, stored=True).select({"q": "aab"}, 99)) == 6
+        assert SemanticSelector(POOL, store, stored=True).select({"q": "aab"}, 0) == []
+
     def test_what_is_no_encoder_is_refused_at_once(self) -> None:
         with pytest.raises(ConditionError, match="encoder"):
             SemanticSelector(POOL, 5)
@@ -100,6 +117,22 @@ class TestDiverse:
         found = DiverseSelector(POOL, Letters()).select({}, 3)
         groups = ({"aaa", "aaaa", "aab"}, {"abb", "bbb"}, {"ccc", "cca"})
         assert [sum(e.id in group for e in found) for group in groups] == [1, 1, 1]
+
+    def test_they_are_as_many_as_are_shown(self) -> None:
+        """Of seven clusters of seven examples the first three are no choice at all."""
+        groups = ({"aaa", "aaaa", "aab"}, {"abb", "bbb"}, {"ccc", "cca"})
+        diverse = DiverseSelector(POOL, Letters())
+        for selector in (
+            LengthSelector(POOL, 1000, selector=diverse),
+            BalancedSelector(POOL, diverse, label=lambda example: ""),
+            LengthSelector(POOL, 1000, selector=BalancedSelector(POOL, diverse, label=lambda example: "")),
+        ):
+            found = selector.select({}, 3)
+            assert [sum(e.id in group for e in found) for group in groups] == [1, 1, 1]
+        tight = LengthSelector(POOL, 8, selector=diverse, count=len).select({}, 3)
+        assert ids(tight)[0] == ids(diverse.select({}, 3))[0]
+        near = MMRSelector(POOL, Letters(), diversity=0.6, fetch=3)
+        assert ids(LengthSelector(POOL, 1000, selector=near).select({"q": "aaab"}, 3))[1:] == ["aaaa", "aaa"]
 
     def test_the_items_place_is_filled(self) -> None:
         selector = DiverseSelector(POOL, Letters())
