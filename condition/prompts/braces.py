@@ -18,6 +18,8 @@ def check_names(template: str) -> None:
     except ValueError as error:
         raise PromptError(f"the template can't be used: {error}. {double}") from error
     for name in fields:
+        if name == "self":  # LangChain fills templates by keyword
+            raise PromptError("a variable can't be called 'self': give it another name, and rename the column")
         if not name:
             raise PromptError(f"a variable without a name in {template!r:.80}: write {{question}}. {double}")
         if name.isdecimal():
@@ -34,6 +36,20 @@ def check_names(template: str) -> None:
             raise PromptError(
                 f"{name!r} is no name of a variable in {template!r:.80}. {double}. "
                 "A column with such a name needs another: letters, digits and _"
+            )
+
+
+WIDEST = 10_000
+"""Characters that a template from a file may ask a value to be padded to."""
+
+
+def check_widths(template: str) -> None:
+    """Raises PromptError for a value that is padded to more than `WIDEST`: a file could ask for gigabytes."""
+    for _, name, spec, _ in Formatter().parse(template):
+        if any(int(number) > WIDEST for number in re.findall(r"\d+", spec or "")):
+            raise PromptError(
+                f"a template from a file may pad a value to {WIDEST:,} characters at most, not {{{name}:{spec:.20}}}. "
+                "Make this prompt in Python instead, if you trust it"
             )
 
 

@@ -2,7 +2,7 @@
 
 LangChain's sandbox refuses what is private. A file may have been written by anybody, so it may do less: no attribute,
 no method, no call, no other template, and nothing that grows without bounds: at most two loops in each other, no text
-joined to itself, and no filter that lengthens on one that lengthens.
+joined to itself, and no filter that lengthens on, or with, what another has lengthened, or what a loop goes over.
 """
 
 from __future__ import annotations
@@ -76,9 +76,14 @@ def _grows(node: nodes.Node) -> bool:
         case nodes.Assign(node=value):
             return any(_lengthens(part) for part in (value, *value.find_all(nodes.Node)))
         case nodes.Filter(node=nodes.Node() as inner) if _lengthens(node):
-            return _lengthens(inner) or any(map(_lengthens, inner.find_all(nodes.Filter)))
-        case nodes.For():
-            return any(next(inner.find_all(nodes.For), None) for inner in node.find_all(nodes.For))
+            return _lengthens(inner) or any(map(_lengthens, node.find_all(nodes.Filter)))
+        case nodes.For(iter=items):
+            loops, filters = list(node.find_all(nodes.For)), [*items.find_all(nodes.Filter), items]
+            return (
+                any(next(inner.find_all(nodes.For), None) for inner in loops)
+                or any(isinstance(one, nodes.Filter) and _lengthens(one) for one in filters)
+                or any(_multiplies(one) for inner in loops for one in inner.find_all(nodes.Filter))
+            )
         case _:
             return False
 
@@ -88,6 +93,11 @@ def _lengthens(node: nodes.Node) -> bool:
     if isinstance(node, nodes.Filter):
         return node.name in ("join", "replace", "tojson")
     return isinstance(node, nodes.List | nodes.Tuple | nodes.Add | nodes.Concat)
+
+
+def _multiplies(node: nodes.Filter) -> bool:
+    """Whether one value's length can be multiplied by another's."""
+    return _lengthens(node) and not all(isinstance(part, nodes.Const) for part in node.args)
 
 
 def _allowed(node: nodes.Node) -> bool:

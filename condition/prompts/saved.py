@@ -17,6 +17,7 @@ from typing import Any, final
 from pydantic import ValidationError
 
 from condition.errors import ConditionError, PromptError
+from condition.prompts.braces import check_widths
 from condition.prompts.compose import Joined, Partial, PipelinePrompt
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.history import History
@@ -84,7 +85,7 @@ def prompt_from_json(saved: Mapping[str, Any]) -> Prompt:
         return _READERS[saved["kind"]](saved)
     except PromptError:
         raise
-    except (ConditionError, KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
+    except (ConditionError, KeyError, TypeError, ValueError, AttributeError, ValidationError, RecursionError) as error:
         raise PromptError(f"a saved prompt can't be read: {error!r}") from error
 
 
@@ -93,7 +94,8 @@ def save_prompt(prompt: Prompt, file: str | Path) -> None:
     saved = _written(prompt)
     if lost := _code_in(saved):
         raise PromptError(
-            f"{lost} is code or holds values that JSON can't: save the rest without it, and make that part in Python"
+            f"{lost} is code or holds values that JSON can't, such as a tuple, which would come back as a list: "
+            "save the rest without it, and make that part in Python"
         )
     text = json.dumps(saved, ensure_ascii=False, indent=2) + "\n"
     # Half a character, which UTF-8 can't write, is kept as its escape.
@@ -104,7 +106,7 @@ def load_prompt(file: str | Path) -> Prompt:
     """The prompt that `save_prompt` wrote. Raises PromptError where the file is missing or holds no prompt."""
     try:
         saved = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PromptError(f"{file} can't be read as a prompt: {error}") from error
     return prompt_from_json(saved)
 
@@ -113,13 +115,14 @@ def prompt_of(saved: Mapping[str, Any] | None) -> Prompt | None:
     """The prompt of a tuned model, which may have none. Warns where its parser was code, and is lost."""
     if saved is None:
         return None
+    prompt = prompt_from_json(saved)
     if lost := _lost_parser(saved):
         warnings.warn(
             f"this model was tuned with the parser {lost}, which is code and was not saved with it: "
             "its answers are not parsed until you give the prompt again with model.with_prompt(prompt)",
             stacklevel=2,
         )
-    return prompt_from_json(saved)
+    return prompt
 
 
 @final
@@ -147,9 +150,9 @@ def _made_of_prompts(prompt: Prompt) -> dict[str, Any] | None:
     if isinstance(prompt, Joined):
         return {"kind": "joined", "parts": [_written(part) for part in prompt.parts]}
     if isinstance(prompt, Partial):
-        if not _is_json(prompt.values):
-            return None
-        return {"kind": "partial", "prompt": _written(prompt.prompt), "values": prompt.values}
+        pairs = _histories(prompt.prompt)  # which takes a list for a pair as well
+        values = {name: _listed(value) if name in pairs else value for name, value in prompt.values.items()}
+        return {"kind": "partial", "prompt": _written(prompt.prompt), "values": values} if _is_json(values) else None
     if isinstance(prompt, PipelinePrompt):
         # A list keeps the order of the parts wherever the JSON has been.
         parts = [[name, _written(part)] for name, part in prompt.parts.items()]
@@ -186,6 +189,7 @@ def _few_shot(prompt: FewShotPrompt) -> dict[str, Any] | None:
 
 def _read_few_shot(saved: Mapping[str, Any]) -> Prompt:
     examples = [example_from_json(example) for example in saved["examples"]]
+    _check(saved["rationale"])
     return FewShotPrompt(
         prompt_from_json(saved["prompt"]),
         examples,
@@ -241,17 +245,27 @@ def _may_be_read(prompt: ChatPrompt | TextPrompt) -> bool:
     return True
 
 
-def _check(template: object, template_format: object) -> None:
-    if template_format == "jinja2" and isinstance(template, str):
-        check_jinja(template)
+def _check(template: object, template_format: object = "f-string") -> None:
+    if isinstance(template, str):
+        (check_jinja if template_format == "jinja2" else check_widths)(template)
 
 
 def _is_json(value: object) -> bool:
+    """Whether a value comes back as it was: a tuple would be a list, and the prompt would say another thing."""
     try:
-        json.dumps(value)
+        return bool(json.loads(json.dumps(value)) == value)
     except (TypeError, ValueError):
         return False
-    return True
+
+
+def _histories(prompt: Prompt) -> set[str]:
+    """The variables whose values are messages."""
+    inner = prompt.parts if isinstance(prompt, Joined) else [prompt.prompt] if isinstance(prompt, Partial) else []
+    return set().union(*map(_histories, inner)) | ({prompt.name} if isinstance(prompt, History) else set())
+
+
+def _listed(value: object) -> object:
+    return list(map(_listed, value)) if isinstance(value, list | tuple) else value
 
 
 def _code_in(saved: object) -> str | None:
@@ -267,8 +281,8 @@ def _code_in(saved: object) -> str | None:
 
 def _lost_parser(saved: object) -> str | None:
     """The name of the first parser that is code."""
-    parsers = (part.get("parse") or {} for part in _parts(saved))
-    return next((str(parse["code"]) for parse in parsers if "code" in parse), None)
+    parsers = (part.get("parse") for part in _parts(saved))
+    return next((str(parse["code"]) for parse in parsers if isinstance(parse, Mapping) and "code" in parse), None)
 
 
 def _parts(saved: object) -> Iterator[Mapping[str, Any]]:

@@ -46,6 +46,8 @@ def parser_to_json(parse: Parse) -> dict[str, Any]:
 
 def parser_from_json(saved: Mapping[str, Any]) -> Parse | None:
     """The parser; None for one that was code. Raises PromptError for an unknown name or arguments that do not fit."""
+    if not isinstance(saved, Mapping):
+        raise PromptError(f"a saved parser can't be read: {saved!r:.40} is no object with a name")
     if "code" in saved:
         return None
     name, given = saved["name"], saved.get("arguments")

@@ -13,6 +13,7 @@ from condition.prompts.braces import check_names, warn_of_jinja
 @pytest.mark.parametrize(
     ("template", "advice"),
     [
+        ("{self}", "a variable can't be called 'self'"),
         ("{}", r"a variable without a name in '\{\}': write \{question\}. Double a brace"),
         ("{7}", r"a variable has a name: write \{question\}, not \{7\}"),
         ("{ q }", r"' q ' is no name of a variable: write \{q\}, without the spaces"),

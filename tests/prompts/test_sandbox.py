@@ -48,6 +48,11 @@ REACHING = [
     "{% set a = q|replace('a', 'aaaa') %}{% set a = a|replace('a', 'aaaa') %}",
     "{{ q|replace('a', 'aaaa')|upper|replace('A', 'AAAA') }}",
     "{{ q|join('----')|join('----') }}",
+    "{{ q|replace('', q|replace('', q|replace('', q))) }}",
+    "{{ q|join(q|upper|join(q)) }}",
+    "{% for a in q|replace('', q) %}x{% endfor %}",
+    "{% for a in q|replace('', q)|upper %}x{% endfor %}",
+    "{% for a in q %}{% for b in q %}{{ q|replace('', q) }}{% endfor %}{% endfor %}",
     "{% for a in q %}{% for b in q %}{% for c in q %}x{% endfor %}{% endfor %}{% endfor %}",
     "{% for a in q %}" * 400 + "{% endfor %}" * 400,
 ]
@@ -74,6 +79,8 @@ def test_the_message_says_where_and_what_to_do() -> None:
         ("{{ q ~ '!' if q is defined else '' }}{{ xs|join(', ') }}", "ab!p, q"),
         ("{% for x in xs %}{% for y in xs %}{{ x }}{{ y }} {% endfor %}{% endfor %}", "pp pq qp qq "),
         ("{{ xs|join('-')|upper }}{{ q|replace('a', 'c') }}", "P-Qcb"),
+        ("{% for x in xs %}{% for y in xs|sort %}{{ x|replace('p', 'P') }}{% endfor %}{% endfor %}", "PPqq"),
+        ("{% for x in xs %}{{ q|replace('a', x) }}{% endfor %}", "pbqb"),
         ("{% set y = q %}{{ y|default('none') }}", "ab"),
     ],
 )

@@ -60,6 +60,7 @@ MADE: dict[str, Prompt] = {
     "joined": ChatPrompt([("system", "a")]) + History("past", optional=True, last=2) + "{q}",
     "joined text": TextPrompt("a ") + TextPrompt("{{ q }}", template_format="jinja2"),
     "partial": ChatPrompt([("user", "{q} {tone}")]).partial(tone="{brief}"),
+    "partial history": (ChatPrompt([("system", "a")]) + History("past") + "{q}").partial(past=[("user", "{1}")]),
     "pipeline": PipelinePrompt(TextPrompt("{b}|{q}"), {"z": TextPrompt("[{q}]"), "b": TextPrompt("<{z}>")}),
     "few-shot": FewShotPrompt(QA, POOL, k=3, order="random", seed=4, rationale=True, instruction="Do {this}"),
     "few-shot text": FewShotPrompt(TextPrompt("Q: {q}\nA:"), POOL, separator="\n---\n"),
@@ -207,3 +208,50 @@ def test_a_file_that_is_missing_or_no_prompt_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(PromptError, match="can't be read"):
         load_prompt(tmp_path / "list.json")
+
+
+@pytest.mark.parametrize("place", ["text", "chat", "rationale"])
+def test_a_file_can_not_ask_for_gigabytes(place: str) -> None:
+    wide = "{target:>10001}" if place == "rationale" else "{q:>10001}"
+    chat = {"kind": "chat", "format": "f-string", "messages": [{"role": "user", "template": wide}]}
+    made = {
+        "text": {"kind": "text", "format": "f-string", "template": wide},
+        "chat": chat,
+        "rationale": {**prompt_to_json(FewShotPrompt(QA, POOL)), "rationale": wide},
+    }
+    with pytest.raises(PromptError, match="10,000 characters at most"):
+        prompt_from_json(made[place])
+    text = {"kind": "text", "format": "f-string", "template": "{q:>10000}"}
+    assert len(prompt_from_json(text).format(q="x")[0].content) == 10_000
+
+
+def test_a_file_of_prompts_in_prompts_in_prompts_is_refused(tmp_path: Path) -> None:
+    deep: dict[str, Any] = {"kind": "text", "format": "f-string", "template": "{x}"}
+    for _ in range(5000):
+        deep = {"kind": "joined", "parts": [deep]}
+    for read in (prompt_from_json, prompt_of):
+        with pytest.raises(PromptError, match="can't be read"):
+            read(deep)
+    (tmp_path / "prompt.json").write_text('{"kind": "joined", "parts": [' * 90_000)
+    with pytest.raises(PromptError, match="can't be read as a prompt"):
+        load_prompt(tmp_path / "prompt.json")
+
+
+@pytest.mark.parametrize("parse", [5, "code", ["code"], {"name": 5}])
+def test_a_parser_that_was_edited_is_refused(parse: Any) -> None:
+    with pytest.raises(PromptError, match="can't be read"):
+        prompt_of({"kind": "text", "format": "f-string", "template": "{x}", "parse": parse})
+    assert isinstance(prompt_of({"kind": "code", "name": "Own", "parse": parse}), LostPrompt)
+
+
+@pytest.mark.parametrize("value", [("a", "b"), {1: "a"}, [("user", "a")], float("nan")], ids=str)
+def test_values_that_json_would_change_are_not_written(value: Any, tmp_path: Path) -> None:
+    """A tuple would come back as a list, and stand in the prompt as one."""
+    for prompt in (
+        ChatPrompt([("user", "{q} {labels}")]).partial(labels=value),
+        FewShotPrompt(QA, [Example({"q": value}, "x")]),
+    ):
+        with pytest.raises(PromptError, match="such as a tuple, which would come back as a list"):
+            save_prompt(prompt, tmp_path / "prompt.json")
+    save_prompt(ChatPrompt([("user", "{q} {labels}")]).partial(labels=["a", {"b": 1.5}]), tmp_path / "prompt.json")
+    assert load_prompt(tmp_path / "prompt.json").format(q="x")[0].content == "x ['a', {'b': 1.5}]"
