@@ -96,8 +96,9 @@ def letter(letters: str = "ABCD") -> Parser[str]:
     """
     one = f"[{re.escape(letters)}]"
     end = r"(?=\s*(?:$|[.):,;*\]\n]))"
+    article = r"(?!(?<=[AI])\s+(?!because\b|since\b|as\b)\w)"
     ways = [
-        re.compile(rf"\banswer(?:\s+is|\s*:)?[\s:*(\[]*(?:option\s+)?\(?({one})(?!\w)(?!\s+\w)", re.IGNORECASE),
+        re.compile(rf"\banswer(?:\s+is|\s*:)?[\s:*(\[]*(?:option\s+)?\(?({one})(?!\w){article}", re.IGNORECASE),
         re.compile(rf"^\W*({one}){end}"),
         re.compile(rf"[(\[*]({one})[)\]*]"),
     ]
@@ -131,13 +132,13 @@ def label(labels: Sequence[str]) -> Parser[str]:
         raise ValueError(f"labels={labels!r}: give a list of labels")
     longest = sorted(labels, key=len, reverse=True)
     way = re.compile("|".join(rf"(?<!\w){re.escape(one)}(?!\w)" for one in longest), re.IGNORECASE)
-    known = {one.casefold(): one for one in reversed(labels)}
 
     def parse(text: str) -> str:
         found = way.search(text)
         if found is None:
             raise ValueError(f"it names none of {', '.join(labels)}")
-        return known[found[0].casefold()]
+        said = found[0]  # by the expression again: the "İ" of "POSİTİVE" is an "i" to it, and to nothing else
+        return next(one for one in labels if re.fullmatch(re.escape(one), said, re.IGNORECASE))
 
     return Parser(parse, "label", list(labels))
 

@@ -65,13 +65,18 @@ def test_any_number_that_python_writes_is_read(number: float) -> None:
         ("Neither (A) nor (B): I choose [C]", "C"),
         ("I thought about it.\n\nA", "A"),
         ("answer: option A.", "A"),
+        ("The answer is B because it fits.", "B"),
+        ("The correct answer is D, as I said", "D"),
+        ("The answer is A because it fits.", "A"),
     ],
 )
 def test_the_letter_of_a_choice(text: str, choice: str) -> None:
     assert letter()(text) == choice
 
 
-@pytest.mark.parametrize("text", ["", "A dog is an animal", "I don't know", "E", "the answer is a dog"])
+@pytest.mark.parametrize(
+    "text", ["", "A dog is an animal", "I don't know", "E", "the answer is a dog", "The answer is A dog"]
+)
 def test_no_letter_is_guessed(text: str) -> None:
     with pytest.raises(ValueError, match="none of A, B, C, D"):
         letter()(text)
@@ -130,6 +135,12 @@ def test_the_first_parser_that_finds_something() -> None:
 )
 def test_a_label_whatever_its_case(text: str, found: str) -> None:
     assert label(["positive", "negative", "neutral"])(text) == found
+
+
+def test_capitals_of_other_languages() -> None:
+    assert label(["positive", "negative"])("POSİTİVE") == "positive"
+    assert label(["olumlu", "ilımlı"])("İLIMLI") == "ilımlı"
+    assert label(["STRASSE", "straße"])("Straße") == "straße"
 
 
 def test_the_longest_label_and_none() -> None:
