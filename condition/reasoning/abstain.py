@@ -23,7 +23,7 @@ from condition.data.formats import NO_ANSWER, is_abstention, is_squad, squad_ans
 from condition.data.read import locate
 from condition.errors import DataError, PromptError
 from condition.models.local import LocalModel
-from condition.prompts.fill import fill
+from condition.prompts.fill import fill, several
 from condition.prompts.template import as_prompt
 from condition.protocols import Metric, Prompt
 from condition.types import Answer, Example, Sampling, Usage
@@ -64,7 +64,7 @@ class Abstain:
 
     def batch(self, inputs: list[Mapping[str, Any]], /) -> list[Answer]:
         """Answers to many, in one call of the network to write and one to score."""
-        return [self._decided(answer) for answer in self._answers(inputs)]
+        return [self._decided(answer) for answer in self._answers(several(inputs))]
 
     def calibrate(self, rows: object, metric: Metric | None = None) -> Abstain:
         """The same chain with the threshold that is best on `rows`, which should not be training rows.

@@ -8,7 +8,8 @@ The parsers themselves are in `condition.prompts.parse`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import math
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from condition.errors import ConditionError, ModelError
@@ -19,9 +20,9 @@ from condition.types import Answer
 Parse = Callable[[str], Any]
 
 
-def parser_of(prompt: Prompt, parse: Parse | None) -> Parse:
-    """The parser that was given, the prompt's own, or `final_answer`."""
-    return parse or getattr(prompt, "parse", None) or final_answer
+def parser_of(prompt: Prompt, parse: Parse | None, default: Parse = final_answer) -> Parse:
+    """The parser that was given, the prompt's own, or the default."""
+    return parse or getattr(prompt, "parse", None) or default
 
 
 def parsed(parse: Parse, text: str) -> Any:
@@ -38,6 +39,22 @@ def parsed(parse: Parse, text: str) -> Any:
     return value
 
 
+def texts_in(parse: Parse, text: str) -> list[str]:
+    """What a parser of several texts finds. Raises ModelError as `parsed`, and for one text, which has letters only."""
+    found = parsed(parse, text)
+    if isinstance(found, str) or not isinstance(found, Iterable):
+        raise ModelError(f"the parser gave {found!r:.60}: let it give a list, as condition.prompts.parse.listed does")
+    return [said for one in found if one is not None and (said := str(one).strip())]
+
+
+def number_in(parse: Parse, text: str) -> float:
+    """What a parser of marks finds. Raises ModelError as `parsed`, and for what is no number."""
+    value: float = parsed(lambda said: float(parse(said)), text)
+    if math.isnan(value):
+        raise _unparsable(text, "its mark is not a number")
+    return value
+
+
 def _unparsable(text: str, why: str) -> ModelError:
     return ModelError(
         f"no answer in {text[-80:]!r}: {why}; change the prompt, raise max_tokens, or give another parse="
@@ -46,10 +63,19 @@ def _unparsable(text: str, why: str) -> ModelError:
 
 def vote_of(answer: Answer) -> Hashable:
     """What makes two answers the same: the value that was parsed, or the text without case and outer spaces."""
-    value = answer.parsed
+    value = _frozen(answer.parsed) if isinstance(answer.parsed, dict | list) else answer.parsed
     if value is None or isinstance(value, str) or not _counts(value):
         return (answer.text if value is None else str(value)).strip().casefold()
     return value  # type: ignore[no-any-return]
+
+
+def _frozen(value: Any) -> Any:
+    """JSON as what can be counted: objects are equal whatever the order of their names."""
+    if isinstance(value, dict):
+        return frozenset((name, _frozen(inner)) for name, inner in value.items())
+    if isinstance(value, list):
+        return tuple(map(_frozen, value))
+    return value if _counts(value) and not isinstance(value, str) else str(value).strip().casefold()
 
 
 def _counts(value: Any) -> bool:

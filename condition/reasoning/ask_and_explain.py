@@ -15,13 +15,13 @@ from typing import Any, final
 from condition.errors import ConditionError, ModelError, SettingsError
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
-from condition.prompts.parse import final_answer
+from condition.prompts.parse import after, first_of
 from condition.prompts.template import as_prompt
-from condition.reasoning.answers import Parse, parsed
+from condition.reasoning.answers import Parse, parsed, parser_of
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
 from condition.reasoning.cot import READING, THINKING, answer_in
-from condition.reasoning.steps import Program, ask
+from condition.reasoning.steps import Program, ask, tried
 from condition.reasoning.turns import prompt_with, reply
 from condition.types import Answer, Sampling
 
@@ -30,6 +30,8 @@ EXPLAIN = '{question}\n\nSuppose that the answer is "{answer}". Explain in one o
 DECIDE = (
     "{question}\n\n{explanations}\n\nWhich explanation convinces? Give the answer that it is for, and nothing else."
 )
+CHOSEN = first_of(after("answer is"), after("answer:"), str.strip)
+"""All that is said where nothing says what the answer is: its last line may name another choice, to refuse it."""
 
 
 @final
@@ -38,7 +40,8 @@ class AskAndExplain(Reasoner):
 
     With `choices`: two calls too, one explanation for each choice (`explain`, with the variable `answer`), and the
     choice that they speak for (`decide`, with the variable `explanations`). A reply that names no choice, or several,
-    is an error. The Answer has the explanations as reasoning.
+    is an error. The Answer has the explanations as reasoning. `parse` reads the answer, or the choice, by default as
+    the prompt's own parser does.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class AskAndExplain(Reasoner):
         because: str = BECAUSE,
         explain: Any = EXPLAIN,
         decide: Any = DECIDE,
-        parse: Parse = final_answer,
+        parse: Parse | None = None,
         sampling: Sampling = THINKING,
         budget: Budget | None = None,
     ) -> None:
@@ -62,7 +65,7 @@ class AskAndExplain(Reasoner):
         self.because = because
         self.explain = prompt_with(explain, "answer")
         self.decide = prompt_with(decide, "explanations")
-        self.parse = parse
+        self.parse = parser_of(self.prompt, parse) if choices is None else parser_of(self.decide, parse, CHOSEN)
         self.sampling = sampling
         self.budget = budget
 
@@ -87,8 +90,13 @@ class AskAndExplain(Reasoner):
 
     def _chosen(self, inputs: Inputs, choices: Sequence[str]) -> Program[Answer]:
         prompts = [fill(self.explain, {**inputs, "answer": choice}) for choice in choices]
-        whys = [found[0] for found in (yield from ask(self.model, prompts, self.sampling))]
-        shown = "\n".join(f"{choice}: {why.text.strip()}" for choice, why in zip(choices, whys, strict=True))
+        replies = yield from tried(self.model, prompts, self.sampling)
+        failed = [str(found) for found in replies if isinstance(found, ConditionError)]
+        told = [(choice, found[0]) for choice, found in zip(choices, replies, strict=True) if isinstance(found, list)]
+        whys = [why for _, why in told]
+        shown = "\n".join(f"{choice}: {why.text.strip()}" for choice, why in told)
+        if failed:
+            return Answer("", reasoning=shown, candidates=tuple(whys), error=failed[0])
         try:
             asked = fill(self.decide, {**inputs, "explanations": shown})
             ((said, *_),) = yield from ask(self.model, [asked], READING, fixed=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from condition.errors import ModelError
+from condition.errors import ConditionError
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
@@ -97,7 +97,10 @@ class ZeroShotCoT(Reasoner):
         asked = tell(fill(self.prompt, inputs), self.trigger, " ")
         ((thought, *_),) = yield from ask(self.model, [asked], self.sampling)
         told = reply(asked, thought.text, self.extract)
-        ((said, *_),) = yield from ask(self.model, [told], READING, fixed=True)
+        try:
+            ((said, *_),) = yield from ask(self.model, [told], READING, fixed=True)
+        except ConditionError as error:
+            return Answer("", thought.text, thought.logprob, (thought,), error=str(error))
         answer = answer_in(self.parse, said, (thought, said))
         return answer.model_copy(update={"reasoning": thought.text, "score": thought.logprob})
 
@@ -111,6 +114,6 @@ def answer_in(parse: Parse, written: Completion, candidates: tuple[Completion, .
     }
     try:
         value = parsed(parse, written.text)
-    except ModelError as error:
+    except ConditionError as error:
         return Answer("", **trace, error=str(error))
     return Answer(str(value), **trace, parsed=value)

@@ -15,13 +15,13 @@ from typing import Any, final
 from condition.errors import ConditionError, ModelError, SettingsError
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
-from condition.prompts.parse import final_answer, listed
+from condition.prompts.parse import listed
 from condition.prompts.template import as_prompt
-from condition.reasoning.answers import Parse, parsed
+from condition.reasoning.answers import Parse, parser_of, texts_in
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
 from condition.reasoning.cot import THINKING, answer_in
-from condition.reasoning.steps import Program, ask
+from condition.reasoning.steps import Program, ask, tried
 from condition.reasoning.turns import prompt_with
 from condition.types import Answer, Completion, Sampling
 
@@ -45,6 +45,7 @@ class LeastToMost(Reasoner):
     `split` (the inputs' variables) asks for the easier questions, one a line, which `parse_split` reads. `solve`
     (the inputs' variables, `solved` and `subquestion`) asks each of them. The question itself is the last, unless
     `last` is None: then the answer to the last easier one is the answer. At most `most` easier ones are taken.
+    `parse` finds the answer in the last reply: by default the prompt's own parser, else `final_answer`.
     """
 
     def __init__(
@@ -53,10 +54,10 @@ class LeastToMost(Reasoner):
         prompt: Any = STEP,
         *,
         split: Any = EASIER_FIRST,
-        parse_split: Callable[[str], Sequence[str]] = listed,
+        parse_split: Callable[[str], Sequence[str]] | None = None,
         last: str | None = "question",
         most: int = 12,
-        parse: Parse = final_answer,
+        parse: Parse | None = None,
         sampling: Sampling = THINKING,
         budget: Budget | None = None,
     ) -> None:
@@ -64,10 +65,10 @@ class LeastToMost(Reasoner):
         self.model = as_model(model)
         self.solve = prompt_with(prompt, "subquestion", "solved")
         self.split = as_prompt(split)
-        self.parse_split = parse_split
+        self.parse_split = parser_of(self.split, parse_split, listed)
         self.last = last
         self.most = most
-        self.parse = parse
+        self.parse = parser_of(self.solve, parse)
         self.sampling = sampling
         self.budget = budget
 
@@ -79,7 +80,7 @@ class LeastToMost(Reasoner):
     def steps(self, inputs: Inputs, /) -> Program[Answer]:
         ((plan, *_),) = yield from ask(self.model, [fill(self.split, inputs)], self.sampling)
         whole = [str(inputs[self.last])] if self.last else []
-        easier = [q for q in dict.fromkeys(parsed(self.parse_split, plan.text)) if q not in whole]
+        easier = [q for q in dict.fromkeys(texts_in(self.parse_split, plan.text)) if q not in whole]
         questions = [*easier[: self.most], *whole]
         if not questions:
             raise ModelError("the question was split into nothing: change split=, or give last= an input's name")
@@ -100,8 +101,8 @@ class Decompose(Reasoner):
     """Splits a question into questions that stand alone, answers them all at once, and puts the answers together.
 
     `split` asks for the questions, one a line, which `parse_split` reads; `part` (`subquestion`) asks one of them;
-    `prompt` (`solved`) asks for the whole. Three calls, whatever the
-    number of problems and of questions.
+    `prompt` (`solved`) asks for the whole, and `parse` finds the answer in the reply. Three calls, whatever the number
+    of problems and of questions. Where a part has no answer the Answer has the others as reasoning.
     """
 
     def __init__(
@@ -111,9 +112,9 @@ class Decompose(Reasoner):
         *,
         split: Any = APART,
         part: Any = PART,
-        parse_split: Callable[[str], Sequence[str]] = listed,
+        parse_split: Callable[[str], Sequence[str]] | None = None,
         most: int = 12,
-        parse: Parse = final_answer,
+        parse: Parse | None = None,
         sampling: Sampling = THINKING,
         budget: Budget | None = None,
     ) -> None:
@@ -122,9 +123,9 @@ class Decompose(Reasoner):
         self.whole = prompt_with(prompt, "solved")
         self.split = as_prompt(split)
         self.part = prompt_with(part, "subquestion")
-        self.parse_split = parse_split
+        self.parse_split = parser_of(self.split, parse_split, listed)
         self.most = most
-        self.parse = parse
+        self.parse = parser_of(self.whole, parse)
         self.sampling = sampling
         self.budget = budget
 
@@ -135,10 +136,15 @@ class Decompose(Reasoner):
 
     def steps(self, inputs: Inputs, /) -> Program[Answer]:
         ((plan, *_),) = yield from ask(self.model, [fill(self.split, inputs)], self.sampling)
-        questions = list(dict.fromkeys(parsed(self.parse_split, plan.text)))[: self.most]
+        questions = list(dict.fromkeys(texts_in(self.parse_split, plan.text)))[: self.most]
         prompts = [fill(self.part, {**inputs, "subquestion": question}) for question in questions]
-        parts = [found[0] for found in (yield from ask(self.model, prompts, self.sampling))]
-        solved = "".join(f"Q: {q}\nA: {said.text.strip()}\n\n" for q, said in zip(questions, parts, strict=True))
+        replies = yield from tried(self.model, prompts, self.sampling)
+        failed = [str(found) for found in replies if isinstance(found, ConditionError)]
+        told = [(q, found[0]) for q, found in zip(questions, replies, strict=True) if isinstance(found, list)]
+        parts = [said for _, said in told]
+        solved = "".join(f"Q: {q}\nA: {said.text.strip()}\n\n" for q, said in told)
+        if failed:
+            return Answer("", reasoning=solved.rstrip(), candidates=(plan, *parts), error=failed[0])
         try:
             ((said, *_),) = yield from ask(self.model, [fill(self.whole, {**inputs, "solved": solved})], self.sampling)
         except ConditionError as error:

@@ -95,11 +95,22 @@ def _explained(
         except ConditionError as error:
             answer = Answer("", error=str(error))
         rationale = _rationale(answer)
-        if rationale and answer.error is None and right(answer.text, example.target):
+        if rationale and answer.error is None and _agrees(right, answer.text, example.target):
             return example.model_copy(update={"rationale": rationale})
         said = f"it says {answer.text[:60]!r} for {example.target[:60]!r}" if rationale else "it gives no reasoning"
         why = why or answer.error or said
     raise ModelError(why)
+
+
+def _agrees(right: Callable[[str, str], bool], answer: str, target: str) -> bool:
+    try:
+        return right(answer, target)
+    except ConditionError:
+        raise
+    except Exception as error:  # what is right is the user's code, and no reason to lose the other examples
+        raise ModelError(
+            f"right= failed for {answer[:60]!r} and {target[:60]!r}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _rationale(answer: Answer) -> str:

@@ -10,6 +10,7 @@ Instructions are yours, and the model's own from examples of what is wanted (aut
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast, final
@@ -264,7 +265,10 @@ def _split(examples: list[Example], held: Sequence[Example] | float, rows: int, 
 def _number(metric: Measure, text: str, target: str) -> float:
     try:
         measured = metric(text, target)
-        return float(list(measured.values())[-1] if isinstance(measured, Mapping) else measured)
+        number = float(list(measured.values())[-1] if isinstance(measured, Mapping) else measured)
+        if math.isnan(number):
+            raise ValueError("it gives no number, NaN, with which nothing can be compared")
+        return number
     except Exception as error:  # a metric is the user's code
         raise DataError(
             f"the metric failed for {text[:60]!r} and {target[:60]!r}: {type(error).__name__}: {error}"

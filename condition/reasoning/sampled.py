@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from condition.errors import BudgetError
 from condition.reasoning.steps import Ask, Program, Request, advanced
+from condition.types import Answer
 
 T = TypeVar("T")
 
@@ -16,12 +18,18 @@ def sampled(program: Program[T], temperature: float, seed: int | None = None, dr
     """The program with its greedy questions asked at a temperature; those that only read off a result stay greedy.
 
     `drawn` samples were drawn before these: a seed counts on from there, so that no sample is drawn twice.
+    Raises BudgetError where a budget ended the sample, also where the program made an answer of what it had.
     """
+    refused: BudgetError | None = None
     outcome = advanced(program, None)
     while outcome.asks is not None:
         replies = yield [_hot(request, temperature, seed, drawn) for request in outcome.asks]
+        refused = next((reply for reply in replies if isinstance(reply, BudgetError)), refused)
         outcome = advanced(program, replies)
-    return outcome.value()
+    result = outcome.value()
+    if refused is not None and isinstance(result, Answer) and result.error is not None:
+        raise refused
+    return result
 
 
 def _hot(request: Request, temperature: float, seed: int | None, drawn: int) -> Request:

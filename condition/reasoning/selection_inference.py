@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, final
 from condition.errors import ConditionError, ModelError, PromptError, SettingsError
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
-from condition.prompts.parse import final_answer, listed
+from condition.prompts.parse import listed
 from condition.protocols import Prompt
-from condition.reasoning.answers import Parse
+from condition.reasoning.answers import Parse, parser_of
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
 from condition.reasoning.cot import THINKING, answer_in
@@ -69,7 +69,7 @@ class SelectionInference(Reasoner):
         infer: Any = INFER,
         depth: int = 5,
         unknown: str = "unknown",
-        parse: Parse = final_answer,
+        parse: Parse | None = None,
         sampling: Sampling = THINKING,
         budget: Budget | None = None,
     ) -> None:
@@ -81,7 +81,7 @@ class SelectionInference(Reasoner):
         self.infer = prompt_with(infer, "chosen")
         self.depth = depth
         self.unknown = unknown.casefold()
-        self.parse = parse
+        self.parse = parser_of(self.halt, parse)
         self.sampling = sampling
         self.budget = budget
 

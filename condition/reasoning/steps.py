@@ -95,6 +95,13 @@ def ask(
     return list(replies)
 
 
+def tried(
+    model: Model, prompts: Sequence[Messages], sampling: Sampling = Sampling()
+) -> Program[list[list[Completion] | ConditionError]]:
+    """Completions for each prompt, or the error of one that has none."""
+    return list((yield [Ask(model, messages, sampling) for messages in prompts]))
+
+
 def advanced(program: Program[T], replies: Sequence[Any] | None) -> Outcome[T]:
     """The program with its replies, at its next questions or its end. Questions that are none are answered here."""
     try:
@@ -231,7 +238,11 @@ def _call(requests: Sequence[Request]) -> list[Any]:
 
 
 def _whole(completions: list[Completion], n: int, who: str) -> list[Completion] | ModelError:
-    """The completions of a prompt; an error where they are fewer than were asked for."""
+    """The completions of a prompt; an error where they are none, or fewer than were asked for."""
+    if other := next((type(one).__name__ for one in completions if not isinstance(one, Completion)), None):
+        return ModelError(
+            f"{who} gave {other} among its completions: let generate() give a list of them for each prompt"
+        )
     if len(completions) >= n:
         return completions
     return ModelError(f"{who} gave {len(completions)} completions where n={n} were asked for: let generate() heed n")

@@ -9,6 +9,7 @@ Every prompt may use the inputs and `steps`, the thoughts so far; propose also `
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from condition.errors import BudgetError, ConditionError, ModelError, SettingsEr
 from condition.prompts.fill import fill
 from condition.prompts.parse import mark
 from condition.protocols import Model, Prompt
-from condition.reasoning.answers import Parse, parsed
+from condition.reasoning.answers import Parse, number_in, texts_in
 from condition.reasoning.chain import Inputs
 from condition.reasoning.cot import READING, answer_in
 from condition.reasoning.steps import Program, ask, together
@@ -98,7 +99,7 @@ class Thinker:
     def value(self, inputs: Inputs, paths: Sequence[Path]) -> Program[list[float]]:
         """What each path is worth, by itself: the sum over the votes."""
         found = yield from together(self._worth(inputs, path) for path in paths)
-        return surviving(found, 0.0)
+        return surviving(found, -math.inf)
 
     def vote(self, inputs: Inputs, paths: Sequence[Path]) -> Program[list[float]]:
         """How many votes each path gets when all are looked at together."""
@@ -130,14 +131,14 @@ class Thinker:
         asked = self.prompts.fill("propose", inputs, path, thoughts=self.thoughts)
         sampling = self._drawn(self.sampling, self.thoughts) if self.sample else self.sampling
         (completions,) = yield from ask(self.model, [asked], sampling)
-        said = [[c.text.strip()] if self.sample else parsed(self.parse_thoughts, c.text) for c in completions]
+        said = [[c.text.strip()] if self.sample else texts_in(self.parse_thoughts, c.text) for c in completions]
         different = dict.fromkeys(thought for thoughts in said for thought in thoughts if thought)
         return [(*path, thought) for thought in list(different)[: self.thoughts]]
 
     def _worth(self, inputs: Inputs, path: Path) -> Program[float]:
         asked = self.prompts.fill("evaluate", inputs, path)
         (completions,) = yield from ask(self.model, [asked], self._drawn(READING, self.votes), fixed=True)
-        return sum(float(parsed(lambda text: float(self.parse_value(text)), found.text)) for found in completions)
+        return sum(number_in(self.parse_value, found.text) for found in completions)
 
     def _answer(self, inputs: Inputs, path: Path) -> Program[Answer]:
         ((said, *_),) = yield from ask(self.model, [self.prompts.fill("reason", inputs, path)], self.sampling)

@@ -10,20 +10,20 @@ Yao et al. 2023, arXiv 2305.10601. Four prompts carry it: propose, evaluate, rea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, final
 
 from condition.errors import BudgetError, ConditionError, ModelError, SettingsError
 from condition.models.remote import as_model
-from condition.prompts.parse import final_answer, listed
-from condition.reasoning.answers import Parse
+from condition.prompts.parse import listed
+from condition.reasoning.answers import Parse, parser_of
 from condition.reasoning.best_of import question_of
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
 from condition.reasoning.cot import THINKING
 from condition.reasoning.steps import Program
 from condition.reasoning.thoughts import Evaluation, Path, Prompts, Thinker, worth
-from condition.reasoning.verify import ProgramVerifier
 from condition.types import Answer, Sampling
 
 
@@ -38,7 +38,8 @@ class TreeOfThoughts(Reasoner):
     `evaluation="value"` asks of each path what it is worth, by the words sure, likely and impossible or a number
     (`parse_value`); `"vote"` shows all paths at once and counts. Both sum `votes` samples. `sample=True` draws thoughts
     one by one instead of asking for a list (`parse_thoughts`). `check(question, answer)` refuses answers: the search
-    goes on, or takes the next best. `prompts` replaces some of the four prompts.
+    goes on, or takes the next best. `prompts` replaces some of the four prompts, whose own parsers count where none is
+    given here.
 
     The Answer has the path's value as score, the path and the final words as reasoning, and the other answers among the
     candidates. Out of budget it has the best path so far as reasoning.
@@ -58,9 +59,9 @@ class TreeOfThoughts(Reasoner):
         threshold: float = 0.5,
         sample: bool = False,
         check: Callable[[str, str], bool] | None = None,
-        parse_thoughts: Callable[[str], Sequence[str]] = listed,
-        parse_value: Parse = worth,
-        parse: Parse = final_answer,
+        parse_thoughts: Callable[[str], Sequence[str]] | None = None,
+        parse_value: Parse | None = None,
+        parse: Parse | None = None,
         temperature: float = 0.7,
         sampling: Sampling = THINKING,
         budget: Budget | None = None,
@@ -70,17 +71,18 @@ class TreeOfThoughts(Reasoner):
                 raise SettingsError(f"{name}={size!r}: give a whole number of at least 1")
         if search not in ("bfs", "dfs") or evaluation not in ("value", "vote"):
             raise SettingsError(f"{search=}, {evaluation=}: give 'bfs' or 'dfs', and 'value' or 'vote'")
+        asked = Prompts(prompts)
         self.thinker = Thinker(
             model=as_model(model),
-            prompts=Prompts(prompts),
+            prompts=asked,
             thoughts=thoughts,
             sample=sample,
             votes=votes,
             sampling=sampling,
             temperature=Sampling(temperature=temperature).temperature,
-            parse_thoughts=parse_thoughts,
-            parse_value=parse_value,
-            parse=parse,
+            parse_thoughts=parser_of(asked.by_name["propose"], parse_thoughts, listed),
+            parse_value=parser_of(asked.by_name["evaluate"], parse_value, worth),
+            parse=parser_of(asked.by_name["reason"], parse),
         )
         self.breadth = breadth
         self.depth = depth
@@ -117,22 +119,24 @@ class TreeOfThoughts(Reasoner):
         if not frontier[0][0]:
             raise ModelError("no first step was proposed; change the prompt propose")
         answers = yield from self.thinker.reason(inputs, [path for path, _ in frontier])
+        refusals = [self._refusal(inputs, answer) for answer in answers]
         told = [
-            answer.model_copy(update={"score": value})
-            for answer, (_, value) in zip(answers, frontier, strict=True)
-            if self._is_good(inputs, answer)
+            answer.model_copy(update={"score": None if value == -math.inf else value})
+            for answer, (_, value), refusal in zip(answers, frontier, refusals, strict=True)
+            if refusal is None
         ]
         if not told:
             best.reasoned = answers[0]
-            why = answers[0].error or "no answer passes the check"
-            raise ModelError(f"{why}; raise breadth= or thoughts=")
+            raise ModelError(f"{refusals[0]}; raise breadth= or thoughts=")
         best.reasoned = told[0]
         return (yield from self._ranked(inputs, told))
 
     def _ranked(self, inputs: Inputs, told: Sequence[Answer]) -> Program[Answer]:
         """The answer that the model ranks first; the one from the best path where there is no choice, or none named."""
-        different = list({answer.text: answer for answer in reversed(told)}.values())[::-1]
-        place = 0
+        first: dict[str, Answer] = {}
+        for answer in told:
+            first.setdefault(answer.text, answer)
+        different, place = list(first.values()), 0
         if len(different) > 1:
             try:
                 place = yield from self.thinker.rank(inputs, [answer.reasoning or answer.text for answer in different])
@@ -148,7 +152,8 @@ class TreeOfThoughts(Reasoner):
         if len(path) == self.depth:
             (answer,) = yield from self.thinker.reason(inputs, [path])
             best.reasoned = answer
-            return answer.model_copy(update={"score": best.value}) if self._is_good(inputs, answer) else None
+            good = self._refusal(inputs, answer) is None
+            return answer.model_copy(update={"score": best.value}) if good else None
         grown = yield from self._grown(inputs, [path])
         for longer, value in grown[: self.breadth]:
             if value < self.threshold:
@@ -174,10 +179,14 @@ class TreeOfThoughts(Reasoner):
         order = sorted(range(len(longer)), key=lambda i: -values[i])
         return [(longer[i], values[i]) for i in order]
 
-    def _is_good(self, inputs: Inputs, answer: Answer) -> bool:
-        if answer.error is not None:
-            return False
-        return self.check is None or ProgramVerifier(self.check)(question_of(inputs), [answer.text])[0] > 0
+    def _refusal(self, inputs: Inputs, answer: Answer) -> str | None:
+        """Why an answer is not taken; None for a good one."""
+        if answer.error is not None or self.check is None:
+            return answer.error
+        try:
+            return None if self.check(question_of(inputs), answer.text) else "no answer passes the check"
+        except Exception as error:  # what a program can't make sense of is no right answer
+            return f"no answer passes the check; it says {type(error).__name__}: {error}"
 
 
 class _Best:

@@ -20,7 +20,7 @@ from condition.prompts.fill import fill
 from condition.prompts.parse import mark
 from condition.prompts.template import as_prompt
 from condition.protocols import Chain, Verifier
-from condition.reasoning.answers import Parse, parsed
+from condition.reasoning.answers import Parse, number_in, parser_of
 from condition.reasoning.cot import READING
 from condition.reasoning.steps import Consult, Program, ask, run, together
 from condition.types import Answer, Sampling
@@ -33,33 +33,46 @@ JUDGE = (
 
 @final
 class ProgramVerifier:
-    """A function of the question and one answer that gives True, False or a number. One that raises gives 0."""
+    """A function of the question and one answer that gives True, False or a number.
+
+    An answer for which it raises, or gives "not a number", gets less than any other, minus infinity. Raises ModelError
+    where that is all of them: then it is rather the program that is wrong.
+    """
 
     def __init__(self, check: Callable[[str, str], bool | float]) -> None:
         self.check = check
 
     def __call__(self, question: str, candidates: Sequence[str], /) -> list[float]:
         """A number for each candidate."""
-        return [self._checked(question, candidate) for candidate in candidates]
+        found = [self._checked(question, candidate) for candidate in candidates]
+        failed = [one for one in found if isinstance(one, str)]
+        if failed and len(failed) == len(found):
+            raise ModelError(f"the check has no number for any of {len(found)} answers; the first: {failed[0]}")
+        return [-math.inf if isinstance(one, str) else one for one in found]
 
-    def _checked(self, question: str, candidate: str) -> float:
+    def _checked(self, question: str, candidate: str) -> float | str:
+        """The number, or why there is none."""
         try:
-            return float(self.check(question, candidate))
-        except Exception:  # what a program can't make sense of is no right answer
-            return 0.0
+            number = float(self.check(question, candidate))
+        except Exception as error:  # what a program can't make sense of is no right answer
+            return f"{type(error).__name__}: {error}"
+        return "not a number" if math.isnan(number) else number
 
 
 @final
 class JudgeVerifier:
-    """A model that gives marks. `prompt` has the variables question and answer; `parse` finds the mark in its reply.
+    """A model that gives marks. `prompt` has the variables question and answer; `parse`, by default the prompt's own,
+    else `condition.prompts.parse.mark`, finds the mark in its reply.
 
     A reply without a mark gives 0, which is worse than any of the default prompt's marks.
     """
 
-    def __init__(self, model: Any, prompt: Any = JUDGE, *, parse: Parse = mark, sampling: Sampling = READING) -> None:
+    def __init__(
+        self, model: Any, prompt: Any = JUDGE, *, parse: Parse | None = None, sampling: Sampling = READING
+    ) -> None:
         self.model = as_model(model)
         self.prompt = as_prompt(prompt)
-        self.parse = parse
+        self.parse = parser_of(self.prompt, parse, mark)
         self.sampling = sampling
 
     def __call__(self, question: str, candidates: Sequence[str], /) -> list[float]:
@@ -77,7 +90,7 @@ class JudgeVerifier:
     def _mark(self, question: str, answer: str) -> Program[float]:
         asked = fill(self.prompt, {"question": question, "answer": answer})
         ((said, *_),) = yield from ask(self.model, [asked], self.sampling, fixed=True)
-        return float(parsed(lambda text: float(self.parse(text)), said.text))
+        return number_in(self.parse, said.text)
 
 
 @final
@@ -86,6 +99,7 @@ class ClassifierVerifier:
 
     `classifier` is a chain that reads `question` and `answer` and says a label: `calibrate(tuned, prompt, ["right",
     "wrong"])`, or a tuned model behind its prompt. Where its Answer has no probabilities of labels the mark is 1 or 0.
+    Raises SettingsError for a label that the classifier does not have.
     """
 
     def __init__(
@@ -93,6 +107,9 @@ class ClassifierVerifier:
     ) -> None:
         if not isinstance(classifier, Chain):
             raise SettingsError(f"{type(classifier).__name__} is no chain: it needs invoke(inputs) and batch(inputs)")
+        labels = getattr(classifier, "labels", None)
+        if isinstance(labels, tuple | list) and right not in labels:
+            raise SettingsError(f"right={right!r} is none of the classifier's labels {', '.join(map(repr, labels))}")
         self.classifier = classifier
         self.right = right
         self.question = question
@@ -112,10 +129,11 @@ class ClassifierVerifier:
             raise reply
         if not isinstance(reply, Answer) or reply.error is not None:
             raise ModelError(f"the classifier gave no label: {getattr(reply, 'error', type(reply).__name__)}")
-        known = {c.text: c.logprob for c in reply.candidates if c.logprob is not None}
-        told = known.get(self.right)
-        if told is not None and len(known) > 1:
-            return math.exp(told)
+        known = {c.text: math.exp(c.logprob) for c in reply.candidates if c.logprob is not None}
+        if len(known) > 1 and abs(sum(known.values()) - 1) < 1e-3:  # else they are samples, not all the labels
+            if self.right not in known:
+                raise ModelError(f"right={self.right!r} is none of the labels {', '.join(map(repr, known))}")
+            return known[self.right]
         return float(reply.text.strip() == self.right)
 
 

@@ -9,7 +9,7 @@ import pytest
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from pydantic import BaseModel
 
-from condition.errors import PromptError
+from condition.errors import DataError, PromptError
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.fill import fill, several
 from condition.prompts.template import ChatPrompt, TextPrompt, as_prompt
@@ -67,6 +67,17 @@ def test_what_a_prompt_of_the_users_raises_names_the_row() -> None:
     assert fill(Lookup(), {"q": "a"})[0].content == "b"
     with pytest.raises(PromptError, match=r"Lookup failed for \{'q': 'z'\}: KeyError: 'z'"):
         fill(Lookup(), {"q": "z"})
+
+
+def test_an_error_of_ours_stays_what_it_is() -> None:
+    class Store:
+        variables = frozenset({"q"})
+
+        def format(self, **inputs: object) -> Messages:
+            raise DataError(f"line 7 has no {inputs['q']}")
+
+    with pytest.raises(DataError, match=r"^line 7 has no x$"):
+        fill(Store(), {"q": "x"})
 
 
 def test_what_a_selector_of_the_users_raises_is_ours() -> None:

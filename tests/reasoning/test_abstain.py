@@ -112,6 +112,13 @@ def test_words_that_abstain_are_measured_as_no_answer(tiny_model: TinyModel) -> 
     assert said == ["", ""]
 
 
+def test_one_row_is_no_batch(tiny_model: TinyModel) -> None:
+    for one in (INPUTS[0], "When?"):
+        with pytest.raises(PromptError, match="batch takes a list of inputs"):
+            Abstain(tiny_model(), PROMPT).batch(one)  # type: ignore[arg-type]
+    assert Abstain(tiny_model(), PROMPT).batch([]) == []
+
+
 def test_it_is_a_chain_that_evaluate_takes(tiny_model: TinyModel) -> None:
     chain = Abstain(tiny_model().with_prompt(PROMPT), threshold=math.inf)
     assert isinstance(chain, Chain)

@@ -8,7 +8,7 @@ import pytest
 from condition.errors import ModelError, SettingsError
 from condition.prompts.parse import final_answer, last_number
 from condition.prompts.template import ChatPrompt
-from condition.reasoning.answers import parsed, parser_of, vote_of
+from condition.reasoning.answers import number_in, parsed, parser_of, texts_in, vote_of
 from condition.types import Answer
 
 
@@ -51,3 +51,29 @@ def test_votes_are_values_or_plain_texts() -> None:
 def test_values_that_can_not_be_counted_vote_as_texts(value: Any) -> None:
     first, second = Answer("x", parsed=value), Answer("y", parsed=value)
     assert vote_of(first) == vote_of(second) == str(value)
+
+
+def test_json_votes_by_what_it_says() -> None:
+    first = {"name": "Ada", "born": [1815, {"month": 12, "day": 10}]}
+    second = {"born": [1815.0, {"day": 10, "month": 12}], "name": "ada "}
+    assert vote_of(Answer("x", parsed=first)) == vote_of(Answer("y", parsed=second))
+    assert vote_of(Answer("x", parsed=first)) != vote_of(Answer("x", parsed={**first, "born": []}))
+    assert vote_of(Answer("x", parsed=[1, 2])) != vote_of(Answer("x", parsed=[2, 1]))
+    odd = {"a": float("nan"), "b": np.array([1])}
+    assert vote_of(Answer("x", parsed=odd)) == vote_of(Answer("y", parsed=dict(odd)))
+
+
+def test_several_texts_are_not_the_letters_of_one() -> None:
+    assert texts_in(lambda text: (part for part in text.split(",")), "a, b,,2") == ["a", "b", "2"]
+    assert texts_in(lambda text: [None, 3], "x") == ["3"]
+    for one in (str.strip, len):
+        with pytest.raises(ModelError, match="let it give a list"):
+            texts_in(one, "abc")
+
+
+def test_a_mark_is_a_number() -> None:
+    assert number_in(last_number, "so 7") == 7
+    assert number_in(lambda text: text, "7") == 7
+    for text in ("nan", "good"):
+        with pytest.raises(ModelError, match="no answer in"):
+            number_in(lambda text: text, text)

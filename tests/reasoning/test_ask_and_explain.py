@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from condition.errors import ModelError, PromptError, SettingsError
-from condition.prompts.parse import last_number
+from condition.prompts.parse import after, last_number
+from condition.prompts.template import ChatPrompt
 from condition.reasoning.ask_and_explain import AskAndExplain, named
 from condition.reasoning.budget import Budget
 from condition.reasoning.self_consistency import SelfConsistency
@@ -45,6 +46,59 @@ def test_the_decision_is_read_off_greedily_where_explanations_are_drawn(oracle: 
     voted = SelfConsistency(AskAndExplain(model, choices=["yes", "no"]), 4, early=False, temperature=0.7)
     assert voted.invoke("Can a fish drown?").text == "yes"
     assert [s.temperature for s in model.samplings] == [0.7, 0]
+
+
+@pytest.mark.parametrize(
+    ("said", "choice"),
+    [
+        ("yes", "yes"),
+        ("yes\n\nGills need water.", "yes"),
+        ("The answer is yes.\nThat it is no is not convincing.", "yes"),
+        ("I weigh yes and no. Answer: no", "no"),
+        ("yes\n\nThe explanation for no does not convince.", None),
+    ],
+)
+def test_the_whole_reply_names_the_choice(oracle: type[Oracle], said: str, choice: str | None) -> None:
+    """Not its last line, which may say why another choice is wrong."""
+    model = oracle(lambda text: said if "Which explanation" in text else "because")
+    answer = AskAndExplain(model, choices=["yes", "no"]).invoke("x")
+    assert answer.parsed == choice
+    assert (answer.error is None) == (choice is not None)
+
+
+def test_the_prompts_own_parsers_count(oracle: type[Oracle]) -> None:
+    ask = ChatPrompt([("user", "{question}")], parse=last_number)
+    model = oracle(lambda text: "Why not?" if "Why?" in text else "It is 7, I think.\nGood luck!")
+    assert AskAndExplain(model, ask).invoke("x").text == "7.0"
+    decide = ChatPrompt([("user", "{explanations} Which explanation?")], parse=after("I choose"))
+    model = oracle(lambda text: "I choose no\nyes" if "Which explanation" in text else "so")
+    assert AskAndExplain(model, choices=["yes", "no"], decide=decide).invoke("x").text == "no"
+    assert AskAndExplain(model, choices=["yes", "no"], decide=decide, parse=lambda t: t[-3:]).invoke("x").text == "yes"
+
+
+def test_explanations_are_kept_where_another_fails(oracle: type[Oracle]) -> None:
+    def broken(text: str) -> str:
+        if '"yes"' in text:
+            raise RuntimeError("refused")
+        return rule(text)
+
+    answer = AskAndExplain(oracle(broken), choices=["yes", "no"]).invoke("x")
+    assert (answer.text, answer.reasoning) == ("", "no: Fish live in water.")
+    assert [c.text for c in answer.candidates] == ["Fish live in water."]
+    assert "refused" in str(answer.error)
+    cut = AskAndExplain(oracle(rule), choices=["yes", "no"], budget=Budget(calls=1)).invoke("x")
+    assert (cut.reasoning, cut.text) == ("yes: Gills need air in water.", "")
+
+
+def test_what_it_reads(oracle: type[Oracle]) -> None:
+    model = oracle(rule)
+    assert AskAndExplain(model, "{fish} {question}").variables == {"fish", "question"}
+    weighed = AskAndExplain(
+        model, "{unread}", choices=["a", "b"], explain="{fish} {answer}", decide="{explanations} {water}"
+    )
+    assert weighed.variables == {"fish", "water"}
+    with pytest.raises(PromptError, match="no value for 'water'"):
+        weighed.invoke({"fish": "x"})
 
 
 def test_a_choice_is_named_once() -> None:

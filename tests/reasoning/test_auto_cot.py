@@ -6,6 +6,7 @@ import pytest
 from langchain_core.embeddings import Embeddings
 
 from condition.errors import DataError, ModelError, PromptError, SettingsError
+from condition.prompts.parse import last_number
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.reasoning.auto_cot import AutoCoT
 from condition.types import Message
@@ -69,6 +70,41 @@ def test_a_question_is_not_among_its_own_examples(oracle: type[Oracle]) -> None:
     chain.invoke(COINS[0])
     assert model.prompts[-1].count(COINS[0]) == 1
     assert model.prompts[-1].count(COINS[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("thought", "read", "is_shown"),
+    [
+        ("one\ntwo", "7", True),
+        ("one\n\n \ntwo\n", "7", True),  # empty lines are none
+        ("one\ntwo\nthree", "7", False),
+        ("", "7", False),
+        (" \n", "7", False),
+        ("one", "who knows", False),  # its answer can't be read
+    ],
+)
+def test_what_is_shown_is_short_and_has_an_answer(
+    oracle: type[Oracle], thought: str, read: str, is_shown: bool
+) -> None:
+    def rule(text: str) -> str:
+        tried = PETS[1] in text  # the one in the middle, which is tried first
+        if "Therefore" in text:
+            return read if tried else "5"
+        return thought if tried else "fine"
+
+    chain = AutoCoT(oracle(rule), PETS, demonstrations=1, encoder=Kinds(), most_lines=2, parse=last_number)
+    (example,) = chain.examples
+    assert (example.inputs["question"] == PETS[1]) is is_shown
+    assert (example.rationale, example.target) == (("one two", "7.0") if is_shown else ("fine", "5.0"))
+
+
+def test_a_question_of_many_words_is_not_shown(oracle: type[Oracle]) -> None:
+    long = f"{PETS[1]} Mind you"
+    for most in (len(long.split()), len(long.split()) - 1):
+        chain = AutoCoT(
+            oracle(lambda text: "5"), [PETS[0], long, PETS[2]], demonstrations=1, encoder=Kinds(), most_words=most
+        )
+        assert (chain.examples[0].inputs["question"] == long) is (most == len(long.split()))
 
 
 def test_plain_text(oracle: type[Oracle]) -> None:

@@ -7,13 +7,14 @@ import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from condition.errors import PromptError
+from condition.errors import PromptError, SettingsError
 from condition.evaluation.evaluate import evaluate
 from condition.evaluation.tasks import squad_v2
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.parse import last_number
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.protocols import Chain
+from condition.reasoning.budget import Budget
 from condition.reasoning.cot import ChainOfThought, ZeroShotCoT
 from condition.types import Answer, Example, Message, Sampling, Usage
 
@@ -151,3 +152,26 @@ def test_sampling_reaches_the_model(tiny_model: TinyModel) -> None:
     answer = chain.invoke(QUESTIONS[0])
     assert [len(c.token_ids) <= 3 for c in answer.candidates] == [True, True]
     assert answer.usage == sum((c.usage for c in answer.candidates if c.usage), Usage())
+
+
+def test_a_thought_is_not_lost_where_its_answer_can_not_be_read_off(oracle: type[Oracle]) -> None:
+    def rule(text: str) -> str:
+        if "Therefore" in text:
+            raise RuntimeError("off")
+        return adds(text)
+
+    for answer in (
+        ZeroShotCoT(oracle(rule)).invoke(QUESTIONS[0]),
+        ZeroShotCoT(oracle(adds), budget=Budget(calls=1)).invoke(QUESTIONS[0]),
+    ):
+        assert (answer.text, answer.reasoning) == ("", "I add. The sum is 3.")
+        assert [c.text for c in answer.candidates] == ["I add. The sum is 3."]
+        assert answer.error is not None
+
+
+def test_what_was_written_is_kept_where_the_parser_raises_one_of_our_errors(oracle: type[Oracle]) -> None:
+    def refuse(text: str) -> str:
+        raise SettingsError("no such scale")
+
+    answer = ChainOfThought(oracle(adds), "{question}", parse=refuse).invoke(QUESTIONS[0])
+    assert (answer.reasoning, answer.error) == ("5", "no such scale")

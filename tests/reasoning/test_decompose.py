@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from condition.errors import PromptError, SettingsError
+from condition.prompts.parse import after, last_number
+from condition.prompts.template import ChatPrompt
 from condition.reasoning.budget import Budget
 from condition.reasoning.cot import ChainOfThought
 from condition.reasoning.decompose import Decompose, LeastToMost
@@ -168,6 +170,45 @@ def test_a_decomposition_over_budget(oracle: type[Oracle]) -> None:
     assert (answer.text, len(answer.candidates)) == ("", 3)
     assert answer.reasoning
     assert "3 of 3 calls" in str(answer.error)
+
+
+def test_parts_that_were_answered_are_kept_where_another_fails(oracle: type[Oracle]) -> None:
+    def rule(text: str) -> str:
+        if text.startswith("b"):
+            raise RuntimeError("refused")
+        return "a\nb\nc" if "each of which" in text else "done"
+
+    answer = Decompose(oracle(rule)).invoke("x")
+    assert (answer.text, answer.reasoning) == ("", "Q: a\nA: done\n\nQ: c\nA: done")
+    assert [c.text for c in answer.candidates] == ["a\nb\nc", "done", "done"]
+    assert "refused" in str(answer.error)
+    cut = Decompose(oracle(lambda text: "a\nb"), budget=Budget(calls=2)).invoke("x")
+    assert (cut.reasoning, len(cut.candidates)) == ("Q: a\nA: a\nb", 2)
+    assert "2 of 2 calls" in str(cut.error)
+
+
+@pytest.mark.parametrize("kind", [LeastToMost, Decompose])
+def test_the_prompts_own_parsers_count(oracle: type[Oracle], kind: Any) -> None:
+    """They did not: what the last line said was the answer."""
+    words = "{solved} {question} {subquestion}" if kind is LeastToMost else "{solved} {question}"
+    own = ChatPrompt([("user", words)], parse=last_number)
+    split = ChatPrompt([("user", "Split {question}")], parse=after("Parts:", lambda text: text.split(";")))
+    model = oracle(
+        lambda text: "Well. Parts: one; two" if text.startswith("Split") else "It is 7, I think.\nGood luck!"
+    )
+    answer = kind(model, own, split=split).invoke("x")
+    assert (answer.text, answer.parsed) == ("7.0", 7)
+    assert str(answer.reasoning).split("\n")[0] == "Q: one"
+    assert kind(model, own, split=split, parse=str.upper).invoke("x").text.endswith("GOOD LUCK!")
+    assert kind(model, own, split=split, parse_split=lambda text: ["z"]).invoke("x").reasoning.startswith("Q: z\n")
+
+
+@pytest.mark.parametrize("kind", [LeastToMost, Decompose])
+def test_one_text_is_no_list_of_questions(oracle: type[Oracle], kind: Any) -> None:
+    model = oracle(lambda text: "one")
+    answer = kind(model, parse_split=str.strip).invoke("x")
+    assert "let it give a list" in str(answer.error)
+    assert len(model.prompts) == 1
 
 
 def test_prompts_without_what_a_step_fills_are_refused(oracle: type[Oracle]) -> None:

@@ -130,3 +130,13 @@ def test_an_item_is_not_among_its_own_examples_when_it_is_hinted(oracle: type[Or
     with pytest.raises(ModelError):
         explanations(ChainOfThought(model, shots), ROWS)
     assert all(len(messages) == 2 * 8 + 1 for prompts in model.asked for messages in prompts)
+
+
+def test_what_is_right_may_break_for_one(oracle: type[Oracle]) -> None:
+    def right(answer: str, target: str) -> bool:
+        return 1 / (int(target) - 2) != 0 and same(answer, target)
+
+    found = explanations(ChainOfThought(oracle(adds), "{question}"), ROWS, right=right)
+    assert [example.id for example in found] == [row.id for row in ROWS[1:-1]]
+    with pytest.raises(ModelError, match=r"right= failed for '2' and '2': ZeroDivisionError"):
+        explanations(ChainOfThought(oracle(adds), "{question}"), ROWS[:1], right=right)

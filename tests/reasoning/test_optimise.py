@@ -193,6 +193,9 @@ def test_what_breaks_on_the_way_keeps_the_trials(oracle: type[Oracle]) -> None:
     assert (len(found.trials), found.best) == (1, 0)
     assert "the metric failed for 'WORD" in str(found.error)
 
+    with pytest.raises(DataError, match="NaN, with which nothing can be compared"):
+        optimise(ASK, ROWS, lambda prediction, target: {"f1": float("nan")}, model=oracle(shouts), proposals=0)
+
     def stops(text: str) -> str:
         if "Shout" in text:
             raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from condition.errors import PromptError, SettingsError
+from condition.prompts.template import ChatPrompt
 from condition.reasoning.budget import Budget
 from condition.reasoning.selection_inference import SelectionInference, grounded
 
@@ -114,3 +115,9 @@ def test_inference_may_see_all_facts_as_lines(oracle: type[Oracle]) -> None:
     model = oracle(rule)
     SelectionInference(model, infer="{chosen}\nWhat follows, of all:\n{facts}").invoke(problem(2))
     assert "of all:\na is b.\nax is y." in next(p for p in model.prompts if "What follows" in p)
+
+
+def test_the_prompts_own_parser_counts(oracle: type[Oracle]) -> None:
+    halt = ChatPrompt([("user", "Facts:\n{facts}\n\nQuestion: {question}\n")], parse=str.upper)
+    assert SelectionInference(oracle(rule), halt).invoke(problem(2)).text == "YES"
+    assert SelectionInference(oracle(rule), halt, parse=str.strip).invoke(problem(2)).text == "yes"

@@ -16,8 +16,10 @@ from condition.errors import SettingsError
 from condition.models.embedded import converted, embedded_file
 from condition.prompts.parse import last_number
 from condition.prompts.template import ChatPrompt
+from condition.reasoning.best_of import BestOf
 from condition.reasoning.budget import Budget
 from condition.reasoning.cot import ChainOfThought, ZeroShotCoT
+from condition.reasoning.decompose import LeastToMost
 from condition.reasoning.self_consistency import SelfConsistency, rounds
 from condition.types import Answer, Completion, Sampling
 from tests.models.test_served import client, serving
@@ -146,6 +148,25 @@ def test_a_budget_ends_the_drawing_with_what_there_is(oracle: type[OracleT]) -> 
     assert (answer.text, len(answer.candidates)) == ("2", 11)
     assert "all calls are spent" in str(answer.error)
     assert [s.n for s in model.samplings] == [9, 2]
+
+
+def in_two(text: str) -> Any:
+    """A plan of one easier question, then answers that differ."""
+    return ["one"] if "Which easier" in text else ["1", "2", "2"]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_budget_that_is_spent_within_a_sample_is_told(oracle: type[OracleT], early: bool) -> None:
+    """A chain that makes an answer of what it has hid it: a vote of few passed for that of all."""
+    model = oracle(in_two)
+    whole = SelfConsistency(LeastToMost(model), 4, early=early).invoke("x")
+    assert whole.error is None
+    needed = sum(sampling.n * len(asked) for asked, sampling in zip(model.asked, model.samplings, strict=True))
+    for calls in range(1, needed):
+        cut = SelfConsistency(LeastToMost(oracle(in_two)), 4, early=early, budget=Budget(calls=calls)).invoke("x")
+        assert "over budget" in str(cut.error), calls
+        best = BestOf(LeastToMost(oracle(in_two)), lambda q, c: [1.0] * len(c), 4, budget=Budget(calls=calls))
+        assert early or "over budget" in str(best.invoke("x").error), calls
 
 
 def test_any_chain_can_vote(oracle: type[OracleT]) -> None:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from condition.errors import ConditionError, Interrupted, ModelError, SettingsError, UnfinishedError
-from condition.reasoning.steps import Program, ask, run, together
+from condition.reasoning.steps import Program, ask, run, together, tried
 from condition.types import Answer, Completion, Message, Sampling, Usage
 
 if TYPE_CHECKING:
@@ -198,3 +198,26 @@ def test_nothing_to_ask() -> None:
     assert isinstance(failed.result, ConditionError)
     assert done.usage == Usage()
     assert run([]) == []
+
+
+@pytest.mark.parametrize("written", [["7"], [None], Completion("7")], ids=["text", "none", "flat"])
+def test_what_is_no_completion_is_named(written: Any) -> None:
+    class Own:
+        name = "own"
+
+        def generate(self, prompts: Any, sampling: Sampling = Sampling(), *, control: Any = None) -> Any:
+            return [written for _ in prompts]
+
+    (end,) = run([counting(Own(), 1, 1)])
+    assert isinstance(end.result, ModelError)
+    assert "among its completions: let generate() give a list of them for each prompt" in str(end.result)
+
+
+def test_what_was_tried_has_a_completion_or_an_error_each(oracle: type[Oracle]) -> None:
+    def rule(text: str) -> str:
+        return str(1 // int(text))
+
+    (end,) = run([tried(oracle(rule), [said("1"), said("0"), said("-1")])])
+    first, second, third = cast("list[Any]", end.result)
+    assert (first[0].text, third[0].text) == ("1", "-1")
+    assert isinstance(second, ModelError)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from condition.errors import SettingsError
+from condition.prompts.template import ChatPrompt
 from condition.reasoning.budget import Budget
 from condition.reasoning.tree_of_thoughts import TreeOfThoughts
 
@@ -229,6 +230,69 @@ def test_checked_answers(oracle: type[Oracle]) -> None:
     assert tree.invoke("b").text == "a"
     nothing = TreeOfThoughts(oracle(speller), prompts=LETTERS, depth=1, check=lambda q, a: False).invoke("b")
     assert "no answer passes the check" in str(nothing.error)
+
+
+def test_of_equal_answers_the_best_paths_stands_first(oracle: type[Oracle]) -> None:
+    """The answer of the best path came behind one that was better than its last likeness."""
+    answers = {"1. a": "same", "1. b": "other", "1. c": "same"}
+
+    def rule(text: str) -> str:
+        step, task = [*text.split("\n"), ""][1:3]
+        if text.endswith("propose 3"):
+            return "a\nb\nc"
+        if text.endswith("evaluate"):
+            return {"1. a": "3", "1. b": "2", "1. c": "1"}[step]
+        return answers[step] if task == "reason" else "none of them"
+
+    model = oracle(rule)
+    answer = TreeOfThoughts(model, prompts=LETTERS, depth=1, thoughts=3).invoke("x")
+    assert (answer.text, answer.score) == ("same", 3)  # nothing is named, so the best path's
+    assert model.prompts[-1] == "x\n1. a\nsame\n\n2. b\nother\nrank"
+
+
+def test_a_path_without_a_value_is_behind_all_that_have_one(oracle: type[Oracle]) -> None:
+    def rule(text: str) -> str:
+        if "evaluate" in text:
+            return "no idea" if "1. a" in text else "nan" if "1. b" in text else "-5"
+        return "1" if "rank" in text else speller(text)
+
+    for search in ("bfs", "dfs"):
+        tree = TreeOfThoughts(
+            oracle(rule), prompts=LETTERS, depth=1, thoughts=3, parse_value=float, threshold=-9, search=search
+        )
+        answer = tree.invoke("c")
+        assert (answer.text, answer.score, answer.error) == ("c", -5, None)
+
+
+def test_the_prompts_own_parsers_count(oracle: type[Oracle]) -> None:
+    prompts = {
+        "propose": ChatPrompt([("user", LETTERS["propose"])], parse=list),
+        "evaluate": ChatPrompt([("user", LETTERS["evaluate"])], parse=lambda text: -float(text)),
+        "reason": ChatPrompt([("user", LETTERS["reason"])], parse=str.upper),
+        "rank": LETTERS["rank"],
+    }
+    model = oracle(lambda text: "abc" if "propose" in text else speller(text))
+    assert TreeOfThoughts(model, prompts=prompts, depth=1, thoughts=3, breadth=1).invoke("a").text == "B"
+    given = TreeOfThoughts(
+        model,
+        prompts=prompts,
+        depth=1,
+        breadth=1,
+        parse=str.strip,
+        parse_value=float,
+        parse_thoughts=lambda text: ["b", "a"],
+    )
+    assert given.invoke("a").text == "a"
+
+
+def test_one_text_is_no_list_of_thoughts(oracle: type[Oracle]) -> None:
+    answer = TreeOfThoughts(oracle(speller), prompts=LETTERS, parse_thoughts=str.strip).invoke("a")
+    assert "let it give a list" in str(answer.error)
+
+
+def test_a_check_that_breaks_is_named(oracle: type[Oracle]) -> None:
+    tree = TreeOfThoughts(oracle(speller), prompts=LETTERS, depth=1, check=lambda q, a: 1 / 0 > 0)
+    assert "no answer passes the check; it says ZeroDivisionError" in str(tree.invoke("b").error)
 
 
 def test_what_does_not_fit(oracle: type[Oracle]) -> None:

@@ -10,9 +10,11 @@ from langchain_core.runnables import RunnableLambda
 
 from condition.errors import ModelError, SettingsError
 from condition.prompts.calibrate import calibrate
+from condition.prompts.template import ChatPrompt
 from condition.protocols import Verifier
 from condition.reasoning.best_of import BestOf
 from condition.reasoning.cot import ChainOfThought
+from condition.reasoning.self_consistency import SelfConsistency
 from condition.reasoning.steps import run
 from condition.reasoning.verify import ClassifierVerifier, JudgeVerifier, ProgramVerifier, verified
 from condition.types import Answer, Completion
@@ -45,7 +47,26 @@ def test_a_mark_that_is_no_number_is_none(oracle: type[Oracle]) -> None:
 def test_a_program_checks() -> None:
     check = ProgramVerifier(lambda question, answer: int(answer) % 2 == 0)
     assert isinstance(check, Verifier)
-    assert check("An even number?", ["3", "4", "x"]) == [0, 1, 0]
+    assert check("An even number?", ["3", "4", "x"]) == [0, 1, -math.inf]
+    assert check("An even number?", []) == []
+
+
+def test_what_a_program_makes_no_sense_of_is_worse_than_what_is_wrong(oracle: type[Oracle]) -> None:
+    """0 was more than any mark that counts how far an answer is off."""
+    near = ProgramVerifier(lambda question, answer: float("nan") if answer == "nan" else -abs(24 - float(answer)))
+    assert near("Make 24.", ["20", "many", "nan"]) == [-4, -math.inf, -math.inf]
+    chain = ChainOfThought(oracle(lambda text: ["many", "20", "nan"]), "{q}", parse=str.strip)
+    answer = BestOf(chain, near, 3).invoke("x")
+    assert (answer.text, answer.score, answer.error) == ("20", -4, None)
+
+
+def test_a_program_that_never_works_is_said_to_be_wrong(oracle: type[Oracle]) -> None:
+    broken = ProgramVerifier(lambda question, answer: unknown(answer))  # type: ignore[name-defined] # noqa: F821
+    with pytest.raises(ModelError, match=r"no number for any of 2 answers; the first: NameError: .*unknown"):
+        broken("q", ["a", "b"])
+    answer = BestOf(ChainOfThought(oracle(lambda text: ["a", "b"]), "{q}", parse=str.strip), broken, 2).invoke("x")
+    assert (answer.text, answer.score) == ("a", None)
+    assert "NameError" in str(answer.error)
 
 
 @pytest.mark.parametrize("wrong", [[1.0], [1.0, float("nan")], ["good", "bad"]])
@@ -102,6 +123,35 @@ def test_a_classifier_says_how_likely_an_answer_is_right(oracle: type[Oracle]) -
     answers = BestOf(ChainOfThought(writer, "{question}"), verifier, 3).batch([f"{i}?" for i in range(5)])
     assert {a.text for a in answers} == {"Paris"}
     assert sizes == [2, 1, 15]  # all candidates of all problems
+
+
+def test_a_label_that_the_classifier_does_not_have_is_refused(oracle: type[Oracle]) -> None:
+    """Every answer had the mark 0, and the first was the best."""
+    told: Any = RunnableLambda(rated)
+    with pytest.raises(ModelError, match="right='yes' is none of the labels 'right', 'wrong'"):
+        ClassifierVerifier(told, "yes")("q", ["Paris"])
+
+    class Labelled:
+        labels = ("yes", "no")
+        invoke = batch = staticmethod(rated)
+
+    with pytest.raises(SettingsError, match="right='right' is none of the classifier's labels 'yes', 'no'"):
+        ClassifierVerifier(Labelled())
+    ClassifierVerifier(Labelled(), "yes")
+
+
+def test_samples_are_no_probabilities_of_labels(oracle: type[Oracle]) -> None:
+    votes = SelfConsistency(
+        ChainOfThought(oracle(lambda text: ["right", "wrong", "wrong"]), "{question} {answer}", parse=str.strip), 3
+    )
+    assert ClassifierVerifier(votes)("q", ["Paris"]) == [0]  # "right" has its log-probability, and one vote of three
+
+
+def test_a_judges_prompt_may_have_its_own_parser(oracle: type[Oracle]) -> None:
+    prompt = ChatPrompt([("user", "{question} {answer}")], parse=lambda text: len(text))
+    judge = JudgeVerifier(oracle(lambda text: "ab"), prompt)
+    assert judge("q", ["x"]) == [2]
+    assert JudgeVerifier(oracle(lambda text: "ab"), prompt, parse=lambda text: 5)("q", ["x"]) == [5]
 
 
 def test_a_classifier_that_says_a_label_only() -> None:
