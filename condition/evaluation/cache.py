@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple, final
 from condition.errors import DataError, SettingsError
 from condition.evaluation.tasks.task import Reply
 from condition.types import Score, Usage
+
+log = logging.getLogger("condition")
 
 UNKEPT = "unkept "
 """How the name of a row begins that is remembered in this run only."""
@@ -62,11 +65,15 @@ class Answers:
             "usage": usage.model_dump(),
             "seconds": seconds,
         }
-        # One write at the end of the file: beside another process, and after a line that was cut off.
-        with self.path.open("ab") as file:
-            file.write(b"\n" + json.dumps(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            # One write at the end of the file: beside another process, and after a line that was cut off.
+            with self.path.open("ab") as file:
+                file.write(b"\n" + json.dumps(line).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:  # a full disk: what was said is not lost for that
+            log.warning("no more answers are kept in %s, and this run goes on without: %s", self.path, error)
+            self.path = None
 
     def _take(self, replies: Mapping[str, Reply], usage: Usage, seconds: float) -> None:
         self.costs.append(Cost(usage, seconds, len(replies)))
@@ -114,3 +121,5 @@ def _check_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cache={str(folder)!r} can't be made: {error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DataError(f"cache={str(folder)!r} can't be written: give another folder for what is answered")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,15 +19,18 @@ from torch import Tensor, nn
 from condition.models.contract import architecture_of, template_fingerprint, tokenizer_fingerprint, versions
 from condition.models.local import LocalModel
 
+_LIBRARIES = {"condition", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "torchao"}
+"""Whose functions are known, and change with their versions only."""
 _PLAIN = (bool, int, float, str, type(None))
 
 
 def fingerprint(model: object) -> str | None:
-    """Of a local model, without its prompt; None where what answers depend on can't be seen: a hook, or another kind.
+    """Of a local model, without its prompt; None where what answers depend on can't be seen: a hook, a function in the
+    place of another, or another kind of model.
 
     Half a second a gigabyte.
     """
-    if not isinstance(model, LocalModel) or any(_hooked(module) for module in model.network.modules()):
+    if not isinstance(model, LocalModel) or any(map(_is_unseen, model.network.modules())):
         return None
     content = hashlib.sha256()
     generation = getattr(model.network, "generation_config", None)
@@ -90,15 +94,24 @@ def _bytes(tensor: Tensor) -> Any:
     return header + flat.view(torch.uint8).numpy().tobytes() if flat.numel() else header
 
 
-def _hooked(module: nn.Module) -> bool:
-    """Whether functions that we can't see into change what a module computes; those of our adapters we know."""
-    return any(_home(hook) != "condition" for hook in _hooks(module))
+def _is_unseen(module: nn.Module) -> bool:
+    """Whether functions that we can't see into may change what a module computes: hooks, but those of our adapters;
+    functions that somebody put into it; another `forward` than its class came with."""
+    put = [one for one in vars(module).values() if callable(one) and not isinstance(one, nn.Module | type)]
+    return (
+        any(_home(hook) != "condition" for hook in _hooks(module))
+        or any(_home(one) not in _LIBRARIES for one in put)
+        or _home(type(module).forward) not in {*_LIBRARIES, type(module).__module__.partition(".")[0]}
+    )
 
 
 def _hooks(module: nn.Module) -> list[Any]:
     return [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
 
 
-def _home(hook: Any) -> str:
-    where: str = getattr(hook, "__module__", None) or type(hook).__module__
+def _home(function: Any) -> str:
+    """The package that it was written in."""
+    while isinstance(function, partial):
+        function = function.func
+    where: str = getattr(function, "__module__", None) or type(function).__module__
     return where.partition(".")[0]

@@ -30,11 +30,21 @@ SET_PARENT_DEATH, DROP_CAPABILITY, NO_NEW_PRIVILEGES, SECCOMP, ADOPT_ORPHANS = 1
 LANDLOCK_FILE_RIGHTS = 1 | 2 | 4 | 1 << 14 | 1 << 15
 LANDLOCK_READ = 1 | 4 | 8
 LANDLOCK_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-ARCHITECTURES = {"x86_64": (0xC000003E, 41, 101), "aarch64": (0xC00000B7, 198, 117)}
-"""What seccomp calls a machine, and its numbers of socket and ptrace."""
-IO_URING, REFUSED, ALLOWED, KILLED = 425, 0x50000 | 13, 0x7FFF0000, 0x80000000
+ARCHITECTURES = {"x86_64": (0xC000003E, 41, 101, 319, 29, 68), "aarch64": (0xC00000B7, 198, 117, 279, 194, 186)}
+"""What seccomp calls a machine, and its numbers of socket and ptrace, and of memory that no limit counts: memfd_create,
+shmget and msgget."""
+EVERYWHERE = (425, 447)
+"""io_uring, which can open sockets too, and memfd_secret."""
+CHANGES = {
+    "x86_64": (90, 91, 92, 93, 94, 132, 188, 189, 190, 197, 198, 199, 235, 260, 261, 268, 280, 452, 463, 466),
+    "aarch64": (5, 6, 7, 14, 15, 16, 52, 53, 54, 55, 88, 452, 463, 466),
+}
+"""Calls that change a file's rights, owner, times or attributes, which Landlock lets pass."""
+SET_MOUNTS, BELOW, READ_ONLY = 442, 0x8000, 1
+REFUSED, ALLOWED, KILLED = 0x50000 | 13, 0x7FFF0000, 0x80000000
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
-WATCH_SECONDS = 0.01
+WATCH_SECONDS, LOOKS = 0.01, 5
+"""So often too much memory has to be seen: a child that is about to run another program counts its parent's again."""
 
 
 class Kernel:
@@ -68,6 +78,8 @@ def main() -> None:
         if kernel:
             attempt(kernel, "prctl", SET_PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
         inside(wanted, kernel, program, apart)
+    if apart:  # asked to end: only when all have ended has the first one
+        signal.signal(signal.SIGTERM, lambda *_: os.kill(first, signal.SIGKILL))
     _, status = os.waitpid(first, 0)
     if not apart:
         end_orphans()
@@ -92,7 +104,7 @@ def inside(wanted: dict[str, Any], kernel: Kernel | None, program: bytes, apart:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # of a namespace's first process, what has no handler is ignored
     folder = wanted["folder"]
-    counts = kernel is not None and apart and mounts(kernel, folder, wanted["file_bytes"])
+    counts, fixed = mounts(kernel, folder, wanted["file_bytes"]) if kernel is not None and apart else (False, False)
     with open(os.path.join(folder, "program.py"), "wb") as file:
         file.write(program)
     report = wanted["report"]
@@ -101,7 +113,7 @@ def inside(wanted: dict[str, Any], kernel: Kernel | None, program: bytes, apart:
     child = os.fork()
     if child == 0:
         os.close(ready)
-        run(wanted, kernel, apart, tell)
+        run(wanted, kernel, apart, fixed, tell)
     os.close(tell)
     for name in (0, 1, 2):
         os.close(name)
@@ -109,14 +121,15 @@ def inside(wanted: dict[str, Any], kernel: Kernel | None, program: bytes, apart:
     while part := os.read(ready, 4096):
         isolated += part
     os.write(report, isolated or b"[]\n")
-    status = wait(child, wanted["processes"] if counts else None, report)
+    status = wait(child, wanted["processes"] if counts else None, wanted["memory_bytes"], report)
     os.write(report, json.dumps({"status": status}).encode() + b"\n")
     os._exit(0)
 
 
-def wait(child: int, most: int | None, report: int) -> int:
-    """The program's status. Too many processes are ended, and reported at once: to end them all may take long."""
-    crowded = False
+def wait(child: int, most: int | None, memory: int, report: int) -> int:
+    """The program's status. Too many processes, or with too much memory together, are ended, and reported at once: to
+    end them all may take long."""
+    reported, heavy = False, 0
     while True:
         try:
             done, status = os.waitpid(-1, os.WNOHANG)
@@ -126,24 +139,52 @@ def wait(child: int, most: int | None, report: int) -> int:
             return os.waitstatus_to_exitcode(status)
         if done:
             continue
-        if most is not None and sum(name.isdigit() for name in os.listdir("/proc")) > most + 1:
-            if not crowded:
-                os.write(report, b'{"crowded": true}\n')
-            crowded = True
-            os.kill(-1, signal.SIGKILL)
+        if most is not None:
+            running = [name for name in os.listdir("/proc") if name.isdigit()]
+            crowded = len(running) > most + 1
+            heavy = heavy + 1 if len(running) > 2 and occupy(running, memory) else 0
+            if crowded or heavy >= LOOKS:
+                if not reported:
+                    os.write(report, b'{"passed": "%s"}\n' % (b"processes" if crowded else b"memory"))
+                reported = True
+                os.kill(-1, signal.SIGKILL)
         time.sleep(WATCH_SECONDS)
 
 
-def mounts(kernel: Kernel, folder: str, size: int) -> bool:
-    """A folder in memory with a limit on its size, and a /proc of its own. Whether there is the last."""
+def occupy(running: list[str], most: int) -> bool:
+    """Whether processes have more bytes in memory together: by a quick sum, then counting shared pages once."""
+    for kind, file in (("VmRSS:", "status"), ("Pss:", "smaps_rollup")):
+        total = 0
+        for name in running:
+            with contextlib.suppress(OSError), open(f"/proc/{name}/{file}") as lines:  # it may have ended
+                total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith(kind))
+        if total <= most:
+            return False
+    return True
+
+
+def mounts(kernel: Kernel, folder: str, size: int) -> tuple[bool, bool]:
+    """A folder in memory with a limit on its size, a /proc of its own, and all else read-only, so that no file's rights
+    and times can be changed either. Whether there is a /proc, and whether all else is."""
     attempt(kernel, "mount", b"none", b"/", None, PRIVATE, None)
     options = f"size={size},mode=700".encode()
-    attempt(kernel, "mount", b"tmpfs", folder.encode(), b"tmpfs", NO_SETUID | NO_DEVICES, options)
+    own = attempt(kernel, "mount", b"tmpfs", folder.encode(), b"tmpfs", NO_SETUID | NO_DEVICES, options)
     os.chdir(folder)  # the new one
-    return attempt(kernel, "mount", b"proc", b"/proc", b"proc", NO_SETUID | NO_DEVICES, None)
+    counts = attempt(kernel, "mount", b"proc", b"/proc", b"proc", NO_SETUID | NO_DEVICES, None)
+    if counts:  # in namespaces of their own, processes would have rights that these have lost
+        with contextlib.suppress(OSError), open("/proc/sys/user/max_user_namespaces", "w") as file:
+            file.write("0")
+    fixed = own and set_mounts(kernel, "/", BELOW, (READ_ONLY, 0)) and set_mounts(kernel, folder, 0, (0, READ_ONLY))
+    return counts, fixed
 
 
-def run(wanted: dict[str, Any], kernel: Kernel | None, apart: bool, tell: int) -> None:
+def set_mounts(kernel: Kernel, path: str, below: int, change: tuple[int, int]) -> bool:
+    """Set and clear attributes of a mount, or of all `below` it. Linux 5.12 on."""
+    fields = struct.pack("=QQQQ", *change, 0, 0)
+    return attempt(kernel, "syscall", SET_MOUNTS, -100, path.encode(), below, fields, ctypes.c_size_t(32))
+
+
+def run(wanted: dict[str, Any], kernel: Kernel | None, apart: bool, fixed: bool, tell: int) -> None:
     """Limits, then the program in place of this process."""
     folder = wanted["folder"]
     os.chdir(folder)
@@ -155,7 +196,8 @@ def run(wanted: dict[str, Any], kernel: Kernel | None, apart: bool, tell: int) -
             attempt(kernel, "prctl", DROP_CAPABILITY, capability, 0, 0, 0)
         attempt(kernel, "prctl", NO_NEW_PRIVILEGES, 1, 0, 0, 0)
         files = landlock(kernel, folder, wanted["readable"])
-        sockets = seccomp(kernel)
+        sockets = seccomp(kernel, fixed)
+        files = files and (fixed or sockets)
     isolated = ["processes"] * apart + ["files"] * files + ["network"] * (apart or sockets)
     os.write(tell, json.dumps(isolated).encode() + b"\n")
     os.close(tell)
@@ -212,13 +254,14 @@ def landlock(kernel: Kernel, folder: str, readable: list[str]) -> bool:
     return True
 
 
-def seccomp(kernel: Kernel) -> bool:
-    """No sockets and no tracing of other processes: a filter of system calls."""
+def seccomp(kernel: Kernel, fixed: bool) -> bool:
+    """No sockets, no tracing of other processes, no memory that no limit counts and, where files are not `fixed`
+    already, no change of what Landlock does not guard: a filter of system calls."""
     known = ARCHITECTURES.get(platform.machine())
     if known is None:
         return False
     machine, *numbers = known
-    numbers.append(IO_URING)  # which can open sockets too
+    numbers += EVERYWHERE + (() if fixed else CHANGES[platform.machine()])
     steps = [(0x20, 0, 0, 4), (0x15, 1, 0, machine), (0x06, 0, 0, KILLED), (0x20, 0, 0, 0)]
     if platform.machine() == "x86_64":
         steps += [(0x35, 0, 1, 0x40000000), (0x06, 0, 0, KILLED)]  # another numbering of the same calls

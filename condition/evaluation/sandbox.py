@@ -4,9 +4,10 @@
     outcome.passed, outcome.output, outcome.status        # True, "45\\n", "done"
 
 On Linux the program has its own namespaces of users, processes, network and mounts, may write in a folder in memory
-alone (Landlock), can't open a socket (seccomp), and is ended with all that it started, in whatever session. Where a
-system lacks one of these, as macOS does, `run` refuses; `isolation="available"` goes on with what there is (a process
-group, limits, a temporary folder, a time limit) and says in `Outcome.isolated` what that was.
+alone (Landlock; all else is mounted read-only), can't open a socket (seccomp), and is ended with all that it started,
+in whatever session. Where a system lacks one of these, as macOS does, `run` refuses; `isolation="available"` goes on
+with what there is (a process group, limits, a temporary folder, a time limit) and says in `Outcome.isolated` what that
+was.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -44,7 +45,7 @@ class Limits(Options):
 
     seconds: float = Field(default=10.0, gt=0)
     memory_bytes: int = Field(default=1 << 30, ge=64 << 20)
-    """Of each process."""
+    """Of each process, and of all together where the program has its own namespaces."""
     processes: int = Field(default=32, ge=1)
     """At one time; threads count where the system counts them."""
     output_bytes: int = Field(default=1 << 20, ge=0)
@@ -57,7 +58,7 @@ class Outcome(Value):
 
     status: Status
     """`done`: it ran to its last line; `failed`: an exception or a signal; `early`: it left before its last line;
-    `memory`: a MemoryError; the others name the limit that was passed."""
+    `memory`: a MemoryError, or too much in several processes; the others name the limit that was passed."""
     output: str
     """What it wrote, standard error included."""
     exit_code: int | None
@@ -114,8 +115,8 @@ def run(program: str, limits: Limits = DEFAULT, *, isolation: Isolation = "full"
         )
     text = output.decode(errors="replace")
     code = ended.get("status")
-    if ended.get("crowded") and status in ("done", "time"):
-        status = "processes"  # also where the clock was quicker than the ending of them all
+    if "passed" in ended and status in ("done", "time"):
+        status = ended["passed"]  # also where the clock was quicker than the ending of them all
     elif status == "done":
         status = _status(code, text, last)
     return Outcome(
@@ -196,7 +197,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             stream.close() if stream else None
 
 
-def _reported(said: bytes) -> tuple[list[str], dict[str, int]]:
+def _reported(said: bytes) -> tuple[list[str], dict[str, Any]]:
     lines = [json.loads(line) for line in said.splitlines() if line]
     isolated = next((line for line in lines if isinstance(line, list)), [])
     return isolated, {name: value for line in lines if isinstance(line, dict) for name, value in line.items()}

@@ -89,3 +89,24 @@ def test_a_hash_tells_apart(one: Any, other: Any) -> None:
 @pytest.mark.parametrize("content", [object(), {1: "a"}, (1, 2), float("nan"), {"x": {1, 2}}, [b"x"]])
 def test_what_json_does_not_hold_exactly_has_none(content: Any) -> None:
     assert row_hash(content) is None
+
+
+def test_the_order_of_inputs_does_not_matter() -> None:
+    assert row_hash([{"a": 1, "b": {"c": 2, "d": 3}}]) == row_hash([{"b": {"d": 3, "c": 2}, "a": 1}])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_loses_nothing_that_was_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "s.jsonl").symlink_to("/dev/full")
+    answers = Answers(tmp_path, "s")
+    answers.add({"a": REPLY}, Usage(), 1.0)
+    answers.add({"b": Reply("plain")}, Usage(), 1.0)
+    assert {row: kept.reply for row, kept in answers.rows.items()} == {"a": REPLY, "b": Reply("plain")}
+    (warned,) = caplog.records
+    assert "no more answers are kept" in warned.message
+
+
+def test_a_conversation_is_kept_whole(tmp_path: Path) -> None:
+    said = Reply("last", None, ("last",), ("first", "last"))
+    Answers(tmp_path, "s").add({"a": said}, Usage(), 1.0)
+    assert Answers(tmp_path, "s").rows["a"].reply == said

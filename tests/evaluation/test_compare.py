@@ -14,7 +14,7 @@ from condition.evaluation.compare import compare
 from condition.evaluation.evaluate import evaluate
 from condition.evaluation.paired import compared, holm, mcnemar
 from condition.evaluation.tasks.task import Pooled, Task, TaskRow
-from condition.prompts.template import ChatPrompt
+from condition.prompts.template import ChatPrompt, as_prompt
 from condition.reasoning.self_consistency import SelfConsistency
 from condition.training.settings import Settings
 from condition.training.sft import SFTTrainer
@@ -207,6 +207,65 @@ def test_break_even_by_hand(tuned: tuple[Any, Any]) -> None:
         timed(None, 1.0, 2.0)
     with pytest.raises(DataError, match="no method 'prompt'; there are base, LoRA"):
         table.break_even("LoRA", "prompt")
+
+
+@pytest.mark.parametrize("less", [False, True])
+def test_break_even_is_told_against_the_best_that_is_not_tuned(tuned: tuple[Any, Any], less: bool) -> None:
+    base, model = tuned
+    work = Task(
+        "t",
+        rows(4),
+        lambda said, target: {"length": float(len(said))},
+        prompt="{q}",
+        sampling=Sampling(max_tokens=6, temperature=0.0),
+        less_is_better=("length",) * less,
+    )
+    plain = {f"prompt {i}": (base, f"{i} {{q}}") for i in range(4)}
+    table = compare({**plain, "LoRA": model}, work)
+    scores = {name: table[name].score.value for name in plain}
+    assert len(set(scores.values())) > 1
+    assert table["LoRA"].break_even_with == (min if less else max)(scores, key=lambda name: scores[name])
+
+
+def test_break_even_is_not_told_against_what_was_stopped(tuned: tuple[Any, Any]) -> None:
+    """It has a score of few rows only, however good."""
+    base, model = tuned
+    sampling = Sampling(max_tokens=4, temperature=0.0)
+    replies = {
+        name: {q: one.generate([prompt.format(q=q)], sampling)[0][0].text for q in "abc"}
+        for name, one, prompt in (
+            ("LoRA", model, as_prompt("{q}")),
+            ("first", base, as_prompt("1 {q}")),
+            ("second", base, as_prompt("2 {q}")),
+        )
+    }
+    right = {*replies["LoRA"].values(), replies["second"]["a"]}
+    assert not right & {*replies["first"].values(), replies["second"]["b"], replies["second"]["c"]}
+    work = Task(
+        "t",
+        [TaskRow(str(i), {"q": "abc"[i % 3]}, "") for i in range(120)],
+        lambda said, target: {"right": float(said in right)},
+        prompt="{q}",
+        sampling=sampling,
+    )
+    table = compare({"first": (base, "1 {q}"), "second": (base, "2 {q}"), "LoRA": model}, work, early=True)
+    assert table["second"].stopped
+    assert table["second"].score.value > table["first"].score.value == 0
+    assert table["LoRA"].break_even_with == "first"
+
+
+def test_large_clusters_count_for_their_rows_where_it_stops_early() -> None:
+    """One is right on many rows of few passages, the other on few rows of many: by rows the first is better."""
+    work = [TaskRow(f"s{i}", {"big": False}, "yes", f"s{i}") for i in range(200)]
+    work += [TaskRow(f"b{i}", {"big": True}, "yes", f"b{i // 10}") for i in range(400)]
+    subjects: dict[str, Any] = {
+        "none": lambda i: "no",
+        "small": lambda i: "no" if i["big"] else "yes",
+        "big": lambda i: "yes" if i["big"] else "no",
+    }
+    table = compare(subjects, Task("t", work, same, prompt="{big}"), early=True)
+    assert table["big"].stopped is None
+    assert table["big"].score.value > table["small"].score.value
 
 
 def test_a_cache_serves_every_row_of_the_table(tuned: tuple[Any, Any], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,32 @@ def test_what_a_hook_does_can_not_be_seen(tiny_model: Any, register: str) -> Non
 @pytest.mark.parametrize("other", [5, "name", lambda inputs: "x"])
 def test_other_things_have_none(other: Any) -> None:
     assert fingerprint(other) is None
+
+
+def _tripled(module: Any) -> None:
+    before = module.forward
+    module.forward = lambda *given, **named: before(*given, **named) * 3
+
+
+def _partly(module: Any) -> None:
+    module.forward = functools.partial(lambda before, *given: before(*given) * 3, module.forward)
+
+
+def _activated(module: Any) -> None:
+    del module.act_fn
+    module.act_fn = lambda x: x
+
+
+@pytest.mark.parametrize("change", [_tripled, _partly, _activated])
+def test_what_a_function_in_the_place_of_another_does_can_not_be_seen(tiny_model: Any, change: Any) -> None:
+    model = tiny_model("llama")
+    change(model.network.model.layers[0].mlp)
+    assert fingerprint(model) is None
+
+
+def test_another_forward_of_a_class_can_not_be_seen(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    assert fingerprint(model) is not None
+    kind = type(model.network.model.layers[0].mlp)
+    monkeypatch.setattr(kind, "forward", lambda self, x: x)
+    assert fingerprint(model) is None

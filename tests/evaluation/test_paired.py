@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import comb, sqrt
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import ttest_rel  # type: ignore[import-untyped]  # scipy has no types
 
-from condition.evaluation.paired import DRAWS, bootstrap, compared, holm, mcnemar
+from condition.evaluation.paired import DRAWS, bootstrap, compared, compared_pooled, holm, mcnemar
+from condition.evaluation.statistics import estimate
 
 
 def off_uniform(p_values: NDArray[np.float64]) -> float:
@@ -125,6 +128,21 @@ def test_the_difference_is_second_less_first() -> None:
     worse = compared([3.0, 2.0, 4.0], [1.0, 2.0, 1.0])
     assert worse.difference.value == pytest.approx(-5 / 3)
     assert worse.difference.low < -1
+
+
+def mean(sums: Sequence[float]) -> float:
+    return sums[0] / sums[1]
+
+
+def test_a_difference_of_pooled_measures_by_hand() -> None:
+    """Of a mean the jackknife's error is the t interval's own, so that interval and p-value are those of a t test."""
+    one, two = [0.1, 0.4, 0.2, 0.3], [0.5, 0.6, 0.3, 0.9]
+    found = compared_pooled([(v, 1) for v in one], [(v, 1) for v in two], mean)
+    assert found.difference.value == pytest.approx(0.325)
+    by_rows = estimate([b - a for a, b in zip(one, two, strict=True)])
+    assert (found.difference.low, found.difference.high) == pytest.approx((by_rows.low, by_rows.high))
+    assert found.p == pytest.approx(ttest_rel(one, two).pvalue)
+    assert found.test == "jackknife"
 
 
 @pytest.mark.parametrize(

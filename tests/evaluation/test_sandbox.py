@@ -46,6 +46,13 @@ STOPPED: dict[str, tuple[str, str]] = {
     "memory at once": ("x = bytearray(1 << 30)", "memory"),
     "memory bit by bit": ("x = []\nwhile True: x.append(bytearray(1 << 22))", "memory"),
     "memory of a mapping": ("import mmap; m = mmap.mmap(-1, 1 << 30)", "failed"),
+    "memory of children": (
+        "import os, time\nfor _ in range(6):\n  if os.fork() == 0:\n    x = bytearray(80 << 20); time.sleep(60)\n"
+        "time.sleep(60)",
+        "memory",
+    ),
+    "memory in files without a name": ("import os; os.memfd_create('x')", "failed"),
+    "memory between processes": ("import ctypes\nassert ctypes.CDLL(None).shmget(0, 1 << 20, 0o1600) >= 0", "failed"),
     "deep recursion": ("def f(): f()\nf()", "failed"),
     "a gigabyte of output": ("import os\nfor _ in range(1 << 14): os.write(1, b'x' * 65536)", "output"),
     "a gigabyte of errors": ("import sys\nwhile True: sys.stderr.write('x' * 65536)", "output"),
@@ -74,6 +81,10 @@ STOPPED: dict[str, tuple[str, str]] = {
     "writes outside": ("open('{outside}/made', 'w')", "failed"),
     "writes over a file": ("open('{outside}/kept', 'w').write('gone')", "failed"),
     "deletes outside": ("import os; os.remove('{outside}/kept')", "failed"),
+    "changes a file's rights": ("import os; os.chmod('{outside}/kept', 0)", "failed"),
+    "changes a file's times": ("import os; os.utime('{outside}/kept', (0, 0))", "failed"),
+    "changes a file's owner": ("import os; os.chown('{outside}/kept', 0, 0)", "failed"),
+    "adds to a file's attributes": ("import os; os.setxattr('{outside}/kept', 'user.x', b'1')", "failed"),
     "moves a file in": ("import os; os.rename('{outside}/kept', 'mine')", "failed"),
     "reads a file outside": ("print(open('{outside}/kept').read())", "failed"),
     "links to a file outside": ("import os; os.symlink('{outside}/kept', 'l'); print(open('l').read())", "failed"),
@@ -89,6 +100,7 @@ STOPPED: dict[str, tuple[str, str]] = {
         "import ctypes\nc = ctypes.CDLL(None, use_errno=True)\nassert c.mount(b'none', b'.', b'tmpfs', 0, None) == 0",
         "failed",
     ),
+    "new namespace of users": ("import ctypes\nassert ctypes.CDLL(None).unshare(0x10000000) == 0", "failed"),
     "new namespace": ("import ctypes\nassert ctypes.CDLL(None).unshare(0x20000) == 0", "failed"),
     "raises its own limits": ("import resource; resource.setrlimit(resource.RLIMIT_CPU, (99, 99))", "failed"),
     "traces its parent": ("import ctypes, os\nassert ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) == 0", "failed"),
@@ -102,6 +114,7 @@ STOPPED: dict[str, tuple[str, str]] = {
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
     (tmp_path / "kept").write_text(SECRET)
+    (tmp_path / "kept").chmod(0o640)
     return tmp_path
 
 
@@ -110,13 +123,19 @@ def test_a_hostile_program_is_stopped(
     program: str, status: str, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", SECRET)
-    began = time.monotonic()
+    began, before = time.monotonic(), (outside / "kept").stat()
     found = run(program.replace("{outside}", str(outside)), SMALL)
     assert (found.status, found.passed) == (status, False), found
     assert SECRET not in found.output
     assert len(found.output) <= SMALL.output_bytes + 64
     assert time.monotonic() - began < 15  # a loaded machine included
     assert (outside / "kept").read_text() == SECRET
+    after = (outside / "kept").stat()
+    assert (after.st_mode, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_mode,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    )
     assert sorted(p.name for p in outside.iterdir()) == ["kept"]
     assert run("print(1 + 1)", SMALL).output == "2\n"
 
@@ -167,20 +186,28 @@ def test_what_can_not_be_isolated_is_not_run(monkeypatch: pytest.MonkeyPatch, tm
     said = run("print(1)", isolation="available")
     assert said.output == "1\n"
     assert set(said.isolated) == {"files", "network"}
+    (tmp_path / "kept").write_text("x")
+    for call in ("chmod('{}', 0)", "utime('{}', (0, 0))", "setxattr('{}', 'user.x', b'1')", "chown('{}', 0, 0)"):
+        kept = f"import os; os.{call.format(tmp_path / 'kept')}"
+        assert "Permission denied" in run(kept, isolation="available").output
 
 
 def test_what_a_good_program_may_do() -> None:
     program = """
-import json, math, re, subprocess, sys, tempfile, threading
+import json, math, os, re, shutil, subprocess, sys, tempfile, threading, time
 with open("own.txt", "w") as file: file.write("kept here")
 assert open("own.txt").read() == "kept here"
 with tempfile.TemporaryFile() as file: file.write(b"x")
+os.chmod("own.txt", 0o600); os.utime("own.txt", (0, 0)); shutil.copy("own.txt", "copy.txt")
+big = bytearray(300 << 20)  # which a child shares
+if os.fork() == 0: time.sleep(0.3); os._exit(0)
+os.wait()
 thread = threading.Thread(target=lambda: print("from a thread")); thread.start(); thread.join()
 assert subprocess.run([sys.executable, "-c", "print(2)"], capture_output=True).stdout == b"2\\n"
 import numpy
 print(numpy.arange(3).sum())
 """
-    found = run(program, Limits(seconds=20))
+    found = run(program, Limits(seconds=20, memory_bytes=512 << 20))
     assert found.passed, found
     assert found.output == "from a thread\n3\n"
     assert found.isolated == ("processes", "files", "network")
