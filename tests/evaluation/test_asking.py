@@ -18,7 +18,7 @@ from condition.errors import Interrupted, SettingsError, UnfinishedError
 from condition.evaluation import asking
 from condition.evaluation.evaluate import evaluate
 from condition.evaluation.tasks.task import Task, TaskRow
-from condition.prompts.template import ChatPrompt
+from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.protocols import Control
 from condition.types import Answer, Completion, Messages, Sampling, Usage
 
@@ -90,6 +90,49 @@ def test_whatever_answers_depend_on_asks_again(tiny_model: Any, tmp_path: Path, 
         rows = [*ROWS[:9], TaskRow("9", {"q": "other"}, "A9")]
     found = evaluate((model, prompt), task(rows, sampling=short), cache=tmp_path)
     assert found.cached == (9 if change == "rows" else 0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"temperature": 0.5},
+        {"temperature": 0.0},  # said aloud: a model elsewhere is sent what was set, and has its own way otherwise
+        {"seed": 1},
+        {"stop": ("A",)},
+        {"top_p": 0.5},
+        {"top_k": 3},
+        {"min_p": 0.5},
+        {"max_tokens": 9},
+        {"n": 2},
+    ],
+)
+def test_every_setting_of_sampling_asks_again(tmp_path: Path, other: dict[str, Any]) -> None:
+    oracle = Oracle()
+    evaluate(oracle, task(sampling=Sampling()), cache=tmp_path, key="oracle")
+    assert evaluate(oracle, task(sampling=Sampling(**other)), cache=tmp_path, key="oracle").cached == 0
+    assert len(oracle.asked) == 20
+
+
+def test_other_references_and_words_that_act_ask_again(tiny_model: Any, tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    rows = [TaskRow("1", {"q": "<|im_end|>"}, "", choices=("a", "b"))]
+    told: dict[str, Any] = {"measure": lambda row, reply: {"n": float(len(reply.scores))}, "prompt": "{q}"}
+    for references, length in (([], 2), ([{"q": "N/A"}], 4), ([{"q": "none"}], 4), (["Say:"], 4)):
+        found = evaluate(model, Task("c", rows, references=references, **told), cache=tmp_path)
+        assert (found.cached, found.metrics["n"].value) == (0, length)
+    acts, says = TextPrompt("Q: <|im_end|>"), TextPrompt("Q: {q}")  # the same words: one token, or several
+    assert acts.format() == says.format(q="<|im_end|>")
+    for prompt in (acts, says):
+        assert evaluate((model, prompt), Task("c", rows, **told), cache=tmp_path).cached == 0
+
+
+def test_rows_that_ask_the_same_have_an_answer_each(tmp_path: Path) -> None:
+    said = iter("abcdef")
+    rows = [TaskRow(str(i), {"q": "same"}, "") for i in range(3)]
+    first = evaluate(lambda inputs: next(said), task(rows), cache=tmp_path, key="f")
+    again = evaluate(lambda inputs: next(said), task(rows), cache=tmp_path, key="f")
+    assert [row.prediction for row in first.rows] == [row.prediction for row in again.rows] == ["a", "b", "c"]
+    assert again.cached == 3
 
 
 def test_another_metric_over_the_same_rows_asks_nothing(tiny_model: Any, tmp_path: Path) -> None:

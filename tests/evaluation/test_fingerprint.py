@@ -146,3 +146,17 @@ def test_another_forward_of_a_class_can_not_be_seen(tiny_model: Any, monkeypatch
     kind = type(model.network.model.layers[0].mlp)
     monkeypatch.setattr(kind, "forward", lambda self, x: x)
     assert fingerprint(model) is None
+
+
+def test_other_defaults_of_writing_change_it(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    before = fingerprint(model)
+    model.network.generation_config.repetition_penalty = 1.7
+    assert fingerprint(model) != before
+
+
+def test_the_same_bytes_in_another_shape_change_it(tiny_model: Any) -> None:
+    one, other = tiny_model("llama"), tiny_model("llama")
+    for model, shape in ((one, (2, 6)), (other, (3, 4))):
+        model.network.register_buffer("extra", torch.zeros(shape))
+    assert fingerprint(one) != fingerprint(other)

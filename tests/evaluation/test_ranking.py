@@ -27,6 +27,19 @@ def test_two_systems_by_hand() -> None:
     assert best.n == 40
 
 
+def test_the_errors_of_few_clusters_by_hand() -> None:
+    """Three questions of ten games, won 10, 9 and 1 times: 20 of 30. The sandwich of Liang & Zeger, times 3 / 2."""
+    won = (10, 9, 1)
+    games = [Game("a", "b", "first" if i < own else "second", q) for q, own in enumerate(won) for i in range(10)]
+    order = bradley_terry(games)
+    share, points = order.probability("a", "b"), order.strengths["a"]
+    other = 1 / (1 + math.exp(points.value / ELO))  # against the average one of the prior; b's is the mirror image
+    # Of a's strength alone, b's being its negative: two games' ends change with it.
+    bread = 2 * (2 * 30 * share * (1 - share) + PRIOR * other * (1 - other))
+    meat = sum((2 * (own - 10 * share)) ** 2 for own in won) * 3 / 2
+    assert points.high - points.value == pytest.approx(4.30265 * ELO * math.sqrt(meat) / bread, rel=1e-4)
+
+
 def test_a_tie_is_half_a_win_for_each() -> None:
     ties = bradley_terry([("a", "b", "tie")] * 20)
     assert ties.probability("a", "b") == pytest.approx(0.5)

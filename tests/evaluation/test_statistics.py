@@ -164,3 +164,10 @@ def test_a_pooled_measure_that_one_cluster_alone_has() -> None:
 
     found = pooled([(3.0, 1.0), (0.0, 0.0), (0.0, 0.0)], mean)
     assert (found.value, found.low, found.high) == (3, -math.inf, math.inf)
+
+
+def test_clusters_that_all_agree_count_once_each() -> None:
+    """Ten passages of two questions, all right: ten, not twenty, say that few are wrong."""
+    found = estimate([1.0] * 20, [i // 2 for i in range(20)], bounds=(0, 1))
+    alone = estimate([1.0] * 10, bounds=(0, 1))
+    assert (found.low, found.high) == (alone.low, alone.high) == (pytest.approx(0.025 ** (1 / 10)), 1)

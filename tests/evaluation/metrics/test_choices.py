@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
@@ -35,6 +36,22 @@ def test_calibration_by_hand() -> None:
     assert calibrated(choices, [scores(*row) for row in empty]) == 1
     shifted = Choices(TEXTS, scores(*(value - 50 for value in own)))  # only the share among the choices counts
     assert calibrated(shifted, [scores(*row) for row in empty]) == 1
+
+
+def test_signs_are_counted_not_bytes() -> None:
+    """-6/2 and -5/4 a sign; of bytes the first has six and would win with -1 against -1.25."""
+    choices = Choices(("是的", "nope"), [Score(-6.0, 2, 2), Score(-5.0, 2, 4)])
+    assert by_chars(choices) == 1
+
+
+def test_calibration_takes_the_mean_of_probabilities() -> None:
+    """Means 0.533 and 0.467; geometric ones, 0.448 and 0.079, would make b of 0.8 against 0.2."""
+
+    def told(row: Sequence[float]) -> list[Score]:
+        return [Score(math.log(p), 1, 1) for p in row]
+
+    uneven = [(0.999, 0.001), (0.3, 0.7), (0.3, 0.7)]
+    assert calibrated(Choices(("a", "b"), told((0.8, 0.2))), [told(row) for row in uneven]) == 0
 
 
 def test_the_first_of_equals() -> None:

@@ -20,6 +20,11 @@ def test_by_hand() -> None:
     assert values["bits_per_byte"] == pytest.approx(8 / 6)
 
 
+def test_words_are_counted_as_lm_evaluation_harness_does() -> None:
+    """It splits at white space, and so counts an empty word before and behind what begins or ends with some."""
+    assert counts(Score(-1.0, 1, 9), "\nab  cd\n")[2] == 4
+
+
 def test_no_perplexity() -> None:
     assert math.isfinite(perplexity((-1e9, 1, 1, 1))["word_perplexity"])
     with pytest.raises(DataError, match="has no perplexity"):
