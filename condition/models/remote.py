@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal, cast, final
+from typing import Any, Literal, cast, final, overload
 
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.messages import BaseMessage
@@ -40,6 +40,16 @@ _LIMITED = {
 """How they say that something let no more be said."""
 
 
+@overload
+def as_model(x: LocalModel | str | Path | None, /, *, retries: int = ..., concurrency: int = ...) -> LocalModel: ...
+@overload
+def as_model(
+    x: BaseLanguageModel[Any], /, *, retries: int = ..., concurrency: int = ...
+) -> LangChainModel | LocalModel: ...
+@overload
+def as_model(x: list[Any] | tuple[Any, ...], /, *, retries: int = ..., concurrency: int = ...) -> LangChainModel: ...
+@overload
+def as_model(x: object, /, *, retries: int = ..., concurrency: int = ...) -> Model: ...
 def as_model(x: object, /, *, retries: int = 4, concurrency: int = 16) -> Model:
     """A Model from one of ours (as it is), what `load` takes, or a LangChain chat model or LLM, bound or not.
 

@@ -229,8 +229,13 @@ def functions_fit() -> None:
     assert wrong not in fit
 
 
-def in_langchain(model: cd.LocalModel) -> None:
+def in_langchain(model: cd.LocalModel, llm: BaseChatModel, anything: object) -> None:
     assert_type(cd.ChatCondition(model, max_tokens=8), cd.ChatCondition)
+    assert_type(cd.as_model(model), cd.LocalModel)
+    assert_type(cd.as_model("qa-lora"), cd.LocalModel)
+    assert_type(cd.as_model([llm, llm]).generate("Why?", finished={}), list[list[cd.Completion]])
+    assert_type(cd.as_model(llm).generate("Why?"), list[list[cd.Completion]])
+    assert_type(cd.as_model(anything), Model)
     assert_type(cd.ConditionLLM("qa-lora", base=model), cd.ConditionLLM)
     assert_type(cd.ChatCondition().model, cd.LocalModel)
 
