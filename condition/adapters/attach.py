@@ -68,6 +68,16 @@ def trained_state(network: nn.Module) -> dict[str, Tensor]:
     return {**trainable(network), **buffers}
 
 
+def is_quantized(network: nn.Module) -> bool:
+    """Whether weights stand for others, and have no gradient: bitsandbytes', or torchao's, which nobody marks."""
+    return bool(getattr(network, "is_quantized", False)) or any(is_torchao(p) for p in network.parameters())
+
+
+def is_torchao(tensor: Tensor) -> bool:
+    """Whether a tensor is one of torchao's; asked by name, as torchao is an extra."""
+    return type(tensor).__module__.startswith("torchao.")
+
+
 def is_learned(name: str) -> bool:
     """Whether a module or tensor is one that our adapters have put in, by its name."""
     return any(part.startswith(LEARNED) for part in name.split("."))

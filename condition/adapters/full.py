@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import nn
 from transformers import PreTrainedModel
 
-from condition.adapters.attach import copy_with_own, freeze, mark_of, marked, trainable
+from condition.adapters.attach import copy_with_own, freeze, is_quantized, mark_of, marked, trainable
 from condition.adapters.blocks import blocks, last_norms
 from condition.adapters.injected import configs
 from condition.adapters.learned import load_tensors, save_tensors
@@ -95,7 +95,7 @@ class LastLayers(Options):
 
 
 def _check_plain(network: PreTrainedModel, who: str) -> None:
-    if getattr(network, "is_quantized", False):
+    if is_quantized(network):
         raise SettingsError(
             f"{who} can't train quantized weights: they have no gradient. Load the base without quantization, or use "
             f"LoRA, which is QLoRA there"

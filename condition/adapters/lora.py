@@ -68,7 +68,7 @@ class LoRA(Options):
     def attach(self, network: PreTrainedModel, /) -> PreTrainedModel:
         """The network with LoRA layers; the one given is left as it is.
 
-        Raises SettingsError where no layer has a targeted name.
+        Raises SettingsError where no layer has a targeted name, and for a start that does not fit the base.
         """
         made = injected(network, self._config(network), "LoRA")
         return marked(made if self.initialisation not in STARTS else begin(made, self.initialisation), self)
@@ -77,6 +77,11 @@ class LoRA(Options):
         targets, whole, tied = self._with_ties(network)
         if self.initialisation == "orthogonal" and getattr(network, "is_quantized", False):
             raise SettingsError("LoRA.initialisation = 'orthogonal' can't begin on a quantized base: take 'gaussian'")
+        if self.weight_decomposed and any(type(m).__name__ == "Linear8bitLt" for m in network.modules()):
+            raise SettingsError(
+                "LoRA.weight_decomposed can't stand on bitsandbytes' int8 weights, whose scales PEFT loses on the way: "
+                "load the base as nf4, or leave it out"
+            )
         return LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # PEFT scales by any number, its annotation says int

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from condition.adapters.adalora import AdaLoRA
-from condition.adapters.attach import is_learned, marked, shared_copy
+from condition.adapters.attach import is_learned, is_quantized, is_torchao, marked, shared_copy
 from condition.adapters.full import FullFineTuning, LastLayers
 from condition.adapters.ia3 import IA3
 from condition.adapters.lora import LoRA
@@ -33,14 +33,8 @@ def merged(network: PreTrainedModel) -> PreTrainedModel:
     adapter = adapter_of(network)
     if isinstance(adapter, FullFineTuning | LastLayers):
         return marked(_frozen(shared_copy(network)), None)
-    if adapter is None:
-        raise SettingsError("there is no adapter to merge: this is a base")
-    if not isinstance(adapter, LoRA | AdaLoRA | IA3):
-        raise SettingsError(
-            f"{type(adapter).__name__} is no change of the base's weights, so it can't be merged into them: "
-            f"save the model as it is"
-        )
-    if getattr(network, "is_quantized", False):
+    _check_mergeable(adapter)
+    if is_quantized(network):
         raise SettingsError(
             "a change is smaller than the steps of quantized weights and would be rounded away: "
             "use model.export(folder), which dequantizes them first"
@@ -49,15 +43,21 @@ def merged(network: PreTrainedModel) -> PreTrainedModel:
 
 
 def without_adapter(network: PreTrainedModel) -> PreTrainedModel:
-    """The base below PEFT's layers, as a network of its own over the same tensors."""
+    """The base below PEFT's layers, as a network of its own over the same tensors.
+
+    Raises SettingsError for an adapter that is no change of weights.
+    """
+    _check_mergeable(adapter_of(network))
     return _frozen(_without_layers(shared_copy(network), merge=False))
 
 
 def dequantized(network: PreTrainedModel) -> PreTrainedModel:
-    """A network whose linear layers of bitsandbytes are plain ones with the very numbers that they stand for."""
+    """A network whose linear layers of bitsandbytes and torchao are plain ones with the very numbers they stand for."""
     twin = shared_copy(network)
     for name, module in list(twin.named_modules()):
-        if type(module).__name__ in ("Linear4bit", "Linear8bitLt") and isinstance(module, nn.Linear):
+        if not isinstance(module, nn.Linear):
+            continue
+        if type(module).__name__ in ("Linear4bit", "Linear8bitLt") or is_torchao(module.weight):
             _put(twin, name, _plain(module))
     config: Any = twin.config
     if hasattr(config, "quantization_config"):
@@ -67,6 +67,16 @@ def dequantized(network: PreTrainedModel) -> PreTrainedModel:
     for name in ("hf_quantizer", "quantization_method"):
         twin.__dict__.pop(name, None)
     return twin
+
+
+def _check_mergeable(adapter: object) -> None:
+    if adapter is None:
+        raise SettingsError("there is no adapter to merge: this is a base")
+    if not isinstance(adapter, LoRA | AdaLoRA | IA3):
+        raise SettingsError(
+            f"{type(adapter).__name__} is no change of the base's weights, so it can't be merged into them: "
+            f"save the model as it is"
+        )
 
 
 def _plain(module: nn.Linear) -> nn.Linear:

@@ -92,6 +92,7 @@ def _name_of(model: LocalModel | str | Path | None) -> str | Path | None:
 
 def _measured(model: LocalModel, texts: Sequence[str]) -> QuantizationRow:
     quantization = model.quantization
+    model.generate("Tell me of the sea.", Sampling(max_tokens=1))  # looks at the network and lays weights out, once
     began = time.perf_counter()
     [[written]] = model.generate("Tell me of the sea.", Sampling(max_tokens=NEW_TOKENS))
     seconds = time.perf_counter() - began

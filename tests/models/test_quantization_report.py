@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from condition.errors import DataError, ModelError
+from condition.models.load import load
+from condition.models.local import LocalModel
 from condition.models.quantization_report import quantization_report
 from condition.models.quantize import Quantization
+from condition.types import Message
 from tests.conftest import TinyModel
 
 
@@ -23,6 +31,55 @@ def test_rows_in_the_order_asked_for(tiny_folder: Path) -> None:
     assert (whole.bits, eight.bits) == (32, 9)
     assert all(row.tokens_per_second > 0 for row in report.rows)
     assert str(report).splitlines()[1].split() == ["MB", "bits", "perplexity", "tokens/s"]
+
+
+def test_perplexity_by_hand(tiny_folder: Path) -> None:
+    """Of every token that has one before it, over all texts together."""
+    texts = ["The bridge at Orla was built of oak in 1784.", "Bread needs flour, water and salt, and patience. " * 3]
+    model = load(tiny_folder)
+    total, count = 0.0, 0
+    for text in texts:
+        ids = model.render((Message("text", text),)).ids
+        values = model.network(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        total -= sum(float(values[i - 1, ids[i]].detach()) for i in range(1, len(ids)))
+        count += len(ids) - 1
+    (row,) = quantization_report(tiny_folder, [], texts=texts).rows
+    assert row.perplexity == pytest.approx(math.exp(total / count), rel=1e-4)
+    whole = sum(t.numel() * t.element_size() for t in (*model.network.parameters(), *model.network.buffers()))
+    assert row.megabytes == pytest.approx(whole / 1e6)
+
+
+def test_bits_a_weight_with_its_share_of_the_scales(tiny_folder: Path) -> None:
+    """Dettmers et al. 2023: a scale in fp32 for 64 weights, or in 8 bits with one in fp32 for 256 of those."""
+    asked = [Quantization(), Quantization(double=False), Quantization(bits=8)]
+    rows = quantization_report(tiny_folder, asked, texts=["The bridge at Orla."]).rows
+    assert [row.bits for row in rows] == [32, pytest.approx(4.127, abs=1e-3), 4.5, 8]
+    layers = sum(m.weight.numel() for n, m in load(tiny_folder).network.named_modules() if n.endswith("_proj"))
+    saved = [rows[0].megabytes - row.megabytes for row in rows[1:]]
+    assert saved[2] == pytest.approx(layers * 3 / 1e6, rel=0.05)  # of four bytes one is left
+    assert saved[1] > saved[2]
+
+
+def test_what_is_done_once_is_not_counted_as_writing(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call looks whether prompts can be shared and lays weights out: the clock starts behind it."""
+    happened: list[str] = []
+    clock, write = time.perf_counter, LocalModel.generate
+
+    def generate(self: LocalModel, *given: Any, **options: Any) -> Any:
+        happened.append("write")
+        try:
+            return write(self, *given, **options)
+        finally:
+            happened.append("written")
+
+    def perf_counter() -> float:
+        happened.append("clock")
+        return clock()
+
+    monkeypatch.setattr(LocalModel, "generate", generate)
+    monkeypatch.setattr("condition.models.quantization_report.time", SimpleNamespace(perf_counter=perf_counter))
+    quantization_report(tiny_folder, [], texts=["The bridge at Orla."])
+    assert happened.index("written") < happened.index("clock") < len(happened) - 1 - happened[::-1].index("write")
 
 
 def test_what_can_not_be_measured(tiny_model: TinyModel, tiny_folder: Path) -> None:
