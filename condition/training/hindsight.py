@@ -167,7 +167,7 @@ class _Link(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chain:
+class HindsightChain:
     """Answers to one prompt, each behind the feedback on it, trained together."""
 
     links: tuple[Row, ...]
@@ -200,7 +200,7 @@ def prepare_chains(
     """
     inner = prompt.prompt if isinstance(prompt, Told) else prompt
     limit = min(settings.max_length or model.context, model.context)
-    rows: list[Chain] = []
+    rows: list[HindsightChain] = []
     gone: Counter[str] = Counter()
     for number, opinion in enumerate(read_opinions(data)):
         where = f"{what} row {number}" + (f" ({opinion.id})" if opinion.id else "")
@@ -216,7 +216,7 @@ def prepare_chains(
             )
         gone["too long"] += not short
         gone["links of a chain too long"] += len(set(links)) - len(short) if short else 0
-        rows += [Chain(tuple(short))] if short else []
+        rows += [HindsightChain(tuple(short))] if short else []
     log_left_out(+gone, what)
     if not rows:
         raise DataError(f"no {what} rows{' left: all were too long' if gone else ': the data is empty'}")
@@ -242,7 +242,9 @@ def _rendered(model: LocalModel, begun: Messages, chain: Sequence[_Link], senten
     return rows
 
 
-def chain_likelihood(network: PreTrainedModel, rows: Sequence[Chain], shared: bool, forget: float = 0.0) -> Measured:
+def chain_likelihood(
+    network: PreTrainedModel, rows: Sequence[HindsightChain], shared: bool, forget: float = 0.0
+) -> Measured:
     """The negative log-likelihood of all answers of all chains, in training with some of the past forgotten."""
     links = [link for row in rows for link in row.links]
     sequences, starts = [link.ids for link in links], [link.start for link in links]

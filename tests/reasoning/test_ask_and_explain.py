@@ -33,6 +33,12 @@ def test_it_answers_and_then_explains(oracle: type[Oracle]) -> None:
     assert model.asked[1][0][:1] == model.asked[0][0]  # the explanation goes on from the answer
 
 
+def test_the_question_for_the_reason_is_yours(oracle: type[Oracle]) -> None:
+    model = oracle(lambda text: "Wegen der Kiemen." if text.endswith("Warum?") else "Ja.")
+    answer = AskAndExplain(model, because="Warum?").invoke("Kann ein Fisch ertrinken?")
+    assert (answer.text, answer.reasoning) == ("Ja", "Wegen der Kiemen.")
+
+
 def test_it_weighs_the_explanations_of_all_choices(oracle: type[Oracle]) -> None:
     model = oracle(rule)
     answers = AskAndExplain(model, choices=["yes", "no"]).batch(["Can a fish drown?"] * 3)

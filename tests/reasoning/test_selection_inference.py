@@ -57,6 +57,13 @@ def test_every_step_stands_on_known_facts(oracle: type[Oracle]) -> None:
     assert answers[0].reasoning == "a is b. b is c. Therefore: a is c."
 
 
+def test_what_goes_on_is_said_in_words_of_yours(oracle: type[Oracle]) -> None:
+    model = oracle(lambda text: rule(text).replace("Unknown.", "Noch nicht bekannt."))
+    answer = SelectionInference(model, unknown="Nicht bekannt").invoke(problem(3))
+    assert (answer.text, len(answer.parsed.steps)) == ("yes", 2)
+    assert SelectionInference(model).invoke(problem(3)).text == "Noch nicht bekannt"
+
+
 def test_inference_sees_the_chosen_facts_only(oracle: type[Oracle]) -> None:
     model = oracle(rule)
     SelectionInference(model).invoke(problem(2))

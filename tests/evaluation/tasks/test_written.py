@@ -151,6 +151,13 @@ def test_perplexity_needs_a_subject_that_scores() -> None:
         tasks.perplexity([" "])
 
 
+def test_perplexity_of_another_column() -> None:
+    task = tasks.perplexity([{"body": "The bridge at Orla."}], column="body")
+    assert (task.rows[0].target, task.rows[0].choices) == ("The bridge at Orla.", ("The bridge at Orla.",))
+    with pytest.raises(DataError, match="'text' is empty or no text: None"):
+        tasks.perplexity([{"body": "The bridge at Orla."}])
+
+
 def test_rows_to_show_come_in_every_form_that_rows_come_in() -> None:
     sums = pandas.DataFrame([SUM])
     assert (
