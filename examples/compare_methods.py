@@ -11,6 +11,7 @@ there too.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         task,
         early=options.early,
         cache=output / "answers",
-        keys={"self-consistency": f"{options.samples} votes of {base.source.fingerprint} on {PROMPT.messages!r}"},
+        keys={
+            "self-consistency": f"{options.samples} votes of {base.source.fingerprint}, {PROMPT.messages!r}, {SHORT!r}"
+        },
         training=train,
     )
     print(table)
@@ -84,8 +87,10 @@ def methods(base: cd.LocalModel, train: list[cd.Example], options: argparse.Name
 def fitted(
     name: str, adapter: Any, settings: cd.Settings, base: cd.LocalModel, train: list[cd.Example], options: Any
 ) -> cd.LocalModel:
-    """Tuned, and saved, so that the next run takes it up."""
-    folder = Path(options.output) / name.replace(" ", "-")
+    """Tuned, and saved, so that the next run takes it up. Other rows, settings or another base tune anew."""
+    depends = repr((base.source.fingerprint, adapter, settings, PROMPT.messages, train))
+    mark = hashlib.sha256(depends.encode()).hexdigest()[:8]
+    folder = Path(options.output) / f"{name.replace(' ', '-')}-{mark}"
     if not folder.exists():
         print(f"{name}: training on {len(train)} rows", flush=True)
         cd.SFTTrainer(adapter=adapter, settings=settings).fit(base, train, prompt=PROMPT).save_pretrained(folder)

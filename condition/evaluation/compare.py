@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from condition.errors import DataError, Interrupted, SettingsError
+from condition.errors import DataError, Interrupted, ModelError, SettingsError
 from condition.evaluation.asking import Asking
 from condition.evaluation.comparison import Comparison, break_even
 from condition.evaluation.contamination import refuse_overlap
@@ -22,7 +22,7 @@ from condition.evaluation.evaluate import Result, result, rows_of
 from condition.evaluation.measuring import Measuring, ResultRow, headline
 from condition.evaluation.paired import Paired, compared, compared_pooled, holm
 from condition.evaluation.sequential import Race
-from condition.evaluation.subjects import Subject
+from condition.evaluation.subjects import Subject, check
 from condition.evaluation.table import Method
 from condition.evaluation.tasks.task import Task, TaskRow
 from condition.evaluation.training_cost import trained
@@ -233,6 +233,11 @@ def _check(subjects: Any, keys: Any) -> None:
         raise SettingsError(f"compare needs two subjects or more, got {len(subjects)}; for one there is evaluate")
     if odd := [name for name in subjects if not isinstance(name, str) or not name.strip()]:
         raise SettingsError(f"{odd[0]!r} is no name for a subject: give a text")
+    for name, subject in subjects.items():
+        try:
+            check(subject)
+        except ModelError as error:
+            raise SettingsError(f"the subject {name!r}: {error}") from error
     if unknown := sorted(set(keys or {}) - set(subjects)):
         raise SettingsError(f"keys= names {unknown[0]!r}, which is no subject; there are {', '.join(subjects)}")
 

@@ -98,7 +98,7 @@ class Comparison(Value):
         """
         text = page(self, list(self.disagreements()))
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
         return text
 
     def _repr_html_(self) -> str:

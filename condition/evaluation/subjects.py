@@ -30,25 +30,31 @@ Subject = LocalModel | Model | Chain | Runnable[Any, Any] | tuple[Any, Any] | Ca
 
 def ask(subject: Subject, task: Task, rows: Sequence[TaskRow]) -> Said:
     """What a subject says to each row. Raises ModelError where it can't be asked, or says something without text."""
-    if isinstance(subject, type):
-        raise ModelError(f"{subject.__name__} is a class: give an instance")
+    check(subject)
     if isinstance(subject, tuple):
-        if len(subject) != 2:
-            raise ModelError(f"can't evaluate {len(subject)} things at once: give (model, prompt)")
         return _by_model(as_model(subject[0]), as_prompt(subject[1]), task, rows)
     if is_model(subject):
         model = as_model(subject)
         own = getattr(model, "prompt", None)
         return _by_model(model, task.prompt if own is None else as_prompt(own), task, rows)
-    if not (isinstance(subject, Chain) or callable(subject)):
-        raise ModelError(
-            f"can't evaluate {type(subject).__name__}: give a model (name, generate), (model, prompt), "
-            f"a chain (invoke, batch) or a function"
-        )
     if task.has_turns:
         return converse(task.prompt, rows, lambda going, inputs: _by_inputs(subject, going, inputs))
     n = task.sampling.n
     return _by_inputs(subject, rows, [dict(row.inputs) for row in rows for _ in range(n)], n)
+
+
+def check(subject: object) -> None:
+    """Raises ModelError for what can't be asked; a pair is looked into when it is."""
+    if isinstance(subject, type):
+        raise ModelError(f"{subject.__name__} is a class: give an instance")
+    if isinstance(subject, tuple):
+        if len(subject) != 2:
+            raise ModelError(f"can't evaluate {len(subject)} things at once: give (model, prompt)")
+    elif not (is_model(subject) or isinstance(subject, Chain) or callable(subject)):
+        raise ModelError(
+            f"can't evaluate {type(subject).__name__}: give a model (name, generate), (model, prompt), "
+            f"a chain (invoke, batch) or a function"
+        )
 
 
 def is_model(subject: object) -> bool:

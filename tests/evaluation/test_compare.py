@@ -268,6 +268,24 @@ def test_large_clusters_count_for_their_rows_where_it_stops_early() -> None:
     assert table["big"].score.value > table["small"].score.value
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [(None, "can't evaluate NoneType"), (dict, "dict is a class"), (("a", "b", "c"), "3 things")],
+)
+def test_a_subject_that_can_not_be_asked_stops_the_table_before_others_are(wrong: Any, said: str) -> None:
+    asked: list[Any] = []
+    with pytest.raises(SettingsError, match=f"the subject 'wrong': .*{said}"):
+        compare({"right": lambda inputs: asked.append(inputs) or "x", "wrong": wrong}, task(3))  # type: ignore[func-returns-value]
+    assert asked == []
+
+
+def test_a_page_of_text_that_no_file_holds(tmp_path: Path) -> None:
+    """Half a character, as JSON may escape it."""
+    table = compare({"one": right(1.0), "half": lambda inputs: "\ud83d"}, task(3))
+    table.to_html(tmp_path / "page.html")
+    assert "\\ud83d" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_a_cache_serves_every_row_of_the_table(tuned: tuple[Any, Any], tmp_path: Path) -> None:
     base, model = tuned
     work = task(4, sampling=Sampling(max_tokens=2, temperature=0.0))

@@ -39,6 +39,12 @@ def test_a_table_and_a_page_and_a_second_run_that_asks_nothing(
     def asked(*given: Any, **more: Any) -> None:
         raise AssertionError("a model was asked again")
 
+    for other in ({"train": "3"}, {"max-steps": "2"}):  # what was tuned otherwise is not taken up
+        changed = [*FEW, *(part for name, value in other.items() for part in (f"--{name}", value))]
+        with monkeypatch.context() as patched:
+            patched.setattr(cd.SFTTrainer, "fit", asked)
+            with pytest.raises(AssertionError, match="asked again"):
+                example.main([*changed, "--output", str(tmp_path)])
     monkeypatch.setattr(cd.LocalModel, "generate", asked)
     monkeypatch.setattr(cd.SFTTrainer, "fit", asked)
     example.main([*FEW, "--output", str(tmp_path)])
