@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from typing import Any, Literal, final
 
-from condition.errors import BudgetError, ConditionError, ModelError, SettingsError
+from condition.errors import BudgetError, ConditionError, SettingsError
 from condition.protocols import Verifier
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
 from condition.reasoning.direct import as_steps
-from condition.reasoning.sampled import sampled
+from condition.reasoning.sampled import sampled, written
 from condition.reasoning.steps import Program, together
 from condition.reasoning.verify import verified
-from condition.types import Answer, Completion, Sampling
+from condition.types import Answer, Sampling
 
 
 @final
@@ -26,7 +26,8 @@ class BestOf(Reasoner):
     """The one of `samples` answers of a chain that the verifier scores highest; of equals, the one that came first.
 
     The verifier reads each different answer once, or with `reads="reasoning"` all that was written. A chain that is
-    greedy is asked at `temperature`. The Answer has the verifier's number as score and every sample as candidate.
+    greedy is asked at `temperature`. The Answer has the verifier's number as score, and what each sample wrote, those
+    without an answer too, as its candidates.
     """
 
     def __init__(
@@ -63,9 +64,9 @@ class BestOf(Reasoner):
             sampled(self.chain.within(inputs), self.temperature, self.seed) for _ in range(self.samples)
         )
         found = [end for end in ends if isinstance(end, Answer) and end.error is None]
+        paths = tuple(written(ends))
         if not found:
-            raise _why(ends[0])
-        paths = tuple(a.candidates[0] if a.candidates else Completion(a.reasoning or a.text) for a in found)
+            return Answer("", candidates=paths, error=_why(ends[0]))
         texts = [(a.reasoning if self.reads == "reasoning" else None) or a.text for a in found]
         different = list(dict.fromkeys(texts))
         try:
@@ -78,8 +79,8 @@ class BestOf(Reasoner):
         return found[best].model_copy(update={"candidates": paths, "score": marks[texts[best]], "error": cut})
 
 
-def _why(end: Answer | ConditionError) -> ConditionError:
-    return end if isinstance(end, ConditionError) else ModelError(end.error or "the chain gave no answer")
+def _why(end: Answer | ConditionError) -> str:
+    return str(end) if isinstance(end, ConditionError) else end.error or "the chain gave no answer"
 
 
 def question_of(inputs: Inputs) -> str:

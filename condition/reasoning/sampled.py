@@ -5,11 +5,12 @@ ends = yield from together(sampled(chain.within(inputs), 0.7) for _ in range(16)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
-from condition.errors import BudgetError
+from condition.errors import BudgetError, ConditionError
 from condition.reasoning.steps import Ask, Program, Request, advanced
-from condition.types import Answer
+from condition.types import Answer, Completion
 
 T = TypeVar("T")
 
@@ -30,6 +31,15 @@ def sampled(program: Program[T], temperature: float, seed: int | None = None, dr
     if refused is not None and isinstance(result, Answer) and result.error is not None:
         raise refused
     return result
+
+
+def written(ends: Sequence[Answer | ConditionError]) -> list[Completion]:
+    """What each sample wrote first, or says; those that could not be asked wrote nothing."""
+    return [
+        end.candidates[0] if end.candidates else Completion(end.reasoning or end.text)
+        for end in ends
+        if isinstance(end, Answer)
+    ]
 
 
 def _hot(request: Request, temperature: float, seed: int | None, drawn: int) -> Request:

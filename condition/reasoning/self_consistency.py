@@ -18,7 +18,7 @@ from condition.reasoning.answers import Parse, parsed, vote_of
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
 from condition.reasoning.direct import as_steps
-from condition.reasoning.sampled import sampled
+from condition.reasoning.sampled import sampled, written
 from condition.reasoning.steps import Program, together
 from condition.types import Answer, Completion, Sampling
 
@@ -32,8 +32,8 @@ class SelfConsistency(Reasoner):
     counts a sample as its likelihood a token, exp(mean log p). `early` leaves out samples that can't change who wins.
     A chain of steps that is greedy is asked at `temperature`; one of another kind must draw by itself.
 
-    The Answer has the share of the votes as score, the first reasoning that led to the answer, and each sample's
-    completion among its candidates.
+    The Answer has the share of the votes as score, the first reasoning that led to the answer, and what each sample
+    wrote, those without an answer too, as its candidates.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class SelfConsistency(Reasoner):
 
     def steps(self, inputs: Inputs, /) -> Program[Answer]:
         found: list[Answer] = []
+        paths: list[Completion] = []
         problems: list[ConditionError] = []
         drawn = unasked = 0
         for size in rounds(self.samples) if self.early else [self.samples]:
@@ -73,6 +74,7 @@ class SelfConsistency(Reasoner):
             )
             drawn += size
             unasked += sum(isinstance(end, ConditionError) for end in ends)
+            paths += written(ends)
             for end in ends:
                 try:
                     found.append(self._read(end))
@@ -81,9 +83,10 @@ class SelfConsistency(Reasoner):
             over = any(isinstance(error, BudgetError) for error in problems)
             if over or (self.early and self._is_decided(found, self.samples - drawn)):
                 break
+        error = _missing(problems, unasked, drawn)
         if not found:
-            raise problems[0]
-        return self._elected(found).model_copy(update={"error": _missing(problems, unasked, drawn)})
+            return Answer("", candidates=tuple(paths), error=error or str(problems[0]))
+        return self._elected(found).model_copy(update={"candidates": tuple(paths), "error": error})
 
     def _read(self, end: Answer | ConditionError) -> Answer:
         if isinstance(end, ConditionError):
@@ -96,10 +99,9 @@ class SelfConsistency(Reasoner):
         votes = self._votes(found)
         winner = max(votes, key=lambda value: votes[value])  # the first of equals: a dict keeps the order of coming
         first = next(answer for answer in found if vote_of(answer) == winner)
-        paths = tuple(_path(answer) for answer in found)
         text = first.text if self.parse is None else str(first.parsed)
         share = votes[winner] / sum(votes.values())
-        return Answer(text, first.reasoning, share, paths, parsed=first.parsed)
+        return Answer(text, first.reasoning, share, parsed=first.parsed)
 
     def _votes(self, found: list[Answer]) -> dict[Hashable, float]:
         votes: dict[Hashable, float] = {}
@@ -132,13 +134,9 @@ def _missing(problems: list[ConditionError], unasked: int, drawn: int) -> str | 
     return f"{unasked} of {drawn} samples failed: {problems[0]}"
 
 
-def _path(answer: Answer) -> Completion:
-    return answer.candidates[0] if answer.candidates else Completion(answer.reasoning or answer.text)
-
-
 def _likelihood(answer: Answer) -> float:
     """exp of the mean log-probability of the reasoning's tokens, at most 1."""
-    path = _path(answer)
+    (path,) = written([answer])
     if path.logprob is None:
         raise ModelError("weighted=True needs a model that tells log-probabilities: use a local one, or weighted=False")
     return math.exp(min(0.0, path.logprob / max(1, len(path.token_ids))))

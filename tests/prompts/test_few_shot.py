@@ -107,6 +107,9 @@ class TestTheItemItself:
     def test_is_found_by_its_inputs(self) -> None:
         assert asked(FewShotPrompt(QA, SHOTS).format(tone="x", q="2+1")) == ["0+1", "1+1", "3+1", "2+1"]
 
+    def test_another_takes_its_place(self) -> None:
+        assert asked(FewShotPrompt(QA, SHOTS, k=2).format(tone="x", q="0+1")) == ["1+1", "2+1", "0+1"]
+
     def test_is_found_by_its_id(self) -> None:
         assert asked(FewShotPrompt(QA, SHOTS).format(tone="x", q="two and one", id="e2"))[:-1] == ["0+1", "1+1", "3+1"]
 

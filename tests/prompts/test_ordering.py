@@ -99,3 +99,16 @@ def test_an_example_that_is_shown_twice_is_another_set() -> None:
     order = EntropyOrder(PROMPT, Leaning(0.0), LABELS, [{"text": "z"}])
     assert len(order([good, good, bad])) == 3
     assert len(order([good, bad])) == 2
+
+
+def test_local_entropy_is_that_of_each_probe() -> None:
+    """Sure and different answers are even on the whole, and each of them is not."""
+
+    class Sure(Leaning):
+        def _logit(self, messages: Messages, label: str) -> float:
+            said = [m.content for m in messages if m.role == "assistant"]
+            return (10.0 if said[-1] == "good" else 0.1) * (label in messages[-1].content)
+
+    given = [Example({"text": "y"}, "bad"), Example({"text": "x"}, "good")]
+    probes = [{"text": "good film"}, {"text": "bad film"}]
+    assert entropy_order(PROMPT, given, Sure(0.0), LABELS, probes, kind="local")[-1].target == "bad"

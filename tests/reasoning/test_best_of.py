@@ -58,6 +58,10 @@ def test_what_fails(oracle: type[Oracle]) -> None:
     assert "the verifier failed" in str(answer.error)
     none = BestOf(ChainOfThought(oracle(lambda text: "?"), "{q}", parse=last_number), broken, 4).invoke("x")
     assert "it has no number" in str(none.error)
+    assert [c.text for c in none.candidates] == ["?"] * 4
+    some = ChainOfThought(oracle(lambda text: ["none", "it is 8", "no idea"]), "{q}", parse=last_number)
+    kept = BestOf(some, ProgramVerifier(lambda q, a: float(a)), 3).invoke("x")
+    assert (kept.score, [c.text for c in kept.candidates]) == (8, ["none", "it is 8", "no idea"])
     cut = BestOf(
         ChainOfThought(oracle(lambda text: SAID), "{q}", parse=last_number),
         ProgramVerifier(lambda q, a: float(a)),

@@ -41,6 +41,9 @@ def test_tokens_are_counted(oracle: type[Oracle]) -> None:
     ((why, _),) = run([limited(chatter(model, found), Budget(tokens=9))])
     assert len(found) == 3
     assert "12 of 9 tokens" in str(why)
+    ((why, _),) = run([limited(chatter(model, found), Budget(tokens=8))])
+    assert len(found) == 3 + 2  # all of them spent, and no more
+    assert "8 of 8 tokens" in str(why)
 
 
 def test_tokens_that_nobody_tells_can_not_be_counted(oracle: type[Oracle]) -> None:
@@ -50,6 +53,23 @@ def test_tokens_that_nobody_tells_can_not_be_counted(oracle: type[Oracle]) -> No
     assert "does not say how many tokens it used" in str(why)
     run([limited(chatter(model, found), Budget(calls=3))])
     assert len(found) == 4
+
+
+def test_what_was_not_told_once_can_not_be_counted_later_either(oracle: type[Oracle]) -> None:
+    """Also for a program that asks again, however often it was refused."""
+    model = oracle(lambda text: Completion("a"))
+
+    def stubborn() -> Program[int]:
+        refused = 0
+        for _ in range(4):
+            try:
+                yield from ask(model, [(Message("user", "x"),)])
+            except BudgetError:
+                refused += 1
+        return refused
+
+    assert run([limited(stubborn(), Budget(tokens=1000))])[0].result == 3
+    assert len(model.prompts) == 1
 
 
 def test_seconds_are_counted(oracle: type[Oracle]) -> None:

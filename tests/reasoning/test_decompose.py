@@ -124,6 +124,13 @@ def test_each_step_sees_all_before_it(oracle: type[Oracle]) -> None:
     assert len(answer.candidates) == 4
 
 
+@pytest.mark.parametrize(("kind", "questions"), [(LeastToMost, ["a", "b", "whole?"]), (Decompose, ["a", "b"])])
+def test_no_more_questions_than_most_are_taken(oracle: type[Oracle], kind: Any, questions: list[str]) -> None:
+    plan = "a\nb\nc" if kind is Decompose else "a\nwhole?\nb\nc"
+    answer = kind(oracle(lambda text: plan if "one a line" in text else "done"), most=2).invoke("whole?")
+    assert KNOWN.findall(str(answer.reasoning)) == [(question, "done") for question in questions]
+
+
 def test_a_budget_keeps_what_was_solved(oracle: type[Oracle]) -> None:
     model = oracle(lambda text: "one\ntwo" if "Which easier" in text else "done")
     answer = LeastToMost(model, budget=Budget(calls=3)).invoke("whole?")

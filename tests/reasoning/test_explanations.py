@@ -10,7 +10,7 @@ from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.template import ChatPrompt
 from condition.reasoning.cot import ChainOfThought, ZeroShotCoT
 from condition.reasoning.explanations import explanations, reasoned, same
-from condition.types import Example
+from condition.types import Answer, Example
 
 if TYPE_CHECKING:
     from tests.reasoning.conftest import Oracle
@@ -38,6 +38,13 @@ def test_right_ones_are_kept_and_wrong_ones_asked_again_with_a_hint(oracle: type
     assert model.calls == 2
     assert [len(asked) for asked in model.asked] == [9, 3]  # 2 and 3, 3 and 2, 3 and 3
     assert model.prompts[9].endswith("(Hint: the answer is 5. Reason to it as if you had not been told.)")
+
+
+def test_an_answer_with_an_error_is_no_right_one() -> None:
+    """A vote that a budget has cut may be right by chance."""
+    cut = RunnableLambda(lambda inputs: Answer("3", reasoning="One more.", error="over budget"))
+    with pytest.raises(ModelError, match="the first: over budget"):
+        explanations(cut, [Example({"question": "1 and 2?"}, "3")])
 
 
 def test_without_hints(oracle: type[Oracle]) -> None:

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from langchain_core.runnables import RunnableLambda
 
 import condition as cd
-from condition.errors import SettingsError
+from condition.errors import ModelError, SettingsError
 from condition.models.embedded import converted, embedded_file
 from condition.prompts.parse import last_number
 from condition.prompts.template import ChatPrompt
 from condition.reasoning.best_of import BestOf
 from condition.reasoning.budget import Budget
+from condition.reasoning.chain import Reasoner
 from condition.reasoning.cot import ChainOfThought, ZeroShotCoT
 from condition.reasoning.decompose import LeastToMost
 from condition.reasoning.self_consistency import SelfConsistency, rounds
@@ -94,9 +95,10 @@ def test_what_has_no_answer_does_not_vote(oracle: type[OracleT]) -> None:
     answer = SelfConsistency(ChainOfThought(model, "{q}"), 5, parse=last_number, early=False).invoke("x")
     assert (answer.parsed, answer.score, answer.error) == (8.0, pytest.approx(2 / 3), None)
     assert answer.reasoning == "it is 8"
+    assert [c.text for c in answer.candidates] == ["no idea", "it is 8", "none", "8 it is", "9"]
     silent = SelfConsistency(ChainOfThought(oracle(lambda text: "none"), "{q}"), 5, parse=last_number)
     failed = silent.invoke("x")
-    assert failed.text == ""
+    assert (failed.text, [c.text for c in failed.candidates]) == ("", ["none"] * 5)
     assert "it has no number" in str(failed.error)
 
 
@@ -116,6 +118,24 @@ def test_a_vote_of_few_says_that_most_failed(oracle: type[OracleT]) -> None:
     answer = SelfConsistency(ChainOfThought(One(), "{q}"), 8).invoke("x")
     assert answer.text == "7"
     assert "7 of 8 samples failed: one gave 1 completions where n=5 were asked for" in str(answer.error)
+
+
+@pytest.mark.parametrize(("failing", "is_told"), [(1, False), (2, True), (3, True)])
+def test_half_of_the_samples_that_could_not_be_asked_are_told(failing: int, is_told: bool) -> None:
+    class Refused(Reasoner):
+        drawn = 0
+        variables = frozenset({"q"})  # type: ignore[assignment]
+
+        def steps(self, inputs: Any, /) -> Any:
+            self.drawn += 1
+            if self.drawn <= failing:
+                raise ModelError("refused")
+            yield []
+            return Answer("7")
+
+    answer = SelfConsistency(Refused(), 4, early=False).invoke("x")
+    assert answer.text == "7"
+    assert (answer.error == f"{failing} of 4 samples failed: refused") is is_told
 
 
 def test_likelihood_can_weigh(oracle: type[OracleT]) -> None:

@@ -77,6 +77,35 @@ def test_equal_questions_are_samples_of_one_prompt(oracle: type[Oracle]) -> None
     assert (model.calls, len(model.prompts), model.samplings[0].n) == (1, 1, 4)
 
 
+def test_each_program_gets_the_samples_it_asked_for(oracle: type[Oracle]) -> None:
+    model = oracle(lambda text: ["a", "b", "c", "d", "e", "f"])
+
+    def two() -> Program[str]:
+        (found,) = yield from ask(model, [said("x")], HOT.model_copy(update={"n": 2}))
+        return "".join(one.text for one in found)
+
+    ((result, _),) = run([together(two() for _ in range(3))])
+    assert result == ["ab", "cd", "ef"]
+    assert (model.calls, model.samplings[0].n) == (1, 6)
+
+
+def test_what_was_set_in_a_sampling_counts(oracle: type[Oracle]) -> None:
+    """A model elsewhere is sent that only, and has defaults of its own."""
+    model = oracle(successor)
+
+    def one(sampling: Sampling) -> Program[str]:
+        ((found, *_),) = yield from ask(model, [said("1")], sampling)
+        return found.text
+
+    run([one(Sampling()), one(Sampling(temperature=0.0)), one(Sampling())])
+    assert [
+        (len(asked), sorted(s.model_fields_set)) for asked, s in zip(model.asked, model.samplings, strict=True)
+    ] == [
+        (2, []),
+        (1, ["temperature"]),
+    ]
+
+
 def test_equal_greedy_questions_share_one_completion(oracle: type[Oracle]) -> None:
     model = oracle(lambda text: "a")
 

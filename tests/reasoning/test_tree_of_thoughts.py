@@ -15,6 +15,7 @@ from condition.errors import SettingsError
 from condition.prompts.template import ChatPrompt
 from condition.reasoning.budget import Budget
 from condition.reasoning.tree_of_thoughts import TreeOfThoughts
+from condition.types import Sampling
 
 if TYPE_CHECKING:
     from tests.reasoning.conftest import Oracle
@@ -186,13 +187,23 @@ def test_votes_look_at_all_paths_at_once(oracle: type[Oracle]) -> None:
     tree = TreeOfThoughts(model, prompts=LETTERS, depth=1, breadth=1, thoughts=3, evaluation="vote", votes=5)
     assert tree.invoke("b").text == "b"
     assert [(s.n, s.temperature) for s in model.samplings] == [(1, 0.0), (5, 0.7), (1, 0.0)]
+    assert tree.invoke("c").text == "c"  # the last of three
+
+
+@pytest.mark.parametrize("said", ["0 fit, 2 does", "number 2", "4? No, 2."])
+def test_a_number_that_is_no_place_is_passed_over(oracle: type[Oracle], said: str) -> None:
+    model = oracle(lambda text: said if "rank" in text else speller(text))
+    assert TreeOfThoughts(model, prompts=LETTERS, depth=1, thoughts=3).invoke("q").text == "b"
 
 
 def test_thoughts_can_be_drawn_one_by_one(oracle: type[Oracle]) -> None:
     model = oracle(lambda text: ["a", "b", "a", "c"] if "propose" in text else speller(text))
     answer = TreeOfThoughts(model, prompts=LETTERS, depth=1, breadth=1, thoughts=4, sample=True).invoke("c")
     assert answer.text == "c"
-    assert model.samplings[0].n == 4
+    assert (model.samplings[0].n, model.samplings[0].temperature) == (4, 0.7)
+    warm = oracle(lambda text: ["a", "b"] if "propose" in text else speller(text))
+    TreeOfThoughts(warm, prompts=LETTERS, depth=1, sample=True, sampling=Sampling(temperature=1.2)).invoke("c")
+    assert warm.samplings[0].temperature == 1.2
     assert len(model.asked[1]) == 3  # the same thought is evaluated once
 
 
