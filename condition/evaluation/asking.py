@@ -123,9 +123,10 @@ class Asking:
         """What `ask` takes. Prompts are filled once: a selector's work is not done twice, and what is stored is what
         was sent."""
         rows = [self.rows[place] for place in batch]
-        others = any(isinstance(one, Mapping) for one in self.task.references) or self.task.has_turns
-        if self._messages is None or others:
-            return self.subject, self.task, rows  # the prompt itself is needed: it is filled with other inputs too
+        if self._messages is None:
+            return self.subject, self.task, rows
+        if any(isinstance(one, Mapping) for one in self.task.references) or self.task.has_turns:
+            return (self._model, self._prompt), self.task, rows  # which is filled with other inputs too
         placed = [row._replace(inputs={**row.inputs, _PLACE: p}) for row, p in zip(rows, batch, strict=True)]
         return (self._model, _Filled(self._messages)), self.task, placed
 

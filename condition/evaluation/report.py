@@ -99,6 +99,8 @@ def _inputs(inputs: Mapping[str, Any]) -> str:
 
 
 def _wanted(target: Any) -> str:
+    if target is None:
+        return ""
     if isinstance(target, list | tuple):
         told = " | ".join(dict.fromkeys(map(str, target))) if target else "no answer"
     else:

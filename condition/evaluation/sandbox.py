@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,6 +123,12 @@ def run(program: str, limits: Limits = DEFAULT, *, isolation: Isolation = "full"
     return Outcome(
         status=status, output=text.replace(last, ""), exit_code=code, seconds=seconds, isolated=tuple(isolated)
     )
+
+
+@cache
+def check_isolation() -> None:
+    """Raises SettingsError where this system can't isolate generated code; it is asked once a process."""
+    run("pass", Limits(seconds=30))
 
 
 def _wanted(limits: Limits, folder: str, report: int, isolation: Isolation) -> dict[str, object]:

@@ -93,22 +93,22 @@ def test_whatever_answers_depend_on_asks_again(tiny_model: Any, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("one", "other"),
     [
-        {"temperature": 0.5},
-        {"temperature": 0.0},  # said aloud: a model elsewhere is sent what was set, and has its own way otherwise
-        {"seed": 1},
-        {"stop": ("A",)},
-        {"top_p": 0.5},
-        {"top_k": 3},
-        {"min_p": 0.5},
-        {"max_tokens": 9},
-        {"n": 2},
+        ({}, {"temperature": 0.0}),  # said aloud: a model elsewhere is sent what was set, and has its own way otherwise
+        ({"temperature": 0.5}, {"temperature": 0.6}),
+        ({"seed": 1}, {"seed": 2}),
+        ({"stop": ("A",)}, {"stop": ("B",)}),
+        ({"top_p": 0.5}, {"top_p": 0.6}),
+        ({"top_k": 3}, {"top_k": 4}),
+        ({"min_p": 0.5}, {"min_p": 0.6}),
+        ({"max_tokens": 8}, {"max_tokens": 9}),
+        ({"n": 1}, {"n": 2}),
     ],
 )
-def test_every_setting_of_sampling_asks_again(tmp_path: Path, other: dict[str, Any]) -> None:
+def test_every_setting_of_sampling_asks_again(tmp_path: Path, one: dict[str, Any], other: dict[str, Any]) -> None:
     oracle = Oracle()
-    evaluate(oracle, task(sampling=Sampling()), cache=tmp_path, key="oracle")
+    evaluate(oracle, task(sampling=Sampling(**one)), cache=tmp_path, key="oracle")
     assert evaluate(oracle, task(sampling=Sampling(**other)), cache=tmp_path, key="oracle").cached == 0
     assert len(oracle.asked) == 20
 

@@ -201,3 +201,12 @@ def test_pandas_and_a_picture(tmp_path: Path) -> None:
     assert {"score_low", "difference", "p_corrected", "milliseconds"} <= set(frame.columns)
     table.plot(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5_000
+
+
+def test_nothing_is_wanted_where_a_row_has_no_target() -> None:
+    rows = [TaskRow(str(i), {"q": i}, None) for i in range(3)]
+    table = compare(
+        {"one": lambda i: "a", "other": lambda i: "b"},
+        Task("t", rows, lambda said, target: {"a": float(said == "a")}, prompt="{q}"),
+    )
+    assert "wanted" not in table.to_html()

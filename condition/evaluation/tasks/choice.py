@@ -39,7 +39,8 @@ def multiple_choice(
 
     Measures: `accuracy` by the likeliest choice; where texts are scored also by log-probability a character
     (lm-evaluation-harness' acc_norm; the headline) and a token; with `pmi` against the choice behind a bare "Answer:";
-    with `calibrated` against the same prompt with words without content. A written reply is read by
+    with `calibrated` against the same prompt with words without content. Of texts that stand twice among the choices
+    each is right; lm-evaluation-harness counts their places. A written reply is read by
     `metrics.read_choice` and counts for all of them; `unmatched` is how often that failed.
     """
     question = "{question}\n{options}\nAnswer:" if letters else "Question: {question}\nAnswer:"

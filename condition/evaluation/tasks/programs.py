@@ -15,7 +15,7 @@ from typing import Any
 from condition.data.read import locate
 from condition.errors import DataError, SettingsError
 from condition.evaluation.metrics.code import pass_at_k
-from condition.evaluation.sandbox import Isolation, Limits, run
+from condition.evaluation.sandbox import Isolation, Limits, check_isolation, run
 from condition.evaluation.tasks.fields import field
 from condition.evaluation.tasks.shots import Form, asked, given
 from condition.evaluation.tasks.task import Measure, Reply, Task, TaskRow
@@ -48,7 +48,8 @@ def human_eval(
     several are drawn at temperature 0.8, as in the paper, one greedily. A reply continues the function, or holds it
     whole, between fences or bare. Rows have `task_id`, `prompt`, `entry_point` and `test`.
 
-    Raises SettingsError where this system can't isolate generated code: see `evaluation.sandbox`.
+    Raises SettingsError, before any model is asked, where this system can't isolate generated code: see
+    `evaluation.sandbox`.
     """
     rows = []
     for row, where in locate(path_or_rows):
@@ -59,7 +60,9 @@ def human_eval(
     stops = HUMAN_EVAL_STOPS if form == "text" else ()
     sampling, ks = _sampling(k, samples, temperature, max_tokens, stops)
     measure = _measure(_human_eval_program, ks, limits, isolation)
-    return Task("human_eval", rows, measure=measure, prompt=asked(form, question), sampling=sampling)
+    return _isolated(
+        Task("human_eval", rows, measure=measure, prompt=asked(form, question), sampling=sampling), isolation
+    )
 
 
 def mbpp(
@@ -90,13 +93,15 @@ def mbpp(
         code = field(row, where, "code").replace("\r\n", "\n").strip()
         examples.append(Example(inputs, f"\n{code}\n[DONE]" if form == "text" else f"```python\n{code}\n```", id=where))
     sampling, ks = _sampling(k, samples, temperature, max_tokens, MBPP_STOPS if form == "text" else ())
-    return Task(
-        "mbpp",
-        rows,
-        measure=_measure(_mbpp_program, ks, limits, isolation),
-        prompt=asked(form, MBPP_QUESTION + ("\n[BEGIN]" if form == "text" else ""), examples),
-        sampling=sampling,
-    )
+    measure = _measure(_mbpp_program, ks, limits, isolation)
+    prompt = asked(form, MBPP_QUESTION + ("\n[BEGIN]" if form == "text" else ""), examples)
+    return _isolated(Task("mbpp", rows, measure=measure, prompt=prompt, sampling=sampling), isolation)
+
+
+def _isolated(task: Task, isolation: Isolation) -> Task:
+    if isolation == "full":
+        check_isolation()
+    return task
 
 
 def _sampling(

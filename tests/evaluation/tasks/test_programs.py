@@ -11,7 +11,7 @@ import pytest
 
 from condition.data.read import locate
 from condition.errors import DataError, SettingsError
-from condition.evaluation import tasks
+from condition.evaluation import sandbox, tasks
 from condition.evaluation.evaluate import evaluate
 from condition.evaluation.sandbox import Limits, run
 from condition.evaluation.tasks import Task, TaskRow
@@ -111,6 +111,18 @@ def test_pass_at_k_of_several_samples() -> None:
 def test_bad_input(make: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         make()
+
+
+@pytest.mark.parametrize(("make", "row"), [(tasks.human_eval, ADD), (tasks.mbpp, TWICE)])
+def test_a_system_that_can_not_isolate_is_told_before_a_model_is_asked(
+    make: Any, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sandbox._wanted
+    monkeypatch.setattr(sandbox, "_wanted", lambda *given: {**whole(*given), "namespaces": False})
+    sandbox.check_isolation.cache_clear()
+    with pytest.raises(SettingsError, match="can't isolate processes"):
+        make([row])
+    assert len(make([row], isolation="available").rows) == 1
 
 
 MUTATIONS = (
