@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from condition.errors import Interrupted, SettingsError, UnfinishedError
-from condition.evaluation.cache import UNKEPT, Answers, row_hash
+from condition.errors import Interrupted, UnfinishedError
+from condition.evaluation.cache import UNKEPT, UNNAMED, Answers, as_json, row_hash
 from condition.evaluation.conversation import opening
-from condition.evaluation.fingerprint import fingerprint
+from condition.evaluation.fingerprint import subject_hash
 from condition.evaluation.subjects import Subject, ask, is_model
 from condition.evaluation.tasks.task import Reply, Task, TaskRow
-from condition.models.local import LocalModel
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
 from condition.prompts.template import as_prompt
@@ -54,14 +51,9 @@ class Asking:
         self._prompt = prompt
         self._messages = None if prompt is None else [fill(prompt, opening(task, row)) for row in rows]
         self._model = model
-        name = None if cache is None else _subject_hash(model, task, key)
+        name = None if cache is None else subject_hash(model, task.sampling, key, scored=task.scored)
         if cache is not None and name is None:
-            log.warning(
-                "nothing is kept in %s: a %s does not tell on what its answers depend. Name it, evaluate(..., key=...) "
-                "or compare(..., keys={...}), and change the name when it changes",
-                cache,
-                type(subject).__name__,
-            )
+            log.warning(UNNAMED, cache, type(subject).__name__, "evaluate(..., key=...) or compare(..., keys={...})")
         self._answers = Answers(None if name is None else cache, name or "")
         self._hashes = self._row_hashes()
         self._costs: dict[int, int] = {}
@@ -144,7 +136,7 @@ class Asking:
         """What a later turn asks."""
         if self._prompt is None:
             return dict(changed)
-        return _written(fill(self._prompt, {**opening(self.task, row), **changed})[-1:])
+        return as_json(fill(self._prompt, {**opening(self.task, row), **changed})[-1:])
 
     def _row_hashes(self) -> list[str]:
         """Rows that ask the same are counted, so that each has an answer of its own."""
@@ -153,11 +145,11 @@ class Asking:
         for place, row in enumerate(self.rows):
             content: Any = dict(row.inputs)
             if self._messages is not None:
-                content = _written(self._messages[place])
+                content = as_json(self._messages[place])
             references = [
-                _written(fill(self._prompt or self.task.prompt, {**row.inputs, **one}))
+                as_json(fill(self._prompt or self.task.prompt, {**row.inputs, **one}))
                 if isinstance(one, Mapping)
-                else _written(fill(one, row.inputs))
+                else as_json(fill(one, row.inputs))
                 for one in self.task.references
             ]
             asked = [content, list(row.choices), references]
@@ -192,27 +184,6 @@ def _model_and_prompt(subject: Any, task: Task) -> tuple[Any, Prompt | None]:
     model = as_model(subject)
     own = getattr(model, "prompt", None)
     return model, task.prompt if own is None else as_prompt(own)
-
-
-def _subject_hash(model: Any, task: Task, key: str | None) -> str | None:
-    """Of what answers depend on beside the row; None where that is not known, so that nothing may be kept."""
-    if key is not None and (not isinstance(key, str) or not key):
-        raise SettingsError(f"key={key!r:.60}: name the subject with a text, such as 'votes of 16, second version'")
-    own = fingerprint(model) if key is None and isinstance(model, LocalModel) else None
-    if key is None and own is None:
-        return None
-    asked = {
-        "key": key,
-        "model": own,
-        "sampling": task.sampling.model_dump(mode="json"),
-        "set": sorted(task.sampling.model_fields_set),  # a model elsewhere is sent that only
-        "scored": task.scored,
-    }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _written(messages: Messages) -> list[Any]:
-    return [[m.role, m.content, [list(span) for span in m.values]] for m in messages]
 
 
 def _finished(finished: Mapping[int, Any], n: int) -> tuple[dict[int, Reply], Usage]:

@@ -17,10 +17,14 @@ from typing import Any, NamedTuple, final
 
 from condition.errors import DataError, SettingsError
 from condition.evaluation.tasks.task import Reply
-from condition.types import Score, Usage
+from condition.types import Messages, Score, Usage
 
 log = logging.getLogger("condition")
 
+UNNAMED = (
+    "nothing is kept in %s: a %s does not tell on what its answers depend. Name it, %s, and change the name when "
+    "it changes"
+)
 UNKEPT = "unkept "
 """How the name of a row begins that is remembered in this run only."""
 
@@ -102,6 +106,11 @@ def row_hash(content: Any) -> str | None:
     except (TypeError, ValueError, RecursionError):
         return None
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_json(messages: Messages) -> list[Any]:
+    """Messages with all that tells them apart, as JSON holds it."""
+    return [[m.role, m.content, [list(span) for span in m.values]] for m in messages]
 
 
 def _written(reply: Reply) -> list[Any]:

@@ -16,8 +16,10 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from condition.errors import SettingsError
 from condition.models.contract import architecture_of, template_fingerprint, tokenizer_fingerprint, versions
 from condition.models.local import LocalModel
+from condition.types import Sampling
 
 _LIBRARIES = {"condition", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "torchao"}
 """Whose functions are known, and change with their versions only."""
@@ -47,6 +49,24 @@ def fingerprint(model: object) -> str | None:
         content.update(f"\0{name}\0".encode())
         content.update(_bytes(value) if isinstance(value, Tensor) else repr(value).encode())
     return content.hexdigest()
+
+
+def subject_hash(model: object, sampling: Sampling, key: str | None, *, scored: bool = False) -> str | None:
+    """Of what a model's answers depend on beside what it is asked; None where that is not known, so that nothing may be
+    kept. Raises SettingsError for a key that is no text."""
+    if key is not None and (not isinstance(key, str) or not key):
+        raise SettingsError(f"key={key!r:.60}: name the subject with a text, such as 'votes of 16, second version'")
+    own = fingerprint(model) if key is None else None
+    if key is None and own is None:
+        return None
+    told = {
+        "key": key,
+        "model": own,
+        "sampling": sampling.model_dump(mode="json"),
+        "set": sorted(sampling.model_fields_set),  # a model elsewhere is sent that only
+        "scored": scored,
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _parts(network: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -16,10 +16,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, final
 
 from condition.errors import DataError, ModelError, SettingsError
 from condition.evaluation.ranking import Winner
+from condition.evaluation.replies import Replies
 from condition.evaluation.statistics import Estimate, estimate
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
@@ -102,7 +104,8 @@ class PairwiseJudge:
     """A model that is shown two answers. `prompt` has the variables question, answer_a and answer_b.
 
     `parse` finds the verdict in a reply: "first" for answer A. With `both_orders` each pair is asked twice, and a
-    verdict that goes with the order is a tie.
+    verdict that goes with the order is a tie. `cache` names a folder where replies are kept, so that a run that was
+    killed goes on; a model that is no local one is kept there only where `key` names it, as in `evaluate`.
     """
 
     def __init__(
@@ -113,8 +116,11 @@ class PairwiseJudge:
         parse: Callable[[str], Winner | None] = verdict,
         both_orders: bool = True,
         sampling: Sampling = GREEDY,
+        cache: str | Path | None = None,
+        key: str | None = None,
     ) -> None:
         self.model = as_model(model)
+        self.replies = Replies(self.model, sampling, cache, key)
         self.prompt = as_prompt(prompt)
         self.parse = parse
         self.both_orders = both_orders
@@ -128,7 +134,7 @@ class PairwiseJudge:
             asked.append(fill(self.prompt, {"question": question, "answer_a": first, "answer_b": second}))
             if self.both_orders:
                 asked.append(fill(self.prompt, {"question": question, "answer_a": second, "answer_b": first}))
-        replies = _replies(self.model, asked, self.sampling)
+        replies = self.replies(asked)
         step = 2 if self.both_orders else 1
         return [self._judged(replies[i : i + step]) for i in range(0, len(replies), step)]
 
@@ -147,7 +153,7 @@ class RubricJudge:
     """A model that rates one answer at a time from `lowest` to `highest`; of a pair the better rated one wins.
 
     `prompt` has the variables question and answer, and may have rubric, lowest and highest. Two ratings not more than
-    `margin` apart are a tie.
+    `margin` apart are a tie. `cache` and `key` are as for `PairwiseJudge`.
     """
 
     def __init__(
@@ -161,10 +167,13 @@ class RubricJudge:
         highest: float = 10,
         margin: float = 0.0,
         sampling: Sampling = GREEDY,
+        cache: str | Path | None = None,
+        key: str | None = None,
     ) -> None:
         if not lowest < highest:
             raise SettingsError(f"a scale from {lowest} to {highest} has no room: give lowest < highest")
         self.model = as_model(model)
+        self.replies = Replies(self.model, sampling, cache, key)
         self.prompt = as_prompt(prompt)
         self.parse = parse
         self.scale = {"rubric": rubric, "lowest": lowest, "highest": highest}
@@ -178,7 +187,7 @@ class RubricJudge:
         wanted = self.prompt.variables
         given = [{**self.scale, "question": question, "answer": answer} for question, answer in answers]
         asked = [fill(self.prompt, {name: value for name, value in one.items() if name in wanted}) for one in given]
-        return [self._rated(reply) for reply in _replies(self.model, asked, self.sampling)]
+        return [self._rated(reply) for reply in self.replies(asked)]
 
     def __call__(self, pairs: Sequence[Pair], /) -> list[Judgement]:
         """A judgement for each pair, from the ratings of both answers."""
@@ -273,15 +282,6 @@ def _higher(one: float | None, other: float | None, margin: float) -> Winner | N
     if abs(one - other) <= margin:
         return "tie"
     return "first" if one > other else "second"
-
-
-def _replies(model: Any, asked: Sequence[Messages], sampling: Sampling) -> list[str]:
-    if not asked:
-        return []
-    written = model.generate(asked, sampling)
-    if len(written) != len(asked) or not all(written):
-        raise ModelError(f"{model.name} gave completions for {sum(map(bool, written))} of {len(asked)} prompts")
-    return [row[0].text for row in written]
 
 
 def _check_variables(found: frozenset[str], wanted: set[str], who: str) -> None:
