@@ -13,7 +13,7 @@ arXiv 2102.09690). Where examples are chosen for each item, the bias is measured
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -69,6 +69,8 @@ class LabelClassifier:
     ) -> None:
         self.scorer = scorer
         self.prompt = as_prompt(prompt)
+        if not isinstance(labels, Iterable):
+            raise PromptError(f"labels={labels!r:.80}: give two or more texts, or a mapping of labels to their words")
         self.labels: tuple[str, ...] = tuple(labels)
         self.words: tuple[str, ...] = tuple(labels.values()) if isinstance(labels, Mapping) else self.labels
         self.content_free = tuple(content_free)
@@ -76,6 +78,8 @@ class LabelClassifier:
         self._offset: LogProbs | None = None
         if isinstance(labels, str) or len(self.labels) < 2 or len(set(self.words)) < len(self.words):
             raise PromptError(f"labels={labels!r:.80}: give two or more, each with words of its own")
+        if other := [one for one in (*self.labels, *self.words) if not isinstance(one, str)]:
+            raise PromptError(f"a label is a text, not {type(other[0]).__name__}: write '{other[0]}'")
         if not all(self.words):
             raise PromptError("a label without words is always as likely as not: give it a text")
         if not callable(getattr(scorer, "score", None)):

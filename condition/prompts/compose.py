@@ -222,8 +222,8 @@ class PipelinePrompt(Composable):
     """
 
     def __init__(self, prompt: Prompt, parts: Mapping[str, Prompt]) -> None:
-        self.prompt = prompt
-        self.parts = dict(parts)
+        self.prompt = _prompt_only(prompt)
+        self.parts = {name: _prompt_only(part) for name, part in parts.items()}
         self.parse = getattr(prompt, "parse", None)
         later = prompt.variables
         for name, part in reversed(self.parts.items()):
@@ -285,4 +285,6 @@ def _shown(prompt: Composable) -> Messages:
 def _prompt_only(other: object) -> Prompt:
     if isinstance(other, Prompt):
         return other
-    raise PromptError(f"{type(other).__name__} can't be joined here: make it a ChatPrompt or a TextPrompt first")
+    raise PromptError(
+        f"{type(other).__name__} can't be joined here: make it a ChatPrompt or a TextPrompt first, or as_prompt(...) it"
+    )

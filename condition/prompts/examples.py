@@ -29,6 +29,8 @@ def pieces(text: str) -> int:
 
 def checked(examples: Iterable[Example]) -> tuple[Example, ...]:
     """The examples. Raises PromptError for none and for what are no Examples."""
+    if not isinstance(examples, Iterable):
+        raise PromptError(f"examples are a list of Example, not {type(examples).__name__}")
     found = tuple(examples)
     if other := [e for e in found if not isinstance(e, Example)]:
         raise PromptError(

@@ -63,7 +63,8 @@ class FewShotPrompt(Composable):
         seed: int = 0,
     ) -> None:
         self.prompt = as_prompt(prompt)
-        pool = tuple(examples) or tuple(getattr(selector, "examples", ()))
+        given = tuple(examples) if isinstance(examples, Iterable) else checked(examples)
+        pool = given or tuple(getattr(selector, "examples", ()))
         self.examples = pool if not pool and (selector is not None or k == 0) else checked(pool)
         self.selector = selector
         self.k = _count(k, len(self.examples))

@@ -51,6 +51,8 @@ def entropy_order(
     shown = checked(examples)
     if not probes:
         raise PromptError("no probes: give inputs like those that will be asked; they need no labels")
+    if isinstance(labels, str) or not all(isinstance(one, str) and one for one in labels) or len(labels) < 2:
+        raise PromptError(f"labels={labels!r:.80}: give two or more texts")
     second = "local" if _checked(kind) == "global" else "global"
     tried = list(_orders(len(shown), limit, random.Random(seed)))
     prompts = [FewShotPrompt(prompt, [shown[i] for i in order]) for order in tried]

@@ -27,7 +27,8 @@ _NUMBER = re.compile(r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+
 _SCALE = re.compile(r"(?<=[\d*])\s*(?:/|(?:out\s+)?of)\s*\d+(?:\.\d+)?|\b[01]\s*(?:to|[-–—])\s*\d+\b", re.IGNORECASE)
 _SAID = re.compile(r"(?:\banswer\s*(?:is\b|:)|####)[:\s]*", re.IGNORECASE)
 _BULLET = re.compile(r"^\s*(?:[-*•]\s+|\(?(?:step\s+)?\d+[.):]\s+)", re.IGNORECASE)
-_OPEN = re.compile(r"[{\[]")
+_OPEN = re.compile(r"""{(?=\s*["}])|\[(?=\s*[\[{"\]\-\dtfnNI])""")
+"""Where JSON may begin: to try each brace of a long text takes the square of its length."""
 
 
 @final

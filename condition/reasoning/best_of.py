@@ -51,7 +51,7 @@ class BestOf(Reasoner):
         self.verifier = verifier
         self.samples = samples
         self.reads = reads
-        self.temperature = Sampling(temperature=temperature).temperature
+        self.temperature = Sampling(temperature=temperature, seed=seed).temperature
         self.seed = seed
         self.budget = budget
 

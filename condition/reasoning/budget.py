@@ -15,7 +15,7 @@ from typing import Any, TypeVar, final
 
 from pydantic import Field
 
-from condition.errors import BudgetError
+from condition.errors import BudgetError, SettingsError
 from condition.reasoning.steps import Ask, Program, Request, advanced, usage_of
 from condition.types import Options
 
@@ -41,6 +41,8 @@ def limited(program: Program[T], budget: Budget | None) -> Program[T]:
     """
     if budget is None:
         return (yield from program)
+    if not isinstance(budget, Budget):
+        raise SettingsError(f"budget={budget!r:.60}: give Budget(calls=200), say")
     calls, tokens, is_told, began = 0, 0, True, time.monotonic()
     outcome = advanced(program, None)
     while outcome.asks is not None:

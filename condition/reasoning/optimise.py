@@ -125,6 +125,8 @@ def optimise(
     for name, size, least in (("rows", rows, 1), ("k", k, 1), ("sets", sets, 0), ("proposals", proposals, 0)):
         if not isinstance(size, int) or size < least:
             raise SettingsError(f"{name}={size!r}: give a whole number of at least {least}")
+    if isinstance(instructions, str) or not all(isinstance(text, str) for text in instructions):
+        raise SettingsError(f"instructions={instructions!r:.60}: give a list of texts")
     writer = None if model is None else as_model(model)
     search = _Search(
         as_prompt(prompt),

@@ -55,7 +55,7 @@ class SelfConsistency(Reasoner):
         self.parse = parse
         self.weighted = weighted
         self.early = early
-        self.temperature = Sampling(temperature=temperature).temperature
+        self.temperature = Sampling(temperature=temperature, seed=seed).temperature
         self.seed = seed
         self.budget = budget
 
@@ -83,10 +83,10 @@ class SelfConsistency(Reasoner):
             over = any(isinstance(error, BudgetError) for error in problems)
             if over or (self.early and self._is_decided(found, self.samples - drawn)):
                 break
-        error = _missing(problems, unasked, drawn)
+        why = _missing(problems, unasked, drawn)
         if not found:
-            return Answer("", candidates=tuple(paths), error=error or str(problems[0]))
-        return self._elected(found).model_copy(update={"candidates": tuple(paths), "error": error})
+            return Answer("", candidates=tuple(paths), error=why or str(problems[0]))
+        return self._elected(found).model_copy(update={"candidates": tuple(paths), "error": why})
 
     def _read(self, end: Answer | ConditionError) -> Answer:
         if isinstance(end, ConditionError):

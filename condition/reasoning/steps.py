@@ -88,7 +88,7 @@ def ask(
     model: Model, prompts: Sequence[Messages], sampling: Sampling = Sampling(), *, fixed: bool = False
 ) -> Program[list[list[Completion]]]:
     """Completions for each prompt. Raises the error of the first prompt that has none."""
-    replies = yield [Ask(model, messages, sampling, fixed) for messages in prompts]
+    replies = yield _asks(model, prompts, sampling, fixed)
     for found in replies:
         if isinstance(found, Exception):
             raise found
@@ -99,7 +99,13 @@ def tried(
     model: Model, prompts: Sequence[Messages], sampling: Sampling = Sampling()
 ) -> Program[list[list[Completion] | ConditionError]]:
     """Completions for each prompt, or the error of one that has none."""
-    return list((yield [Ask(model, messages, sampling) for messages in prompts]))
+    return list((yield _asks(model, prompts, sampling)))
+
+
+def _asks(model: Model, prompts: Sequence[Messages], sampling: Sampling, fixed: bool = False) -> list[Ask]:
+    if not isinstance(sampling, Sampling):
+        raise SettingsError(f"sampling={sampling!r:.60}: give Sampling(max_tokens=64), say")
+    return [Ask(model, messages, sampling, fixed) for messages in prompts]
 
 
 def advanced(program: Program[T], replies: Sequence[Any] | None) -> Outcome[T]:

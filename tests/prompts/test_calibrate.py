@@ -189,6 +189,9 @@ def test_it_is_a_chain_whose_answers_are_labels() -> None:
         (lambda: calibrate(Leaning(0), PROMPT, "ab"), PromptError, "two or more"),
         (lambda: calibrate(Leaning(0), PROMPT, {"a": "x", "b": "x"}), PromptError, "words of its own"),
         (lambda: calibrate(Leaning(0), PROMPT, ["a", ""]), PromptError, "without words"),
+        (lambda: calibrate(Leaning(0), PROMPT, [1, 2]), PromptError, "a label is a text, not int: write '1'"),  # type: ignore[list-item]
+        (lambda: calibrate(Leaning(0), PROMPT, {"a": 1, "b": 2}), PromptError, "a label is a text"),  # type: ignore[dict-item]
+        (lambda: calibrate(Leaning(0), PROMPT, 5), PromptError, "labels=5: give two or more"),  # type: ignore[arg-type]
         (lambda: calibrate(object(), PROMPT, LABELS), PromptError, "object can't say how likely"),  # type: ignore[arg-type]
         (lambda: calibrate(Leaning(0), "Good?", LABELS), PromptError, "no variable"),
         (lambda: calibrate(Leaning(0), PROMPT, LABELS, content_free=()), PromptError, "at least one"),

@@ -249,3 +249,10 @@ def test_none_is_not_written_as_a_word_by_a_partial_either() -> None:
     words = "Be {% if tone %}{{ tone }}{% else %}yourself{% endif %}."
     own = ChatPrompt([("system", words)], inputs=Inputs, template_format="jinja2")
     assert said(own.partial(tone=None).format()) == [("system", "Be yourself.")]
+
+
+@pytest.mark.parametrize("other", ["{q}", None, [("user", "{q}")], PromptTemplate.from_template("{q}")], ids=str)
+def test_a_pipeline_takes_prompts_only(other: Any) -> None:
+    for make in (lambda: PipelinePrompt(other, {}), lambda: PipelinePrompt(ASK, {"q": other})):
+        with pytest.raises(PromptError, match="make it a ChatPrompt or a TextPrompt first"):
+            make()

@@ -270,6 +270,7 @@ def test_a_preview_needs_no_values() -> None:
     ("make", "message"),
     [
         (lambda: FewShotPrompt(QA, []), "no examples to choose from"),
+        (lambda: FewShotPrompt(QA, None), "a list of Example, not NoneType"),  # type: ignore[arg-type]
         (lambda: FewShotPrompt(QA, [{"q": "1"}]), "an example is an Example, not dict"),  # type: ignore[list-item]
         (lambda: FewShotPrompt(QA, [SHOTS[0], Example({"question": "1"}, "2")]), "example 2 has no 'q', which the"),
         (

@@ -112,3 +112,9 @@ def test_local_entropy_is_that_of_each_probe() -> None:
     given = [Example({"text": "y"}, "bad"), Example({"text": "x"}, "good")]
     probes = [{"text": "good film"}, {"text": "bad film"}]
     assert entropy_order(PROMPT, given, Sure(0.0), LABELS, probes, kind="local")[-1].target == "bad"
+
+
+@pytest.mark.parametrize("labels", [[], ["one"], "ab", [1, 2], ["a", ""]])
+def test_what_are_no_labels_is_refused(labels: Any) -> None:
+    with pytest.raises(PromptError, match="give two or more texts"):
+        entropy_order(PROMPT, [Example({"text": "x"}, "a")], Leaning(0.0), labels, [{"text": "z"}])

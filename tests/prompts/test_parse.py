@@ -99,6 +99,13 @@ def test_json_among_words(text: str, value: Any) -> None:
     assert json_value(text) == value
 
 
+@pytest.mark.parametrize("text", ["{q} {{ x }} ", "\\frac{a}{b} [x] ", "{ {\n"])
+def test_braces_that_open_no_json_cost_nothing(text: str) -> None:
+    began = time.process_time()
+    assert json_value(text * 300_000 + '{"a": [ -1, true, null, {}, [ ] ]}') == {"a": [-1, True, None, {}, []]}
+    assert time.process_time() - began < 5
+
+
 @given(st.recursive(st.none() | st.booleans() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
 def test_any_json_is_found(value: Any) -> None:
     wrapped = {"value": value}

@@ -188,6 +188,7 @@ class TestExamples:
         [
             (lambda: checked([]), "no examples to choose from"),
             (lambda: checked(["x"]), "not str"),  # type: ignore[list-item]
+            (lambda: checked(5), "a list of Example, not int"),  # type: ignore[arg-type]
             (lambda: names_in_common(POOL, "topic"), "not every example has the input 'topic'"),
             (lambda: names_in_common([POOL[0], Example({"r": "1"}, "2")], None), "no input in common"),
             (lambda: text_of({"r": 1}, ("q",)), "they have 'q', given: 'r'"),

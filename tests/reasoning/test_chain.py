@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from langchain_core.runnables import RunnableParallel, RunnablePassthrough
 from condition.errors import Interrupted, ModelError, PromptError
 from condition.protocols import Chain
 from condition.reasoning.chain import Reasoner
+from condition.reasoning.cot import ChainOfThought
 from condition.reasoning.steps import Program, ask
 from condition.types import Answer, Message, Usage
 
@@ -99,3 +101,12 @@ def test_a_steps_bug_is_not_an_answer(oracle: type[Oracle]) -> None:
             raise ModelError("no way")
 
     assert Failing(oracle(doubled)).invoke("a").error == "no way"
+
+
+@pytest.mark.parametrize(("setting", "advice"), [("budget", r"give Budget\("), ("sampling", r"give Sampling\(")])
+@pytest.mark.parametrize("wrong", [5, {"calls": 3}, "few"])
+def test_a_setting_of_another_kind_is_named(oracle: type[Oracle], setting: str, advice: str, wrong: Any) -> None:
+    model = oracle(lambda text: "7")
+    answer = ChainOfThought(model, "{q}", **{setting: wrong}).invoke("x")
+    assert re.search(f"{setting}=.*{advice}", str(answer.error))
+    assert not model.prompts

@@ -213,6 +213,9 @@ def test_what_can_not_be_is_said_at_once(oracle: type[Oracle]) -> None:
         optimise(ASK, ROWS, exact)
     with pytest.raises(SettingsError, match="proposals=0"):
         optimise(ASK, ROWS, exact, chain=lambda prompt: ChainOfThought(model, prompt))
+    for wrong in ("Shout.", [None]):
+        with pytest.raises(SettingsError, match=r"instructions=.*give a list of texts"):
+            optimise(ASK, ROWS, exact, model=model, instructions=wrong)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="k=0"):
         optimise(ASK, ROWS, exact, model=model, k=0)
     with pytest.raises(SettingsError, match=r"held=1\.5"):

@@ -200,6 +200,9 @@ def test_any_chain_can_vote(oracle: type[OracleT]) -> None:
         SelfConsistency(chain, 0)
     with pytest.raises(SettingsError, match="temperature"):
         SelfConsistency(chain, temperature=-1)
+    for kind in (SelfConsistency, lambda *given, **more: BestOf(given[0], lambda q, c: [1.0], **more)):
+        with pytest.raises(SettingsError, match="seed"):
+            kind(chain, seed="x")
 
 
 def test_a_model_behind_its_prompt_is_sampled(tiny_model: TinyModel) -> None:
