@@ -102,6 +102,12 @@ STOPPED: dict[str, tuple[str, str]] = {
     ),
     "new namespace of users": ("import ctypes\nassert ctypes.CDLL(None).unshare(0x10000000) == 0", "failed"),
     "new namespace": ("import ctypes\nassert ctypes.CDLL(None).unshare(0x20000) == 0", "failed"),
+    "other ways to the network": (
+        "import ctypes, errno\nfor call in (425, 447):\n"
+        "  c = ctypes.CDLL(None, use_errno=True)\n  c.syscall(call, 1, None)\n"
+        "  assert ctypes.get_errno() != errno.EACCES, 'refused'",
+        "failed",
+    ),
     "raises its own limits": ("import resource; resource.setrlimit(resource.RLIMIT_CPU, (99, 99))", "failed"),
     "traces its parent": ("import ctypes, os\nassert ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) == 0", "failed"),
     "becomes another user": ("import os; os.setuid(1000)", "failed"),

@@ -64,7 +64,8 @@ def _headless(path: Path) -> list[Located]:
         return []
     with path.open(encoding="utf-8-sig", newline="") as lines:
         rows = [row for row in csv.reader(lines) if row]
-    if not rows or len(rows[0]) < 4 or rows[0][-1].strip() not in LETTERS[: len(rows[0]) - 2]:
+    first = [cell.strip() for cell in rows[0]] if rows else []
+    if len(first) < 4 or first[-1] not in list(LETTERS[: len(first) - 2]) or {*QUESTIONS, *ANSWERS} & {*first[:-1]}:
         return []
     return [
         Located({"question": row[0], "choices": row[1:-1], "answer": row[-1]}, f"{path}: row {i}")

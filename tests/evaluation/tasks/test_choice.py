@@ -63,6 +63,14 @@ def test_the_original_files_of_mmlu(tmp_path: Path) -> None:
     assert (row.question, row.subject) == ("What, if any?", "anatomy")
 
 
+def test_a_header_is_no_question_whatever_stands_last(tmp_path: Path) -> None:
+    file = tmp_path / "own.csv"
+    with file.open("w", newline="") as lines:
+        csv.writer(lines).writerows([["answer", "question", "A", "B", "C"], ["B", "Of what?", "oak", "stone", "reed"]])
+    (row,) = choice_rows(file)
+    assert (row.question, row.choices, row.correct) == ("Of what?", ("oak", "stone", "reed"), 1)
+
+
 def test_a_file_with_a_header(tmp_path: Path) -> None:
     file = tmp_path / "accountant_val.csv"
     file.write_text("id,question,A,B,C,D,answer\n7,为什么？,一,二,三,四,D\n", encoding="utf-8")
