@@ -1,4 +1,5 @@
-"""A kind of one's own, of a class that inherits nothing: what `KeptAdapter` says is enough."""
+"""Every adapter through the same checks, and a kind of one's own, of a class that inherits nothing: what `KeptAdapter`
+says is enough."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA
@@ -19,10 +20,12 @@ from condition.adapters.registry import KINDS, KeptAdapter, adapter_of, register
 from condition.errors import ContractError, SettingsError
 from condition.models.load import load
 from condition.models.local import LocalModel
+from condition.testing import check_adapter
 from condition.training.settings import Settings
 from condition.training.sft import SFTTrainer
 from condition.types import Example
-from tests.conftest import TinyModel
+from tests.adapters.test_every_adapter import ADAPTERS
+from tests.conftest import Tiny, TinyModel
 
 ROWS = [Example({"q": f"What is {i}?"}, "It is blue") for i in range(4)]
 
@@ -75,6 +78,24 @@ class Attached:
 
     def attach(self, network: PreTrainedModel, /) -> PreTrainedModel:
         return network
+
+
+BEGINS_ELSEWHERE = ("prompt_tuning", "p_tuning", "lstm", "prefix_tuning", "projected", "mixed", "stack")
+"""Those with a soft prompt or a prefix, which says something from the beginning."""
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_every_adapter(name: str, tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+    check_adapter(ADAPTERS[name], tokenizer=tiny_tokenizer, begins_as_base=name not in BEGINS_ELSEWHERE)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_every_adapter_on_another_network(name: str, tiny: Tiny, tiny_tokenizer: PreTrainedTokenizerBase) -> None:
+    check_adapter(ADAPTERS[name], tiny("gpt2"), tiny_tokenizer)
+
+
+def test_one_of_ones_own() -> None:
+    check_adapter(Shift(2.0), begins_as_base=True)
 
 
 @pytest.fixture(autouse=True)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from langchain_core.embeddings import Embeddings
-from langchain_core.language_models import FakeListChatModel
+from langchain_core.language_models import FakeListChatModel, SimpleChatModel
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableLambda
 
 import condition as cd
 from condition.errors import PromptError, SettingsError
-from condition.protocols import Chain
+from condition.prompts.calibrate import calibrate
+from condition.reasoning.abstain import Abstain
+from condition.reasoning.direct import Direct
+from condition.testing import check_chain
 from condition.types import Completion, Messages, Sampling
+from tests.conftest import TinyModel
 
 REPLY = "1. Two and five.\n\nThe answer is 7."
 FACTS = {"question": "How many?", "facts": ["The answer is 7.", "Two and five."]}
@@ -55,6 +60,19 @@ MAKERS: dict[str, Callable[..., Any]] = {
 }
 
 
+class Poisoned(SimpleChatModel):
+    """Says nothing to whoever speaks of poison, and the same to everybody else."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "poisoned"
+
+    def _call(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> str:
+        if any("poison" in str(message.content) for message in messages):
+            raise ValueError("no word of poison")
+        return REPLY
+
+
 class Off:
     """A model that is always off."""
 
@@ -86,9 +104,37 @@ def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return MAKERS[request.param]
 
 
-def test_is_one(make: Callable[..., Any]) -> None:
+def test_every_chain(make: Callable[..., Any]) -> None:
+    check_chain(make(Counted()), [FACTS, {**FACTS, "question": "And how many {more}? 🙂"}])
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_problem_fails_alone(name: str) -> None:
+    make = MAKERS[name] if name != "AutoCoT" else _auto_cot
+    check_chain(make(Poisoned()), [FACTS], failing={"question": "What is poison?", "facts": ["It is poison."]})
+
+
+def _auto_cot(model: Any) -> Any:
+    return cd.AutoCoT(model, ["a?", "bb?"], demonstrations=1, encoder=Fixed())
+
+
+OTHERS: dict[str, Callable[[TinyModel], Any]] = {
+    "LocalModel with a prompt": lambda tiny_model: tiny_model().with_prompt("Say {question}"),
+    "calibrate": lambda tiny_model: calibrate(tiny_model(), "{question}", ["yes", "no"]),
+    "Abstain": lambda tiny_model: Abstain(tiny_model(), "{question}", max_tokens=4),
+    "Guarded": lambda tiny_model: cd.Guarded(cd.ZeroShotCoT(Counted()), before=cd.WordList(["zounds"])),
+    "Direct": lambda tiny_model: Direct(RunnableLambda(lambda inputs: str(inputs["question"])), ["question"]),
+    "a RunnableLambda": lambda tiny_model: RunnableLambda(lambda inputs: cd.Answer(str(inputs["question"]))),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_chains_that_are_made_of_no_steps(name: str, tiny_model: TinyModel) -> None:
+    check_chain(OTHERS[name](tiny_model), [{"question": "How many?"}, {"question": "Is the sky {blue}? 🙂"}])
+
+
+def test_is_a_runnable(make: Callable[..., Any]) -> None:
     chain = make(Counted())
-    assert isinstance(chain, Chain)
     assert isinstance(chain, Runnable)
     assert chain.variables <= FACTS.keys()
 
@@ -99,7 +145,6 @@ def test_many_problems_cost_no_more_calls_than_one(make: Callable[..., Any]) -> 
     answers = make(many).batch([FACTS] * 20)
     assert [a.text for a in answers] == [single.text] * 20
     assert (many.calls, many.drawn) == (one.calls, 20 * one.drawn)
-    assert make(one).batch([]) == []
 
 
 def test_a_langchain_model_will_do(make: Callable[..., Any]) -> None:
@@ -156,8 +201,3 @@ def test_no_model_is_no_chain(make: Callable[..., Any], request: pytest.FixtureR
         pytest.skip("has a model of its own here")
     with pytest.raises((SettingsError, cd.ModelError)):
         make(5)
-
-
-def test_extra_inputs_do_not_hurt(make: Callable[..., Any]) -> None:
-    more: Mapping[str, Any] = {**FACTS, "id": 7, "notes": None}
-    assert make(Counted()).invoke(more).text == make(Counted()).invoke(FACTS).text

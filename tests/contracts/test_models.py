@@ -1,4 +1,4 @@
-"""Every implementer of `Model` through the same checks."""
+"""Every implementer of `Model` and `Scorer` through the same checks."""
 
 from __future__ import annotations
 
@@ -6,60 +6,68 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from langchain_core.language_models import FakeListChatModel, FakeListLLM
+from langchain_core.language_models import LLM, FakeListChatModel, SimpleChatModel
+from langchain_core.messages import BaseMessage
 
 import condition
-from condition.protocols import Model
-from condition.types import Completion, Message, Messages, Sampling
+from condition.testing import check_model, check_scorer
+from tests.conftest import TinyModel
 
-MAKERS: dict[str, Callable[[Any], Any]] = {
+
+class Echo(SimpleChatModel):
+    """Says the last message again, in LangChain."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "echo"
+
+    def _call(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> str:
+        return str(messages[-1].content)
+
+
+class EchoLLM(LLM):
+    """The same for texts."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "echo"
+
+    def _call(self, prompt: str, *args: Any, **kwargs: Any) -> str:
+        return prompt
+
+
+MAKERS: dict[str, Callable[[TinyModel], Any]] = {
     "LocalModel": lambda tiny_model: tiny_model("llama"),
     "LocalModel with a prompt": lambda tiny_model: tiny_model("gpt2").with_prompt("Say {x}"),
-    "a LangChain chat model": lambda tiny_model: condition.as_model(FakeListChatModel(responses=["a", "b", "c"])),
-    "several LangChain chat models": lambda tiny_model: condition.as_model(
-        [FakeListChatModel(responses=["a", "b", "c"]), FakeListChatModel(responses=["a", "b", "c"])]
-    ),
-    "a LangChain LLM": lambda tiny_model: condition.as_model(FakeListLLM(responses=["a", "b", "c"])),
+    "LocalModel that shares no prefix": lambda tiny_model: tiny_model("qwen2", **SLIDING),
+    "Controlled": lambda tiny_model: condition.Controlled(tiny_model(), condition.Words(ban=["e"])),
+    "Guarded": lambda tiny_model: condition.Guarded(tiny_model(), before=condition.WordList(["braces"])),
+    "a LangChain chat model": lambda tiny_model: condition.as_model(Echo()),
+    "several LangChain chat models": lambda tiny_model: condition.as_model([Echo(), Echo()]),
+    "a LangChain LLM": lambda tiny_model: condition.as_model(EchoLLM()),
+    "a LangChain chat model as it is": lambda tiny_model: Echo(),
 }
-PROMPTS: list[Messages] = [
-    (Message("user", "Who wrote the letter?"),),
-    (Message("system", "Be brief."), Message("user", "{braces} é 🙂")),
-    (Message("user", "a"), Message("assistant", "b"), Message("user", "c")),
-]
-SAMPLING = Sampling(max_tokens=3)
+UNSHARED = pytest.mark.filterwarnings("ignore:prefix sharing is off:condition.errors.SharingWarning")
+SLIDING = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0}
 
 
-@pytest.fixture(params=MAKERS)
-def model(request: pytest.FixtureRequest, tiny_model: Any) -> Any:
-    return MAKERS[request.param](tiny_model)
+@UNSHARED
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_model(name: str, tiny_model: TinyModel) -> None:
+    check_model(MAKERS[name](tiny_model))
 
 
-def test_is_one(model: Any) -> None:
-    assert isinstance(model, Model)
-    assert isinstance(model.name, str)
-    assert model.name
+def test_one_that_says_something_else_each_time() -> None:
+    check_model(FakeListChatModel(responses=["a", "b", "c"]), repeatable=False)
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if "LangChain" not in name])
+def test_as_model_leaves_ours_as_it_is(name: str, tiny_model: TinyModel) -> None:
+    model = MAKERS[name](tiny_model)
     assert condition.as_model(model) is model
 
 
-def test_gives_one_list_a_prompt(model: Any) -> None:
-    found = model.generate(PROMPTS, SAMPLING)
-    assert [len(completions) for completions in found] == [1, 1, 1]
-    for (completion,) in found:
-        assert isinstance(completion, Completion)
-        assert isinstance(completion.text, str)
-        assert completion.finish_reason in ("stop", "length")
-
-
-def test_gives_n_samples(model: Any) -> None:
-    found = model.generate(PROMPTS[:2], Sampling(max_tokens=2, temperature=1.0, n=3, seed=0))
-    assert [len(completions) for completions in found] == [3, 3]
-
-
-def test_nothing_is_asked_of_nothing(model: Any) -> None:
-    assert model.generate([], SAMPLING) == []
-
-
-def test_a_stop_text_is_cut_off(model: Any) -> None:
-    for (completion,) in model.generate(PROMPTS, Sampling(max_tokens=3, stop=("a", "e"))):
-        assert "a" not in completion.text
-        assert "e" not in completion.text
+@UNSHARED
+@pytest.mark.parametrize("name", [name for name in MAKERS if name.startswith("LocalModel")])
+def test_every_scorer(name: str, tiny_model: TinyModel) -> None:
+    check_scorer(MAKERS[name](tiny_model))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, final
 
 from condition.errors import SettingsError
+from condition.prompts.examples import is_item
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.protocols import Prompt
@@ -33,9 +34,9 @@ class SameSelector:
         self.column = column
 
     def select(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
-        """At most `k` examples, in their own order."""
+        """At most `k` examples that are not the item itself, in their own order."""
         own = [e for e in self.examples if e.inputs.get(self.column) == inputs.get(self.column)]
-        return (own or list(self.examples))[:k]
+        return [e for e in own or self.examples if not is_item(e, inputs)][:k]
 
 
 def asked(
