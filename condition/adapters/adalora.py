@@ -77,7 +77,7 @@ class AdaLoRA(Options):
             target_r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # PEFT scales by any number, its annotation says int
             lora_dropout=self.dropout,
-            target_modules=targets_for(network, self.targets),
+            target_modules=targets_for(network, self.targets, "AdaLoRA"),
             exclude_modules=not_ours(network),
             total_step=ENDLESS,
             fan_in_fan_out=keeps_weights_transposed(network),

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from condition.adapters.attach import marked
 from condition.adapters.injected import (
+    check_names,
     injected,
     keeps_weights_transposed,
     load_injected,
@@ -63,6 +64,8 @@ class IA3(Options):
                 )
             targets = TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING[family]
             inner = TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING[family]
+        else:
+            check_names(network, targets, "IA3.targets")
         config = IA3Config(
             target_modules=targets,
             feedforward_modules=inner,

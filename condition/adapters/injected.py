@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from copy import copy
@@ -40,7 +41,10 @@ def injected(network: PreTrainedModel, config: PeftConfig, who: str) -> PreTrain
     except ValueError as error:
         asked = getattr(config, "target_modules", None)
         shown = asked if isinstance(asked, str) else sorted(asked or ())
-        raise SettingsError(f"{who} fits no layer of {type(network).__name__} by targets={shown!r}: {error}") from error
+        hint = f". A string is a pattern of whole names: give a list, [{asked!r}]" if isinstance(asked, str) else ""
+        raise SettingsError(
+            f"{who} fits no layer of {type(network).__name__} by targets={shown!r}: {error}{hint}"
+        ) from error
     return in_float32(twin)
 
 
@@ -91,16 +95,41 @@ def configs(network: PreTrainedModel) -> list[PeftConfig]:
     return list(found.values())
 
 
-def targets_for(network: PreTrainedModel, targets: Targets) -> str | list[str]:
-    """Names as PEFT takes them; `all-linear` may stand among others."""
+def targets_for(network: PreTrainedModel, targets: Targets, who: str) -> str | list[str]:
+    """Names as PEFT takes them; `all-linear` may stand among others. A string is a pattern of whole names.
+
+    Raises SettingsError for a name in a list that no layer has, of which PEFT says nothing where another one fits.
+    """
     if isinstance(targets, str):
+        _check_pattern(targets, who)
         return targets
+    check_names(network, [name for name in targets if name != ALL], f"{who}.targets")
     if ALL not in targets:
         return list(targets)
     head = network.get_output_embeddings()
     named = network.named_modules()
     linear = [name for name, m in named if is_product(m) and m is not head and not is_learned(name)]
     return sorted({*linear, *targets} - {ALL})
+
+
+def check_names(network: PreTrainedModel, names: Sequence[str], what: str) -> None:
+    """Raises SettingsError for a name that no module has, in full or as its last part."""
+    modules = [name for name, _ in network.named_modules() if name]
+    for name in names:
+        if not name or not any(module == name or module.endswith(f".{name}") for module in modules):
+            ends = sorted({m.rpartition(".")[2] for m, module in network.named_modules() if is_product(module)})
+            raise SettingsError(
+                f"{what}: {name!r} is no module of {type(network).__name__}; its linear layers are {', '.join(ends)}"
+            )
+
+
+def _check_pattern(pattern: str, who: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise SettingsError(
+            f"{who}.targets = {pattern!r} is no pattern ({error}): give a list of names, such as ['q_proj', 'v_proj']"
+        ) from error
 
 
 def keeps_weights_transposed(network: PreTrainedModel) -> bool:

@@ -15,16 +15,17 @@ On a quantized base it is QLoRA (Dettmers et al. 2023, arXiv 2305.14314): nothin
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from peft import LoraConfig
 from peft.utils.constants import EMBEDDING_LAYER_NAMES
-from pydantic import Field
+from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
 from condition.adapters.attach import marked
 from condition.adapters.injected import (
     Targets,
+    check_names,
     configs,
     injected,
     keeps_weights_transposed,
@@ -65,6 +66,12 @@ class LoRA(Options):
     and head are one tensor they stay one."""
     kind: Literal["lora"] = "lora"
 
+    @model_validator(mode="after")
+    def _halves_are_orthogonal(self) -> Self:
+        if self.initialisation == "orthogonal" and self.rank % 2:
+            raise ValueError(f"rank {self.rank} has no two halves: initialisation='orthogonal' needs an even rank")
+        return self
+
     def attach(self, network: PreTrainedModel, /) -> PreTrainedModel:
         """The network with LoRA layers; the one given is left as it is.
 
@@ -102,7 +109,8 @@ class LoRA(Options):
 
         Raises SettingsError where PEFT can't keep it one.
         """
-        targets, whole = targets_for(network, self.targets), list(self.whole)
+        targets, whole = targets_for(network, self.targets, "LoRA"), list(self.whole)
+        check_names(network, whole, "LoRA.whole")
         names = {module: name for name, module in network.named_modules()}
         table, head = network.get_input_embeddings(), network.get_output_embeddings()
         if head is None or getattr(head, "weight", None) is not table.weight:

@@ -22,7 +22,7 @@ from condition.adapters.attach import freeze, is_learned, marked, shared_copy
 from condition.adapters.blocks import blocks, is_product, sizes
 from condition.adapters.bottleneck import PART as NARROW
 from condition.adapters.bottleneck import Bottleneck, put_bottlenecks
-from condition.adapters.injected import ALL, configs
+from condition.adapters.injected import ALL, check_names, configs
 from condition.adapters.learned import FILE, load_tensors, save_tensors, tensors_under
 from condition.adapters.lora import LoRA
 from condition.adapters.soft_prompts import PrefixTuning, prefix_module
@@ -41,6 +41,8 @@ class Mixed(Options):
     kind: Literal["mixed"] = "mixed"
 
     def __init__(self, parts: Any = None, **rest: Any) -> None:
+        if parts is not None and not isinstance(parts, list | tuple):
+            raise SettingsError(f"Mixed takes several adapters, Mixed((LoRA(), Bottleneck())), not {parts!r:.80}")
         super().__init__(**({} if parts is None else {"parts": tuple(parts)}), **rest)
 
     @model_validator(mode="after")
@@ -105,6 +107,7 @@ def _saved_length(folder: Path) -> int:
 def _put_low_rank(network: PreTrainedModel, options: LoRA) -> None:
     head = network.get_output_embeddings()
     wanted = [options.targets] if isinstance(options.targets, str) else options.targets
+    check_names(network, [name for name in wanted if name != ALL], "Mixed: LoRA.targets")
     hosts = [
         module
         for name, module in network.named_modules()

@@ -20,6 +20,7 @@ from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.ia3 import IA3
 from condition.adapters.lora import LoRA
 from condition.adapters.soft_prompts import PrefixTuning, PromptTuning, PTuning
+from condition.errors import SettingsError
 from condition.types import Options
 
 Part = Annotated[LoRA | AdaLoRA | IA3 | Bottleneck | PromptTuning | PTuning | PrefixTuning, Field(discriminator="kind")]
@@ -38,6 +39,8 @@ class Stack(Options):
     kind: Literal["stack"] = "stack"
 
     def __init__(self, parts: Any, **rest: Any) -> None:
+        if not isinstance(parts, list | tuple):
+            raise SettingsError(f"Stack takes several adapters, Stack((LoRA(), PromptTuning())), not {parts!r:.80}")
         super().__init__(parts=tuple(parts), **rest)
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from condition.data.shipped import sample
-from condition.errors import DataError, ModelError
+from condition.errors import DataError, ModelError, SettingsError
 from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.models.quantize import Quantization
@@ -71,9 +71,13 @@ def quantization_report(
     """Load a base again in each of several quantizations, and measure. One is in memory at a time.
 
     `texts` are for the perplexity; passages that the library ships where none are given.
-    Raises ModelError for a model that can't be loaded by its name, DataError for texts without words.
+    Raises ModelError for a model that can't be loaded by its name, DataError for texts that are none or too short.
     """
     name = _name_of(model)
+    if not isinstance(quantizations, Sequence):
+        raise SettingsError("quantization_report takes several settings: quantization_report(model, [Quantization()])")
+    if isinstance(texts, str) or any(not isinstance(text, str) for text in texts or ()):
+        raise DataError("quantization_report takes texts in a list: texts=['The first text.', ...]")
     passages = list(dict.fromkeys(row["context"] for row in sample("validation")))[:8] if texts is None else list(texts)
     if not any(text.strip() for text in passages):
         raise DataError("quantization_report needs texts with words: leave texts out for passages that are shipped")
@@ -118,7 +122,9 @@ def _perplexity(model: LocalModel, texts: Sequence[str]) -> float:
             logits = model.network(input_ids=row, use_cache=False).logits[0, :-1].float()
         total += float(nn.functional.cross_entropy(logits, row[0, 1:], reduction="sum"))
         tokens += len(ids) - 1
-    return math.exp(min(total / max(1, tokens), 99.0))
+    if not tokens:
+        raise DataError("quantization_report needs texts of two tokens or more: the first of each has none before it")
+    return math.exp(min(total / tokens, 99.0))
 
 
 def _bits(quantization: Quantization) -> float:

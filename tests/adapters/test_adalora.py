@@ -114,6 +114,9 @@ def test_importance_is_smoothed_and_multiplied_by_its_uncertainty(tiny: Tiny) ->
     for number in (0, 1):
         a, b, e = (smooth[number, part] * doubt[number, part] for part in PARTS)
         scores.append(e[:, 0] + a.mean(1) + b.mean(0))
+    found = network.get_submodule(BUDGET).scores([layer for _, layer in layers(network)])
+    for one, expected in zip(found, scores, strict=True):
+        torch.testing.assert_close(one, expected)
     kept = torch.cat(scores).topk(2).indices.tolist()  # two layers, a rank each on average
     left = torch.cat([parts(layer)[2][:, 0] for _, layer in layers(network)])
     assert sorted(kept) == left.nonzero()[:, 0].tolist()

@@ -86,8 +86,9 @@ def test_what_does_not_fit_is_refused(tiny: Tiny) -> None:
         IA3(feed_forward=("down_proj",))
     with pytest.raises(SettingsError, match=r"\['up_proj'\], which stand not among targets"):
         IA3(targets=("down_proj",), feed_forward=("up_proj",))
-    with pytest.raises(SettingsError, match="IA3 fits no layer of LlamaForCausalLM"):
-        IA3(targets=("nonsense",)).attach(tiny("llama"))
+    for names in (("nonsense",), ("k_proj", "v_prj")):
+        with pytest.raises(SettingsError, match=rf"IA3\.targets: '{names[-1]}' is no module of LlamaForCausalLM"):
+            IA3(targets=names).attach(tiny("llama"))
     shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     unknown = OlmoForCausalLM(OlmoConfig(vocab_size=64, pad_token_id=0, eos_token_id=1, **shape))
     with pytest.raises(SettingsError, match=r"does not know which layers of OlmoForCausalLM .* name them, IA3\("):

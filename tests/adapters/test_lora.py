@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
 
+from condition.adapters.adalora import AdaLoRA
 from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA, lora_of
 from condition.adapters.registry import load_adapter, save_adapter
@@ -56,13 +57,38 @@ def test_all_linear_layers_but_the_head(tiny: Tiny, family: str) -> None:
 
 
 def test_no_layer_of_that_name(tiny: Tiny) -> None:
-    with pytest.raises(SettingsError, match=r"fits no layer of LlamaForCausalLM by targets=\['nonsense'\]"):
+    with pytest.raises(
+        SettingsError,
+        match=r"LoRA\.targets: 'nonsense' is no module of LlamaForCausalLM; its linear layers are down_proj",
+    ):
         LoRA(targets=["nonsense"]).attach(tiny("llama"))
+
+
+@pytest.mark.parametrize("kind", [LoRA, AdaLoRA])
+def test_a_name_that_no_layer_has_is_refused_beside_one_that_fits(tiny: Tiny, kind: Any) -> None:
+    for wrong in ("v_prj", "", "🙂"):
+        with pytest.raises(
+            SettingsError, match=rf"{kind.__name__}\.targets: '{wrong}' is no module of LlamaForCausalLM"
+        ):
+            kind(targets=["q_proj", wrong]).attach(tiny("llama"))
+    with pytest.raises(SettingsError, match=r"a list, \['q_proj'\]"):
+        kind(targets="q_proj").attach(tiny("llama"))
+    with pytest.raises(SettingsError, match=r"targets = '\(' is no pattern"):
+        kind(targets="(").attach(tiny("llama"))
+    assert trainable(kind(targets=["q_proj", "model.layers.1.mlp.up_proj"]).attach(tiny("llama")))
+
+
+def test_whole_modules_that_are_not_there(tiny: Tiny) -> None:
+    for wrong in ("lm_haed", "", "head"):
+        with pytest.raises(SettingsError, match=rf"LoRA\.whole: '{wrong}' is no module"):
+            LoRA(whole=(wrong,)).attach(tiny("llama"))
+    assert any("lm_head" in name for name in trainable(LoRA(whole=("lm_head",)).attach(tiny("llama"))))
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"rank": 3, "initialisation": "orthogonal"}, "needs an even rank"),
         ({"rnk": 4}, "did you mean 'rank'"),
         ({"rank": 0}, r"LoRA\.rank = 0"),
         ({"dropout": 1.0}, r"LoRA\.dropout = 1\.0"),

@@ -131,6 +131,8 @@ def test_there_and_back(tiny: Tiny, family: str, tmp_path: Path) -> None:
     ("parts", "said"),
     [
         ((LoRA(),), "two or three different parts"),
+        (5, "Mixed takes several adapters"),
+        (LoRA(), "Mixed takes several adapters"),
         ((LoRA(), LoRA(rank=2)), "two or three different parts"),
         ((LoRA(weight_decomposed=True), Bottleneck()), "a gated LoRA is a plain one"),
         ((LoRA(whole=("lm_head",)), Bottleneck()), "a gated LoRA is a plain one"),
@@ -147,5 +149,8 @@ def test_where_it_can_not_lie(tiny: Tiny) -> None:
     for adapter in (LoRA(rank=2), Bottleneck(size=2), PrefixTuning(length=2)):
         with pytest.raises(SettingsError, match="can't lie over another adapter"):
             Mixed((LoRA(rank=2), Bottleneck(size=2))).attach(adapter.attach(tiny("llama")))
-    with pytest.raises(SettingsError, match=r"LoRA fits no layer of LlamaForCausalLM by targets=\['nonsense'\]"):
-        Mixed((LoRA(targets=["nonsense"]), Bottleneck(size=2))).attach(tiny("llama"))
+    for names in (["nonsense"], ["q_proj", "v_prj"]):
+        with pytest.raises(SettingsError, match=rf"Mixed: LoRA\.targets: '{names[-1]}' is no module of"):
+            Mixed((LoRA(targets=names), Bottleneck(size=2))).attach(tiny("llama"))
+    with pytest.raises(SettingsError, match=r"LoRA fits no layer of LlamaForCausalLM by targets=\['norm'\]"):
+        Mixed((LoRA(targets=["norm"]), Bottleneck(size=2))).attach(tiny("llama"))

@@ -104,6 +104,20 @@ def test_nothing_of_the_base_runs_backwards(tiny: Tiny, family: str) -> None:
     assert {name for name, p in network.named_parameters() if p.grad is not None} == set(trainable(network))
 
 
+def test_it_hears_without_answering(tiny: Tiny, family: str) -> None:
+    """Where something before the base learns, its gradient is the base's own."""
+    base = tiny(family)
+    network = filled(LadderSide(reduction=4).attach(base))
+    weights = torch.randn(1, IDS.shape[1], 64, generator=torch.Generator().manual_seed(3))
+    slopes = []
+    for each in (base, network):
+        words = base.get_input_embeddings()(IDS).detach().requires_grad_()
+        (each.base_model(inputs_embeds=words, use_cache=False).last_hidden_state * weights).sum().backward()
+        slopes.append(words.grad)
+    torch.testing.assert_close(slopes[1], slopes[0])
+    assert all(bool(p.grad.any()) for name, p in trainable(network).items() if "up" in name)
+
+
 def test_it_keeps_a_fraction_of_the_activations(tiny: Tiny, family: str) -> None:
     ladder = kept_bytes(LadderSide(reduction=8).attach(tiny(family)).train())
     assert 0 < ladder < 0.4 * kept_bytes(LoRA(rank=2).attach(tiny(family)).train())

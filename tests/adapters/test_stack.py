@@ -117,6 +117,8 @@ def test_ranks_are_allocated_inside_a_stack_too(tiny: Tiny) -> None:
     ("parts", "said"),
     [
         ((LoRA(),), "two or more adapters"),
+        (5, "Stack takes several adapters"),
+        (LoRA(), "Stack takes several adapters"),
         ((LoRA(), IA3()), "lora and ia3 can't stack: a network has room for PEFT's layers once"),
         ((PromptTuning(), LoRA(), PrefixTuning()), "prompt_tuning and prefix_tuning can't stack"),
         ((Bottleneck(), Bottleneck(size=2)), "room for a bottleneck once"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from condition.errors import DataError, ModelError
+from condition.errors import DataError, ModelError, SettingsError
 from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.models.quantization_report import quantization_report
@@ -87,3 +87,10 @@ def test_what_can_not_be_measured(tiny_model: TinyModel, tiny_folder: Path) -> N
         quantization_report(tiny_model())
     with pytest.raises(DataError, match="texts with words"):
         quantization_report(tiny_folder, texts=[" "])
+    for wrong in ("one text", [None, "two"]):  # a string would be a list of letters
+        with pytest.raises(DataError, match="takes texts in a list"):
+            quantization_report(tiny_folder, [], texts=wrong)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="of two tokens or more"):
+        quantization_report(tiny_folder, [], texts=["a", "b"])
+    with pytest.raises(SettingsError, match="takes several settings"):
+        quantization_report(tiny_folder, Quantization())  # type: ignore[arg-type]
