@@ -21,6 +21,7 @@ from langchain_core.runnables import Runnable
 
 from condition.errors import PromptError
 from condition.prompts.display import Slot, html, markdown
+from condition.prompts.examples import nulls_in
 from condition.prompts.placed import text_message
 from condition.prompts.wrapped import wrapped
 from condition.protocols import Prompt
@@ -177,10 +178,10 @@ class Partial(Composable):
                 f"the prompt does not use {', '.join(map(repr, sorted(unknown)))}; "
                 f"it has {', '.join(map(repr, sorted(prompt.variables))) or 'no variables'}"
             )
-        nulls = [name for name, value in values.items() if value is None]
+        nulls = nulls_in(values, values)
         if nulls and getattr(prompt, "inputs", None) is None:  # a model of the inputs decides itself what None means
             raise PromptError(
-                f"{nulls[0]!r} is None, which the prompt would write as a word: give a text, or leave it out"
+                f"{nulls[0]!r} is {values[nulls[0]]}, which would be written as a word: give a text, or leave it out"
             )
         self.prompt = prompt
         self.values = dict(values)

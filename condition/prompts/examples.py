@@ -41,6 +41,15 @@ def checked(examples: Iterable[Example]) -> tuple[Example, ...]:
     return found
 
 
+def nulls_in(values: Mapping[str, object], names: Iterable[str]) -> list[str]:
+    """Those names whose value a prompt would write as the word "None", or "nan", as which an empty cell is read."""
+    return sorted(name for name in names if _is_null(values.get(name, "")))
+
+
+def _is_null(value: object) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
 def is_item(example: Example, inputs: Mapping[str, object]) -> bool:
     """Whether an example is the item that is asked: the same id, or the same value for every input they share."""
     given = inputs.get("id")

@@ -18,7 +18,7 @@ from typing import Any, final
 
 from condition.errors import PromptError
 from condition.prompts.compose import Composable, filled, previewed
-from condition.prompts.examples import checked, is_item
+from condition.prompts.examples import checked, is_item, nulls_in
 from condition.prompts.placed import text_message
 from condition.prompts.template import ChatPrompt, TemplateFormat, TextPrompt, as_prompt
 from condition.protocols import Prompt, Selector
@@ -66,6 +66,8 @@ class FewShotPrompt(Composable):
         given = tuple(examples) if isinstance(examples, Iterable) else checked(examples)
         pool = given or tuple(getattr(selector, "examples", ()))
         self.examples = pool if not pool and (selector is not None or k == 0) else checked(pool)
+        if selector is not None and not callable(getattr(selector, "select", None)):
+            raise PromptError(f"{selector!r:.40} is no selector: give one such as SemanticSelector(examples)")
         self.selector = selector
         self.k = _count(k, len(self.examples))
         if selector is not None and k is None and not pool:
@@ -175,10 +177,10 @@ class FewShotPrompt(Composable):
                 f"{where} has no {', '.join(map(repr, sorted(missing)))}, which the prompt needs; "
                 f"it has {', '.join(map(repr, sorted(example.inputs))) or 'nothing'}"
             )
-        nulls = sorted(name for name in self._turn.variables if example.inputs.get(name, "") is None)
+        nulls = nulls_in(example.inputs, self._turn.variables)
         if nulls and getattr(self._turn, "inputs", None) is None:
             raise PromptError(
-                f"{where} has None as {nulls[0]!r}, which the prompt would write as the word 'None': "
+                f"{where} has {example.inputs[nulls[0]]} as {nulls[0]!r}, which the prompt would write as a word: "
                 "drop the example or give it a text; an empty one is fine"
             )
         if "rationale" in self._answer.variables and not example.rationale:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from condition.errors import ConditionError, PromptError
 from condition.prompts.compose import filled
+from condition.prompts.examples import nulls_in
 from condition.protocols import Prompt
 from condition.types import Messages
 
@@ -16,14 +17,13 @@ T = TypeVar("T")
 def fill(prompt: Prompt, row: Mapping[str, Any]) -> Messages:
     """The messages for a row; columns that the prompt does not use are left out.
 
-    Raises PromptError for a missing value, for None, which would be written as the word "None", and where a prompt of
-    the user's fails. A prompt with a model of its `inputs` decides itself what None means.
+    Raises PromptError for a missing value, for None and "not a number", which would be written as words, and where a
+    prompt of the user's fails. A prompt with a model of its `inputs` decides itself what None means.
     """
-    if getattr(prompt, "inputs", None) is None and (
-        nulls := sorted(n for n in prompt.variables if row.get(n, "") is None)
-    ):
+    if getattr(prompt, "inputs", None) is None and (nulls := nulls_in(row, prompt.variables)):
+        word = str(row[nulls[0]])
         raise PromptError(
-            f"{', '.join(map(repr, nulls))} is null (None), which the prompt would write as the word 'None': "
+            f"{', '.join(map(repr, nulls))} is null ({word}), which the prompt would write as the word {word!r}: "
             "drop the row or give it a text; an empty one is fine"
         )
     try:

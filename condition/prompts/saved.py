@@ -90,7 +90,7 @@ def prompt_from_json(saved: Mapping[str, Any]) -> Prompt:
 
 
 def save_prompt(prompt: Prompt, file: str | Path) -> None:
-    """Write a prompt as JSON. Raises PromptError where all or part of it is code, which would be lost."""
+    """Write a prompt as JSON. Raises PromptError where part of it is code, which would be lost, or nothing is written."""
     saved = _written(prompt)
     if lost := _code_in(saved):
         raise PromptError(
@@ -98,8 +98,14 @@ def save_prompt(prompt: Prompt, file: str | Path) -> None:
             "save the rest without it, and make that part in Python"
         )
     text = json.dumps(saved, ensure_ascii=False, indent=2) + "\n"
-    # Half a character, which UTF-8 can't write, is kept as its escape.
-    Path(file).write_bytes(text.encode("utf-8", "backslashreplace"))
+    half = Path(f"{file}.half")  # a full disk leaves what was there before
+    try:
+        # Half a character, which UTF-8 can't write, is kept as its escape.
+        half.write_bytes(text.encode("utf-8", "backslashreplace"))
+        half.replace(file)
+    except OSError as error:
+        half.unlink(missing_ok=True)
+        raise PromptError(f"{file} can't be written: {error}") from error
 
 
 def load_prompt(file: str | Path) -> Prompt:

@@ -242,6 +242,8 @@ def test_they_print_what_they_were_made_of() -> None:
 def test_none_is_not_written_as_a_word_by_a_partial_either() -> None:
     with pytest.raises(PromptError, match="'tone' is None"):
         SYSTEM.partial(tone=None)
+    with pytest.raises(PromptError, match="'tone' is nan"):
+        SYSTEM.partial(tone=float("nan"))
 
     class Inputs(BaseModel):
         tone: str | None

@@ -279,6 +279,8 @@ def test_a_preview_needs_no_values() -> None:
         ),
         (lambda: FewShotPrompt(QA, SHOTS, rationale="{why} {target}"), "may use"),
         (lambda: FewShotPrompt(QA, [SHOTS[0], Example({"q": None}, "2")]), "example 2 has None as 'q'"),
+        (lambda: FewShotPrompt(QA, [Example({"q": float("nan")}, "2")]), "example 1 has nan as 'q'"),
+        (lambda: FewShotPrompt(QA, SHOTS, selector="semantic", k=2), "'semantic' is no selector"),  # type: ignore[arg-type]
         (lambda: FewShotPrompt(QA, SHOTS, separator=None), "separator=None"),  # type: ignore[arg-type]
         (lambda: FewShotPrompt(QA, SHOTS, k=-1), "k=-1"),
         (lambda: FewShotPrompt(QA, SHOTS, k=True), "k=True"),

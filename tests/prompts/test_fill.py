@@ -47,6 +47,8 @@ def test_columns_that_the_prompt_does_not_use_are_left_out(prompt: Prompt) -> No
 def test_a_null_is_never_written_as_a_word(prompt: Prompt) -> None:
     with pytest.raises(PromptError, match=r"'q' is null \(None\).*drop the row"):
         fill(prompt, {"q": None})
+    with pytest.raises(PromptError, match=r"'q' is null \(nan\).*the word 'nan'"):
+        fill(prompt, {"q": float("nan")})
     assert [m.content for m in fill(prompt, {"q": ""})] == [""]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,21 @@ def test_a_file_that_is_missing_or_no_prompt_is_refused(tmp_path: Path) -> None:
         load_prompt(tmp_path / "list.json")
 
 
+def test_a_full_disk_leaves_the_prompt_that_was_there(tmp_path: Path) -> None:
+    save_prompt(QA, tmp_path / "prompt.json")
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, most[1]))
+    try:
+        with pytest.raises(PromptError, match="prompt.json can't be written"):
+            save_prompt(FewShotPrompt(QA, POOL), tmp_path / "prompt.json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert load_prompt(tmp_path / "prompt.json").format(q="x") == QA.format(q="x")
+    assert [file.name for file in tmp_path.iterdir()] == ["prompt.json"]
+    with pytest.raises(PromptError, match="can't be written"):
+        save_prompt(QA, tmp_path / "nowhere" / "prompt.json")
+
+
 @pytest.mark.parametrize("place", ["text", "chat", "rationale"])
 def test_a_file_can_not_ask_for_gigabytes(place: str) -> None:
     wide = "{target:>10001}" if place == "rationale" else "{q:>10001}"
@@ -244,7 +260,7 @@ def test_a_parser_that_was_edited_is_refused(parse: Any) -> None:
     assert isinstance(prompt_of({"kind": "code", "name": "Own", "parse": parse}), LostPrompt)
 
 
-@pytest.mark.parametrize("value", [("a", "b"), {1: "a"}, [("user", "a")], float("nan")], ids=str)
+@pytest.mark.parametrize("value", [("a", "b"), {1: "a"}, [("user", "a")], [float("nan")]], ids=str)
 def test_values_that_json_would_change_are_not_written(value: Any, tmp_path: Path) -> None:
     """A tuple would come back as a list, and stand in the prompt as one."""
     for prompt in (
