@@ -59,7 +59,7 @@ class BM25Selector:
         scores = self.scores(inputs)
         allowed = [i for i in others(self.examples, inputs) if self.above is None or scores[i] > self.above]
         ranking = sorted(allowed, key=lambda i: -scores[i])
-        return [self.examples[i] for i in ranking[:k]]
+        return [self.examples[i] for i in ranking[: max(k, 0)]]
 
 
 def _words(text: str) -> list[str]:

@@ -47,7 +47,7 @@ class OutcomeSelector:
     def select(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
         """The most helpful first."""
         allowed = set(others(self.examples, inputs))
-        return [self.examples[i] for i in self._ranking if i in allowed][:k]
+        return [self.examples[i] for i in self._ranking if i in allowed][: max(k, 0)]
 
 
 def influence(

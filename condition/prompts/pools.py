@@ -59,7 +59,7 @@ class EncodedPool:
         return self._vectors
 
     def nearest(self, inputs: Mapping[str, object], k: int) -> list[Example]:
-        return [self.examples[i] for i in self._ranking(self._cosines(inputs), inputs)[:k]]
+        return [self.examples[i] for i in self._ranking(self._cosines(inputs), inputs)[: max(k, 0)]]
 
     def varied(self, inputs: Mapping[str, object], k: int, fetch: int, diversity: float) -> list[Example]:
         cosines, known = self._cosines(inputs), self.vectors()

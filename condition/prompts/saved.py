@@ -90,7 +90,7 @@ def prompt_from_json(saved: Mapping[str, Any]) -> Prompt:
 
 
 def save_prompt(prompt: Prompt, file: str | Path) -> None:
-    """Write a prompt as JSON. Raises PromptError where part of it is code, which would be lost, or nothing is written."""
+    """Write a prompt as JSON. Raises PromptError where part of it is code, which would be lost, and where it can't."""
     saved = _written(prompt)
     if lost := _code_in(saved):
         raise PromptError(

@@ -33,7 +33,7 @@ class FixedSelector:
 
     def select(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
         """The first examples that are not the item itself."""
-        return [self.examples[i] for i in others(self.examples, inputs)[:k]]
+        return [self.examples[i] for i in others(self.examples, inputs)[: max(k, 0)]]
 
 
 @final
@@ -56,7 +56,7 @@ class RandomSelector:
         chance = random.Random(f"{self.seed}\0{text_of(inputs, self.on)}" if self.each_item else self.seed)
         drawn = chance.sample(range(len(self.examples)), len(self.examples))
         allowed = set(others(self.examples, inputs))
-        return [self.examples[i] for i in drawn if i in allowed][:k]
+        return [self.examples[i] for i in drawn if i in allowed][: max(k, 0)]
 
 
 @final
@@ -84,7 +84,7 @@ class BalancedSelector:
     def select(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
         """Round by round the next best of each label, in the order of the inner selector."""
         found, places = self._rounds(inputs, k)
-        return [found[place] for place in sorted(places[:k])]
+        return [found[place] for place in sorted(places[: max(k, 0)])]
 
     def in_turn(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
         """All of them round by round, where `k` are wanted: those that there is room for are balanced too."""

@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_the_prompt_that_was_there(tmp_path: Path) -> None:
     most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, most[1]))
     try:
-        with pytest.raises(PromptError, match="prompt.json can't be written"):
+        with pytest.raises(PromptError, match=r"prompt\.json can't be written"):
             save_prompt(FewShotPrompt(QA, POOL), tmp_path / "prompt.json")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, most)

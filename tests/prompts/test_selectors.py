@@ -29,7 +29,15 @@ def ids(examples: list[Example]) -> list[str | None]:
 
 
 @pytest.mark.parametrize(
-    "selector", [FixedSelector(POOL), RandomSelector(POOL), BalancedSelector(POOL), LengthSelector(POOL)]
+    "selector",
+    [
+        FixedSelector(POOL),
+        RandomSelector(POOL),
+        BalancedSelector(POOL),
+        LengthSelector(POOL),
+        BM25Selector(POOL),
+        OutcomeSelector(POOL, len),
+    ],
 )
 class TestEach:
     def test_fits_the_protocol(self, selector: Selector) -> None:
@@ -42,8 +50,8 @@ class TestEach:
         assert "3" not in found
 
     def test_gives_at_most_k(self, selector: Selector) -> None:
-        for k in (0, 1, 5, 100):
-            assert len(selector.select({"q": "new"}, k)) == min(k, 20)
+        for k in (-1, 0, 1, 5, 100):
+            assert len(selector.select({"q": "new"}, k)) == max(0, min(k, 20))
 
 
 def test_fixed_keeps_the_order_given() -> None:
