@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from condition.errors import PromptError
 from condition.prompts.bm25 import BM25Selector
 from condition.prompts.examples import checked, is_item, names_in_common, text_of
+from condition.prompts.outcome import OutcomeSelector
 from condition.prompts.selectors import BalancedSelector, FixedSelector, LengthSelector, RandomSelector, counter
 from condition.prompts.template import ChatPrompt
 from condition.protocols import Selector
