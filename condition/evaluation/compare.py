@@ -137,6 +137,7 @@ def _table(
 ) -> Comparison:
     first, *others = results
     measure = results[first].headline
+    less = measure in task.less_is_better
     if lacking := [name for name, found in results.items() if measure not in found.metrics]:
         known = ", ".join(results[lacking[0]].metrics)
         raise DataError(f"{lacking[0]!r} has no measure {measure!r}, which decides here; it has {known}")
@@ -160,13 +161,16 @@ def _table(
             input_tokens=found.usage.input_tokens / count if tokens else None,
             output_tokens=found.usage.output_tokens / count if tokens else None,
             milliseconds=1000 * found.seconds / count,
+            constant=None if less else found.constant,
+            constant_score=None if less else found.metrics.get(f"constant_{measure}"),
+            over_constant=None if less else found.metrics.get(f"over_constant_{measure}"),
             stopped=stopped.get(name),
         )
     return Comparison(
         task=task.name,
         measure=measure,
-        less_is_better=measure in task.less_is_better,
-        methods=tuple(_with_break_even(list(methods.values()), measure in task.less_is_better)),
+        less_is_better=less,
+        methods=tuple(_with_break_even(list(methods.values()), less)),
         results=results,
         questions=tuple(_question(row) for row in rows),
     )

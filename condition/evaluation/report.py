@@ -67,7 +67,7 @@ def _table(comparison: Comparison) -> str:
     )
     less = " Less is better." if comparison.less_is_better else ""
     measure = f"The score is {comparison.measure}{', in percent' if comparison.percent else ''}.{less}"
-    below = " ".join(escape(note) for note in (measure, *notes(comparison.methods)))
+    below = " ".join(escape(note) for note in (measure, *notes(comparison.methods, comparison.percent)))
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p class="note">{below}</p>'

@@ -35,6 +35,11 @@ class Method(Value):
     """Of a tuned method: after how many calls it has cost less time than `break_even_with`. Infinity is never."""
     break_even_with: str | None = None
     """The method without tuning that scored best."""
+    constant: str | None = None
+    """The constant answer that scores best on these rows, where the task names some."""
+    constant_score: Estimate | None = None
+    over_constant: Estimate | None = None
+    """The paired difference from it."""
     stopped: str | None = None
     """Why not all rows were asked."""
 
@@ -71,22 +76,35 @@ def markdown(methods: Sequence[Method], percent: bool) -> str:
     """The table as Markdown, with what its marks mean below it."""
     lines = [HEADINGS, ["---", *["---:"] * (len(HEADINGS) - 1)], *(cells(method, percent) for method in methods)]
     table = ["| " + " | ".join(map(_escaped, line)) + " |" for line in lines]
-    return "\n".join([*table, "", *(_escaped(note) for note in notes(methods))])
+    return "\n".join([*table, "", *(_escaped(note) for note in notes(methods, percent))])
 
 
-def notes(methods: Sequence[Method]) -> list[str]:
+def notes(methods: Sequence[Method], percent: bool) -> list[str]:
     """What the reader has to know beside the table."""
     found = [
         f"{methods[0].score.n} rows. Intervals are 95 %. Differences are from {methods[0].name!r}, on the same rows."
     ]
     if tests := sorted({method.test for method in methods if method.test}):
         found.append(f"p: {' or '.join(tests)}, corrected for {sum(m.p is not None for m in methods)} rows (Holm).")
+    found += _beside_a_constant(methods, percent)
     for method in methods:
         if method.break_even_with is not None and method.break_even is not None:
             found.append(f"{method.name}: {_breaks_even(method.break_even, method.break_even_with)}.")
         if method.stopped:
             found.append(f"{method.name}: {method.stopped}. Its numbers are of the rows until then.")
     return found
+
+
+def _beside_a_constant(methods: Sequence[Method], percent: bool) -> list[str]:
+    """What one answer to everything scores: a method that is not above it has shown nothing."""
+    known = [m for m in methods if m.constant is not None and m.constant_score and m.over_constant]
+    if not known:
+        return []
+    assert known[0].constant_score is not None
+    score = estimated(known[0].constant_score, percent)
+    above = [m.name for m in known if m.over_constant and m.over_constant.low > 0]
+    surely = f"surely above it: {', '.join(above)}" if above else "no method is surely above it"
+    return [f"Answering {known[0].constant!r} to everything scores {score}; {surely}."]
 
 
 def estimated(value: Estimate, percent: bool, *, signed: bool = False) -> str:

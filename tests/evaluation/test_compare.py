@@ -12,6 +12,7 @@ from condition.errors import BudgetError, DataError, Interrupted, SettingsError
 from condition.evaluation.compare import compare
 from condition.evaluation.evaluate import evaluate
 from condition.evaluation.paired import compared, holm, mcnemar
+from condition.evaluation.tasks.classification import classification
 from condition.evaluation.tasks.task import Pooled, Task, TaskRow
 from condition.prompts.template import ChatPrompt
 from condition.training.settings import Settings
@@ -74,6 +75,27 @@ def test_rows_of_a_passage_are_compared_together() -> None:
     table = compare({"a": right(0.3), "b": right(0.6, 1)}, task(60, cluster=5))
     assert table["b"].test == "paired bootstrap"
     assert "60 rows" in table.to_markdown()
+
+
+def test_a_table_says_what_one_answer_to_everything_scores() -> None:
+    held = classification(
+        [{"text": f"row {i}", "label": "ab"[i % 5 == 0]} for i in range(60)], labels=["a", "b"], written=True
+    )
+    subjects = {
+        "all a": lambda inputs: "a",
+        "some": lambda inputs: "ab"[int(str(inputs["text"]).split()[1]) % 7 == 0],
+        "right": lambda inputs: "ab"[int(str(inputs["text"]).split()[1]) % 5 == 0],
+    }
+    table = compare(subjects, held)
+    assert table["right"].constant == "a"
+    assert table["right"].constant_score is not None
+    assert table["right"].constant_score.value == pytest.approx(0.8)
+    assert table["some"].over_constant is not None
+    assert table["some"].over_constant.value < 0
+    assert "Answering 'a' to everything scores 80.0 [" in table.to_markdown()
+    assert table.to_markdown().count("; surely above it: right.") == 1
+    assert "no method is surely above it" in compare({k: subjects[k] for k in ("all a", "some")}, held).to_markdown()
+    assert "to everything scores" in table.to_html()
 
 
 def test_the_headline_decides() -> None:
