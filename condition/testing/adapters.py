@@ -110,9 +110,9 @@ def _learn(own: Promises, network: PreTrainedModel) -> None:
     ids = _ids(network)
     for _ in range(_STEPS):
         loss = own.call("it gives a loss", lambda: network(input_ids=ids, labels=ids, use_cache=False).loss)
-        own.call("the loss has gradients", loss.backward)
-        moved = any(p.grad is not None and bool(p.grad.any()) for p in learning)
-        own.keeps(moved, "a gradient reaches its parameters", "none, or zeros only")
+        promise = "a gradient reaches its parameters"
+        own.call(promise, loss.backward)
+        own.keeps(any(p.grad is not None and bool(p.grad.any()) for p in learning), promise, "none, or zeros only")
         optimizer.step()
         optimizer.zero_grad()
     network.eval()

@@ -51,7 +51,7 @@ def check_verifier(
     """
     own = Promises(Verifier, verifier)
     nothing = own.call("it takes no candidates", verifier, question, [])
-    own.keeps(list(nothing) == [], "no candidates get []", repr(nothing))
+    own.one_each(nothing, 0, "candidates", "no candidates get []")
     found = _scores(own, verifier, question, candidates)
     if not repeatable:
         return
@@ -99,7 +99,7 @@ def check_moderator(
         )
         for text, verdict, one in zip(asked, found, together, strict=True):
             own.keeps(one == verdict, "many says what one call says", f"{one} and {verdict} on {text!r:.80}")
-        own.keeps(list(many([])) == [], "many gives [] for no texts", "something else")
+        own.one_each(own.call("many takes no texts", many, []), 0, "texts", "many gives [] for no texts")
 
 
 def _verdict(own: Promises, moderator: Callable[..., Any], text: str) -> Verdict:

@@ -40,9 +40,9 @@ def check_model(
     said = _said(own, made, asked, greedy)
     drawn = Sampling(max_tokens=max_tokens, temperature=1.0, n=3, seed=0)
     samples = _said(own, made, asked[:2], drawn)
-    _stops(own, made, asked, said, greedy, repeatable=repeatable)
     _said(own, made, asked, Sampling(max_tokens=1))
     if not repeatable:
+        _stops(own, made, asked, said, greedy, repeatable=False)
         return
     again = _said(own, made, asked, greedy)
     own.keeps(_texts(again) == _texts(said), "temperature 0 says the same again", (_texts(said), _texts(again)))
@@ -53,6 +53,7 @@ def check_model(
             "a prompt among others is answered as alone, in the order given",
             f"prompt {place}: {_texts(said)[place]} among others, {_texts(alone)[0]} alone",
         )
+    _stops(own, made, asked, said, greedy, repeatable=True)
     several = _said(own, made, asked[:1], greedy.model_copy(update={"n": 3}))
     own.keeps(
         _texts(several)[0] == _texts(said)[0] * 3, "at temperature 0 all samples are the greedy one", _texts(several)
