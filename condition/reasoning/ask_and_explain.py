@@ -15,7 +15,7 @@ from typing import Any, final
 from condition.errors import ConditionError, ModelError, SettingsError
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
-from condition.prompts.parse import after, first_of
+from condition.prompts.parse import before_answer, final_answer
 from condition.prompts.template import as_prompt
 from condition.reasoning.answers import Parse, parsed, parser_of
 from condition.reasoning.budget import Budget
@@ -30,8 +30,6 @@ EXPLAIN = '{question}\n\nSuppose that the answer is "{answer}". Explain in one o
 DECIDE = (
     "{question}\n\n{explanations}\n\nWhich explanation convinces? Give the answer that it is for, and nothing else."
 )
-CHOSEN = first_of(after("answer is"), after("answer:"), str.strip)
-"""All that is said where nothing says what the answer is: its last line may name another choice, to refuse it."""
 
 
 @final
@@ -65,7 +63,7 @@ class AskAndExplain(Reasoner):
         self.because = because
         self.explain = prompt_with(explain, "answer")
         self.decide = prompt_with(decide, "explanations")
-        self.parse = parser_of(self.prompt, parse) if choices is None else parser_of(self.decide, parse, CHOSEN)
+        self.parse = parser_of(self.prompt, parse) if choices is None else parser_of(self.decide, parse, _said)
         self.sampling = sampling
         self.budget = budget
 
@@ -104,6 +102,12 @@ class AskAndExplain(Reasoner):
         except ConditionError as error:
             return Answer("", reasoning=shown, candidates=tuple(whys), error=str(error))
         return Answer(choice, reasoning=shown, score=said.logprob, candidates=(*whys, said), parsed=choice)
+
+
+def _said(text: str) -> str:
+    """What is said to be the answer; where that is not said, all: the last line may refuse another choice."""
+    whole = text.strip()
+    return whole if before_answer(text) == whole else final_answer(text)
 
 
 def named(text: str, choices: Sequence[str]) -> str:
