@@ -15,6 +15,7 @@ from torch import nn
 
 from condition.adapters.adalora import AdaLoRA
 from condition.adapters.attach import trainable
+from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.lora import LoRA, lora_of
 from condition.adapters.registry import load_adapter, save_adapter
 from condition.errors import SettingsError
@@ -76,6 +77,15 @@ def test_a_name_that_no_layer_has_is_refused_beside_one_that_fits(tiny: Tiny, ki
     with pytest.raises(SettingsError, match=r"targets = '\(' is no pattern"):
         kind(targets="(").attach(tiny("llama"))
     assert trainable(kind(targets=["q_proj", "model.layers.1.mlp.up_proj"]).attach(tiny("llama")))
+
+
+@pytest.mark.parametrize("kind", [LoRA, AdaLoRA])
+def test_another_adapters_own_layers_are_no_targets(tiny: Tiny, kind: Any) -> None:
+    network = kind().attach(Bottleneck(size=2).attach(tiny("llama")))
+    names = [name for name, _ in network.named_parameters() if "learned_bottleneck" in name]
+    assert names
+    assert not any("lora" in name for name in names)
+    assert trainable(network).keys() == trainable(kind().attach(tiny("llama"))).keys()
 
 
 def test_whole_modules_that_are_not_there(tiny: Tiny) -> None:
