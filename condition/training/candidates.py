@@ -123,13 +123,8 @@ def prepare_rankings(
 def render_all(
     model: LocalModel, prompt: Prompt, inputs: Mapping[str, Any], texts: Iterable[str], where: str
 ) -> list[Rendered]:
-    """Each text behind the same prompt. Raises DataError for an empty one."""
-    found = []
-    for text in texts:
-        if not text.strip():
-            raise DataError(f"{where}: an empty candidate; fix the row, or read with unusable='skip'")
-        found.append(render(model, Example(inputs, text), prompt, where))
-    return found
+    """Each text behind the same prompt."""
+    return [render(model, Example(inputs, text), prompt, where) for text in texts]
 
 
 def shortened(

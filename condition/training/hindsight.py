@@ -208,14 +208,14 @@ def prepare_chains(
         render(model, Example(opinion.inputs, "x"), inner, where)
         begun = fill(inner, opinion.inputs)
         links = [link for chain in _chains(opinion) for link in _rendered(model, begun, chain, sentence)]
-        short = [link for link in dict.fromkeys(links) if len(link.ids) <= limit]
+        short = [link for link in links if len(link.ids) <= limit]
         if not short and settings.too_long == "raise":
             raise DataError(
                 f"{where} has {len(links[0].ids):,} tokens, the limit is {limit:,}. Choose: "
                 "Settings(too_long='drop'), or a larger max_length"
             )
         gone["too long"] += not short
-        gone["links of a chain too long"] += len(set(links)) - len(short) if short else 0
+        gone["links of a chain too long"] += len(links) - len(short) if short else 0
         rows += [HindsightChain(tuple(short))] if short else []
     log_left_out(+gone, what)
     if not rows:
@@ -227,7 +227,7 @@ def _chains(opinion: Ranking | Feedback) -> list[list[_Link]]:
     """Orders in which answers follow each other: from the best to the worst, and back."""
     if isinstance(opinion, Feedback):
         return [[_Link(opinion.said, opinion.completion)]]
-    worse = {j for _, j in opinion.pairs if (0, j) in opinion.pairs}
+    worse = {j for _, j in opinion.pairs}
     down = [_Link(place not in worse, text) for place, text in enumerate(opinion.candidates)]
     return [down, down[::-1]]
 

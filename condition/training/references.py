@@ -75,8 +75,6 @@ def fingerprint(model: LocalModel) -> str:
         "weights": _weights(model.network),
         "adapter": None if adapter is None else adapter.model_dump(mode="json"),
         "quantization": model.quantization.model_dump(mode="json") if model.quantization else None,
-        "dtype": str(model.network.dtype),
-        "tokenizer": tokenizer_fingerprint(model.tokenizer),
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -101,7 +99,7 @@ def _parts(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def _key(rows: Sequence[Candidates], reference: LocalModel, dtype: torch.dtype) -> str:
-    """Tokens say all of template and prompt that a log-probability depends on."""
+    """Tokens say all of tokenizer, template and prompt that a log-probability depends on."""
     told = {
         "reference": fingerprint(reference),
         "products": [reference.device.type, str(dtype)],

@@ -62,6 +62,18 @@ def test_repetition() -> None:
     assert (found.repeated_prompts, found.repeated_rankings, found.contradictions) == (2, 1, 1)
 
 
+def test_contradictions_of_all_earlier_pairs() -> None:
+    """Only those the other way round count, whichever earlier ranking says them."""
+    rows = [("a", "b", "c"), ("a", "b", "d"), ("d", "c"), ("c", "a")]
+    found = preference_bias([Ranking({"q": 1}, candidates) for candidates in rows])
+    assert (found.repeated_prompts, found.repeated_rankings, found.contradictions) == (3, 0, 1)
+
+
+def test_some_candidates_are_tied() -> None:
+    rows = [Ranking({"q": n}, ("a", "b", "c"), scores) for n, scores in enumerate([(3, 2, 2), (3, 2, 1), (1, 1, 1)])]
+    assert preference_bias(rows).with_ties == 2
+
+
 def test_real_judgments_prefer_length(shared_data: Path) -> None:
     by_gpt4 = preference_bias(shared_data / "alpaca_eval" / "gpt4_preferences.jsonl.gz").longer_is_better
     by_people = preference_bias(shared_data / "hh_rlhf" / "harmless_base_test.jsonl.gz").longer_is_better

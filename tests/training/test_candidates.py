@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tokenizers import normalizers
 
 from condition.errors import DataError
 from condition.prompts.template import as_prompt
@@ -61,6 +62,16 @@ def test_scores_are_asked_for_where_they_count(tiny_model: TinyModel) -> None:
     assert len(prepared(tiny_model(), rows).rows) == 2
     with pytest.raises(DataError, match="training row 1 has no scores, by which margins=True goes"):
         prepared(tiny_model(), rows, scored="margins")
+
+
+def test_other_words_may_be_the_same_tokens(tiny_model: TinyModel, caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny_model()
+    model.tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    one, other = "caf\u00e9", "cafe\u0301"
+    rows = [Ranking.pair({"q": "Where?"}, one, other), Ranking({"q": "Where?"}, (one, other, "at home"))]
+    found = prepared(model, rows)
+    assert [row.pairs for row in found.rows] == [(Pair(0, 2), Pair(1, 2))]
+    assert "1 with the same tokens in all candidates" in caplog.text
 
 
 def test_what_is_left_out_is_counted(tiny_model: TinyModel, caplog: pytest.LogCaptureFixture) -> None:

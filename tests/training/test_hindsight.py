@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ def test_a_chain_goes_both_ways(tiny_model: TinyModel) -> None:
     assert two[0].endswith("An unhelpful answer:<|im_end|>\n<|im_start|>assistant\n")
     assert f"{bad}<|im_end|>\n<|im_start|>assistant\nno<|im_end|>" in four[0]
     assert four[0].endswith("A helpful answer:<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_the_best_ones_are_all_helpful(tiny_model: TinyModel) -> None:
+    tied = Ranking({"q": "Why?"}, ("so", "as well", "no"), (2.0, 2.0, 1.0))
+    (chain,) = links(tiny_model(), [tied])
+    told = {(re.findall(r"An? \w+ answer", before)[-1], said.removesuffix("<|im_end|>")) for before, said in chain}
+    assert told == {("A helpful answer", "so"), ("A helpful answer", "as well"), ("An unhelpful answer", "no")}
+    assert len(chain) == 6
 
 
 def test_a_text_prompt_goes_on_as_text(tiny_model: TinyModel) -> None:
@@ -167,6 +176,14 @@ def test_links_that_are_too_long_are_left_out(tiny_model: TinyModel, caplog: pyt
     short, whole = (links(tiny_model(), [PAIR, ROWS[0]], max_length=n) for n in (70, 512))
     assert 0 < sum(map(len, short)) < sum(map(len, whole))
     assert "with links of a chain too long" in caplog.text
+
+
+def test_a_link_may_be_as_long_as_the_limit(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    prepared: Any = prepare_chains(model, [PAIR], as_prompt("{q}"), Settings(), "training", sentence=sentence)
+    longest = max(len(link.ids) for link in prepared.rows[0].links)
+    kept, less = (links(model, [PAIR], max_length=n)[0] for n in (longest, longest - 1))
+    assert (len(kept), len(less) < 4) == (4, True)
 
 
 def test_bad_input(tiny_model: TinyModel) -> None:

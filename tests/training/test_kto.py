@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA
-from condition.errors import DataError, SettingsError
+from condition.errors import ContractError, DataError, SettingsError
 from condition.models.local import LocalModel
 from condition.prefix_sharing.logprobs import logprobs
 from condition.prefix_sharing.probe import shareable
@@ -43,6 +44,7 @@ def test_it_learns_what_was_liked(tiny_model: TinyModel) -> None:
     assert losses[0] == pytest.approx(0.5, abs=1e-5)  # no divergence and no reward at the start
     assert sum(losses[-3:]) < sum(losses[:3])
     assert last(tuned, "reward_good") > last(tuned, "reward_bad")
+    assert last(tuned, "drift_better") > last(tuned, "drift_worse")
     assert last(tuned, "divergence") >= 0
 
 
@@ -108,11 +110,51 @@ def test_the_divergence_is_never_below_zero_and_no_way_to_learn(tiny_model: Tiny
             torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize(("moved", "of_step", "of_first"), [((-2.0, -6.0), 4.0, 2.0), ((5.0, -1.0), 0.0, 0.0)])
+def test_the_divergence_of_a_step(
+    tiny_model: TinyModel, moved: tuple[float, float], of_step: float, of_first: float
+) -> None:
+    """A mean over the batches of a step, told before the first; validation has its own."""
+    model = tiny_model()
+    assert shareable(model.network)
+    rows: Any = prepare_thumbs(model, THUMBS[:4], as_prompt("{q}"), Settings(), "training").rows
+    network = LoRA(rank=2).attach(model.network).train()
+    one, two = ([replace(r, reference=_at(network, r, m)) for r in rows] for m in moved)
+    measure = ThumbObjective(0.2, 1.0, 1.0)
+    measure.before_step(network, [one, two], True)
+    assert network.training
+    divergence = measure(network, one, True).watched["divergence"]
+    assert divergence.tolist() == pytest.approx([of_step] * 4, abs=1e-4)
+    divergence = measure(network.eval(), one, True).watched["divergence"]
+    assert divergence.tolist() == pytest.approx([of_first] * 4, abs=1e-4)
+
+
 def _at(network: Any, row: Candidates, moved: float) -> tuple[tuple[float, ...], ...]:
     """A reference at the policy's own numbers, which gives the other completion so much more, in nats."""
     with torch.no_grad():
         own, other = logprobs(network, row.sequences, [row.start] * 2)
     return tuple(own.tolist()), tuple((other + moved / len(other)).tolist())
+
+
+def test_it_begins_at_its_reference(tiny_model: TinyModel) -> None:
+    """Whatever the network drops in training; from another reference it begins elsewhere."""
+    base = tiny_model(attention_dropout=0.5)
+    assert fit(base, settings={"max_steps": 1}).history[0]["loss"] == pytest.approx(0.5, abs=1e-5)
+    moved = fit(base, settings={"max_steps": 3})
+    first = fit(base, settings={"max_steps": 1}, reference=moved).history[0]
+    assert abs(first["drift_better"]) > 1e-3
+    with pytest.raises(ContractError, match="the reference stands on another base"):
+        fit(base, reference=tiny_model("qwen2"))
+
+
+def test_it_stops_when_the_better_ones_get_unlikely(tiny_model: TinyModel, tmp_path: Path) -> None:
+    rows = [Feedback({"q": f"What {i}?"}, "it is" if i % 2 else "it is it is it is", i % 2 == 1) for i in range(12)]
+    settings = {"epochs": 30, "learning_rate": 3e-2, "output": tmp_path / "run"}
+    tuned = fit(tiny_model(), rows, settings, good_weight=0.01, stop_drift=0.05)
+    assert tuned.history.series("loss")[0][-1] < 90
+    assert last(tuned, "drift_better") < -0.05
+    with pytest.raises(SettingsError, match="it differs in stop_drift"):
+        fit(tiny_model(), rows, settings, good_weight=0.01, stop_drift=0.1)
 
 
 IN_PARTS: list[dict[str, Any]] = [{"batch_size": 2, "accumulation": 4}, {"batch_size": 8, "at_once": 3}]

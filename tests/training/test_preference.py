@@ -250,9 +250,18 @@ def test_long_rows_are_trimmed_alike_or_dropped(tiny_model: TinyModel) -> None:
     assert (dropped.contract.metrics["rows_dropped"], dropped.contract.rows) == (1, 2)
 
 
+def test_no_row_is_longer_than_the_context(tiny_model: TinyModel) -> None:
+    with pytest.raises(DataError, match=r"row 0 has .* tokens, the limit is 512"):
+        fit(tiny_model(), [Ranking.pair({"q": "a " * 600}, "x", "y")], settings={"max_length": 5000})
+
+
 def test_a_reference_from_another_base(tiny_model: TinyModel) -> None:
     with pytest.raises(ContractError, match="the reference stands on another base"):
         fit(tiny_model(), reference=tiny_model("qwen2"))
+    other = tiny_model()
+    other.tokenizer.add_tokens(["zebra"])
+    with pytest.raises(ContractError, match="the reference has another tokenizer"):
+        fit(tiny_model(), reference=other)
 
 
 @pytest.mark.parametrize(

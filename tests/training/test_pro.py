@@ -50,6 +50,22 @@ def test_the_loss_by_hand(tiny_model: TinyModel, shared: bool) -> None:
     assert float(loss.detach()) == pytest.approx(expected / 2, abs=1e-4)
 
 
+@pytest.mark.parametrize("graded", [True, False])
+def test_grades_weigh_where_they_are_asked_to(tiny_model: TinyModel, graded: bool) -> None:
+    """T_kk and T_ki of equation 7 for two candidates that are 4 apart: both 1/4."""
+    model = tiny_model()
+    row = Ranking({"q": "A pair?"}, ("yes, it is one", "no"), (5.0, 1.0))
+    prepared: Any = prepare_rankings(model, [row], as_prompt("{q}"), Settings(), "training", by_pair=False).rows
+    measured = RankingObjective(0.0, graded)(model.network, prepared, False)
+    good, bad = (_mean(model, "A pair?", text) for text in row.candidates)
+    times = 4 if graded else 1
+    expected = math.log(1 + math.exp(times * (bad - good)))
+    assert float(measured.loss.detach()) == pytest.approx(expected, abs=1e-4)
+    assert measured.watched["longer_is_better"].tolist() == [1.0]
+    assert measured.watched["prefers_longer"].tolist() == [float(good > bad)]
+    assert float(measured.watched["margin"]) == pytest.approx(good - bad, abs=1e-4)
+
+
 def _mean(model: LocalModel, question: str, candidate: str) -> float:
     """Mean log-probability of the candidate's tokens and the stop token, by the network itself."""
     rendered = model.render(question, candidate)

@@ -9,19 +9,24 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from condition.adapters.attach import trainable
+from condition.adapters.fused import fused
 from condition.adapters.lora import LoRA
 from condition.errors import ModelError
 from condition.models.local import LocalModel
+from condition.models.quantize import Quantization
 from condition.prefix_sharing.logprobs import plain_logprobs
 from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import as_prompt
 from condition.training import references
 from condition.training.candidates import Candidates, prepare_rankings
 from condition.training.preference import DPOTrainer
-from condition.training.references import with_references
+from condition.training.reading import read_completions
+from condition.training.references import fingerprint, with_references
 from condition.training.settings import Settings
+from condition.types import Ranking
 from tests.conftest import TinyModel
 from tests.training.test_preference import QUICK, ROWS
 
@@ -119,6 +124,61 @@ def test_a_damaged_file_is_computed_again(tiny_model: TinyModel, computed: list[
     assert with_references(rows_of(model), model, torch.float32) == rows
     assert computed == [12, 12]
     assert list(own_references.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("values", [torch.zeros(3), torch.full((1,), torch.nan)], ids=["too few", "no numbers"])
+def test_a_file_of_something_else_is_computed_again(
+    tiny_model: TinyModel, computed: list[int], own_references: Path, values: torch.Tensor
+) -> None:
+    model = tiny_model()
+    rows = with_references(rows_of(model), model, torch.float32)
+    (file,) = own_references.iterdir()
+    count = sum(len(kept) for row in rows for kept in row.reference)
+    save_file({"logprobs": values.expand(count).clone() if len(values) == 1 else values}, file)
+    assert with_references(rows_of(model), model, torch.float32) == rows
+    assert computed == [12, 12]
+
+
+def test_the_same_answers_to_other_questions_are_others(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    why, who = (Ranking.pair({"q": q}, "so it is", "no") for q in ("Why?", "Who?"))
+    one, other = (with_references(rows_of(model, [row]), model, torch.float32)[0] for row in (why, who))
+    assert one.completions == other.completions
+    assert one.reference != other.reference
+
+
+def test_what_a_model_is_computed_in_belongs_to_it(tiny_model: TinyModel) -> None:
+    """bitsandbytes keeps the same numbers, whatever their products are computed in."""
+    base = tiny_model()
+    kinds = [None, *(Quantization(bits=4, compute_dtype=dtype) for dtype in ("float32", "bfloat16"))]
+    models = [LocalModel(base.network, base.tokenizer, source=base.source, quantization=kind) for kind in kinds]
+    assert len({fingerprint(model) for model in models}) == 3
+
+
+def test_a_reference_in_training_is_read_without_dropout(tiny_model: TinyModel) -> None:
+    model = tiny_model(attention_dropout=0.5)
+    expected = [row.reference for row in with_references(rows_of(model), model, torch.float32)]
+    again = tiny_model(attention_dropout=0.5)
+    again.network.get_submodule("lm_head").weight.data[500] += 1e-5  # another file
+    again.network.train()
+    found = [row.reference for row in with_references(rows_of(again), again, torch.float32)]
+    assert again.network.training
+    for ours, theirs in zip(found, expected, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert one == pytest.approx(other, abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_policy_that_has_learned_nothing_is_its_reference(tiny_model: TinyModel, dtype: torch.dtype) -> None:
+    """To the bit: products of the reference are those of the training."""
+    model = tiny_model()
+    assert shareable(model.network)
+    network = LoRA(rank=2).attach(model.network)
+    for row in rows_of(model)[:3]:
+        (known,) = with_references([row], model, dtype)
+        with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32), fused(network, dtype):
+            read = read_completions(network, [known], shared=True)
+        assert [tuple(values.tolist()) for values in read.tokens] == list(known.reference)
 
 
 def test_what_can_not_be_kept_is_computed_again(

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from condition.adapters.lora import LoRA
+from condition.adapters.reward_head import add_head
 from condition.errors import DataError, ModelError, SettingsError
 from condition.models.local import LocalModel
 from condition.models.reward import RewardModel
-from condition.training.reward import RewardTrainer, rewards_of
+from condition.training.candidates import Candidates, Pair
+from condition.training.reward import RewardObjective, RewardTrainer, rewards_of
 from condition.training.settings import Settings
 from condition.types import Ranking
-from tests.conftest import TinyModel
+from tests.conftest import Tiny, TinyModel
 from tests.training.test_preference import HELD, PLAIN, QUICK, ROWS, alike, weights
 
 KINDS: list[dict[str, Any]] = [{}, {"loss": "ranking"}, {"centre": 0.1}, {"margins": True}, {"pairs": "best"}]
@@ -49,6 +51,32 @@ def _at_zero(options: dict[str, Any]) -> float:
     return math.log(3) + math.log(2) if options.get("loss") == "ranking" else math.log(2)
 
 
+ROW = Candidates(
+    (5, 6, 7), ((8, 9, 11, 2), (10, 2), (12, 13, 2)), (Pair(0, 1, 2.0), Pair(0, 2, 2.0)), (3.0, 1.0, 1.0), count=2
+)
+
+
+@pytest.mark.parametrize(
+    ("by_pair", "margins", "margin"), [(True, True, 2.0), (True, False, 0.0), (False, False, 0.0)], ids=str
+)
+def test_the_loss_by_hand(tiny: Tiny, by_pair: bool, margins: bool, margin: float) -> None:
+    network = tiny("llama")
+    add_head(network)
+    network.get_submodule("score").weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    best, second, third = rewards = rewards_of(network, [ROW], shared=False).tolist()
+    if by_pair:
+        pairs = ((best, second), (best, third))
+        expected = sum(math.log(1 + math.exp(b + margin - a)) + 0.1 * (a + b) ** 2 for a, b in pairs)
+    else:  # the tied ones are not compared
+        apart = math.log(sum(map(math.exp, rewards))) - best
+        expected = apart + 0.1 * (2 * sum(rewards) / 3) ** 2
+    measured = RewardObjective(by_pair, 0.1, margins)(network, [ROW], False)
+    assert float(measured.loss.detach()) == pytest.approx(expected, rel=1e-4)
+    assert measured.watched["longer_is_better"].tolist() == [1.0, 1.0]
+    assert measured.watched["prefers_longer"].tolist() == [float(best > other) for other in (second, third)]
+    assert measured.watched["margin"].tolist() == pytest.approx([best - second, best - third], abs=1e-4)
+
+
 def test_centred_rewards_stay_around_zero(tiny_model: TinyModel) -> None:
     free, centred = (fit(tiny_model(), settings={"epochs": 4}, centre=c) for c in (0.0, 1.0))
     means = [sum(sum(m(r.inputs["q"], r.candidates)) for r in ROWS) / (3 * len(ROWS)) for m in (free, centred)]
@@ -65,6 +93,12 @@ def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel, options: dic
     for measured in ("loss", "grad_norm", "margin"):
         assert one.history.series(measured)[1] == pytest.approx(two.history.series(measured)[1], abs=1e-5, rel=1e-5)
     alike(one, two)
+
+
+def test_the_network_drops_nothing(tiny_model: TinyModel) -> None:
+    with_dropout, without = (fit(tiny_model(attention_dropout=p), settings={"max_steps": 3}) for p in (0.5, 0.0))
+    losses = [model.history.series("loss")[1] for model in (with_dropout, without)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def test_it_is_trained_on(tiny_model: TinyModel) -> None:

@@ -28,6 +28,22 @@ def test_a_healthy_training_shows_none() -> None:
 
 
 @pytest.mark.parametrize(
+    "last",
+    [{"drift_better": -0.05}, {"entropy": 1.5}, {"prefers_longer": 0.64}, {"kl": 0.4}, {"eval_accuracy": 0.62}],
+    ids=str,
+)
+def test_what_is_no_sign_yet(last: dict[str, float]) -> None:
+    assert hacking_signs(history(**last)) == []
+
+
+def test_length_is_told_once() -> None:
+    found = hacking_signs(history(prefers_longer=0.9, eval_prefers_longer=0.9, eval_longer_is_better=0.5))
+    assert [sign for sign in found if "longer" in sign] == found
+    assert len(found) == 1
+    assert "held out" in found[0]
+
+
+@pytest.mark.parametrize(
     ("last", "said"),
     [
         ({"drift_better": -0.3}, r"has lost 0.3 nats: both sides get unlikely"),
