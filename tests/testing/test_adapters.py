@@ -109,6 +109,71 @@ class Once(Bias):
         return self.made
 
 
+class NoNetwork(Bias):
+    def attach(self, network: PreTrainedModel, /) -> Any:
+        return super().attach(network).lm_head
+
+
+class Narrower(Bias):
+    """Leaves words out."""
+
+    def attach(self, network: PreTrainedModel, /) -> Any:
+        twin = super().attach(network)
+        head = twin.lm_head
+        head.forward = lambda hidden: (head.head(hidden) + head.learned)[..., :500]
+        return twin
+
+
+class Deaf(Bias):
+    """Learned numbers that are used in training only."""
+
+    def attach(self, network: PreTrainedModel, /) -> Any:
+        twin = super().attach(network)
+        head = twin.lm_head
+        head.forward = lambda hidden: head.head(hidden) + head.learned * float(head.training)
+        return twin
+
+
+class Following(Bias):
+    """Moves the base in training, by the way."""
+
+    def attach(self, network: Any, /) -> Any:
+        twin = super().attach(network)
+        head = twin.lm_head
+
+        def forward(hidden: Tensor) -> Tensor:
+            if head.training:
+                network.model.norm.weight.data.mul_(1.01)
+            logits: Tensor = head.head(hidden) + head.learned
+            return logits
+
+        head.forward = forward
+        return twin
+
+
+class OneForAll(Bias):
+    """All attachments have the same numbers, which begin anew each time."""
+
+    def __init__(self) -> None:
+        self.numbers = nn.Parameter(torch.zeros(512))
+
+    def attach(self, network: PreTrainedModel, /) -> Any:
+        twin = super().attach(network)
+        self.numbers.data.zero_()
+        twin.lm_head.learned = self.numbers
+        return twin
+
+
+class Growing(Bias):
+    count = 0
+
+    def attach(self, network: PreTrainedModel, /) -> Any:
+        twin = super().attach(network)
+        self.count += 1
+        twin.lm_head.register_parameter(f"more{self.count}", nn.Parameter(torch.zeros(1)))
+        return twin
+
+
 class Kept(Bias):
     """One that can be saved, with its numbers."""
 
@@ -131,6 +196,11 @@ class Lost(Kept):
         return self.attach(network)
 
 
+class Finished(Kept):
+    def load(self, network: PreTrainedModel, folder: Path) -> Any:
+        return super().load(network, folder).requires_grad_(False)
+
+
 class Unsaid(Kept):
     def model_dump(self, *, mode: str = "python") -> dict[str, Any]:
         return {"start": torch.zeros(2)}
@@ -150,6 +220,13 @@ class Unsaid(Kept):
         (Endless(), "logits are finite"),
         (Idle(), "a gradient reaches its parameters"),
         (Once(), "attach takes the same base again. Seen: RuntimeError: already attached"),
+        (NoNetwork(), "attach gives a network. Seen: Biased"),
+        (Narrower(), "logits keep their shape"),
+        (Deaf(), "training changes what it says"),
+        (Following(), "training leaves the base bit-equal. Seen: other numbers in model.norm.weight"),
+        (OneForAll(), "two stand side by side. Seen: another attachment changed the first"),
+        (Growing(), "attached again it has the same parameters"),
+        (Finished(), "what is loaded can be trained on"),
         (Lost(), "what is loaded says what was saved"),
         (Unsaid(), "its settings are JSON"),
     ],

@@ -98,6 +98,24 @@ class Unseeded(Echo):
         return Completion(f"{self.calls}") if sampling.temperature else super().said(asked, sampling)
 
 
+class CutShort(Echo):
+    def said(self, asked: str, sampling: Sampling) -> Any:
+        return super().said(asked, sampling).model_copy(update={"finish_reason": "length"})
+
+
+class Drawing(Echo):
+    """Draws at temperature 0 too, where several are asked for."""
+
+    def generate(self, prompts: Any, sampling: Sampling = Sampling(), *, control: Any = None) -> Any:
+        found = super().generate(prompts, sampling)
+        return [[Completion(f"{i}{one.text}" if i else one.text) for i, one in enumerate(own)] for own in found]
+
+
+class Uncounted(Echo):
+    def said(self, asked: str, sampling: Sampling) -> Any:
+        return Completion("a", (1,), -2.0, logprobs=(-1.0, -1.0))
+
+
 @pytest.mark.parametrize(
     ("block", "words"),
     [
@@ -117,6 +135,9 @@ class Unseeded(Echo):
         (Unsummed(), "logprob is the sum of logprobs. Seen: -2.0 and a sum of -1.0"),
         (Counting(), "temperature 0 says the same again"),
         (FakeListChatModel(responses=list("ABCDEFG")), "temperature 0 says the same again"),
+        (CutShort(), "a stop text gives finish_reason 'stop'. Seen: 'length'"),
+        (Drawing(), "at temperature 0 all samples are the greedy one"),
+        (Uncounted(), "logprobs has one number a token"),
         (Unseeded(), "a seed draws the same again"),
     ],
 )
@@ -157,6 +178,24 @@ class ByPlace(Scores):
         return [Score(-float(i) if text else 0.0, 1, len(text)) for i, text in enumerate(texts)]
 
 
+class Learning(Scores):
+    """Scores what it has seen higher."""
+
+    calls = 0
+
+    def of(self, texts: list[str]) -> Any:
+        self.calls += 1
+        return [Score(-float(len(text)) / self.calls, 1, len(text)) for text in texts]
+
+
+class Comparing(Scores):
+    """A prompt's scores depend on how many prompts there are."""
+
+    def score(self, prompts: Any, continuations: Any) -> Any:
+        found = super().score(prompts, continuations)
+        return [[Score(s.logprob * len(prompts), s.tokens, s.chars) for s in own] for own in found]
+
+
 class Missing(Scores):
     def of(self, texts: list[str]) -> Any:
         return super().of([text for text in texts if text])
@@ -175,6 +214,8 @@ def scoring(one: Callable[[str], Any]) -> Scores:
         (Scores, "it is an object, not its class"),
         (Missing(), "one Score for each continuation. Seen: 2 for 3 continuations"),
         (ByPlace(), "in the order of their continuations"),
+        (Learning(), "the same is scored alike again"),
+        (Comparing(), "a prompt among others is scored as alone, in the order given"),
         (Lenient(), "lists of different length are refused. Seen: no error"),
         (scoring(lambda text: -1.0), "a score is a Score. Seen: float"),
         (scoring(lambda text: Score(float(len(text)), 1, len(text))), "finite and at most 0"),

@@ -43,6 +43,25 @@ class Bare(Greeting):
         return (self.words(inputs["who"]),)
 
 
+class Wordless(Greeting):
+    def format(self, **inputs: Any) -> Any:
+        return ()
+
+
+class Whole(Greeting):
+    """Shows all inputs, whatever their names."""
+
+    def format(self, **inputs: Any) -> Any:
+        return (Message("user", self.words(f"{inputs['who']}{sorted(set(inputs) - {'who'})}")),)
+
+
+class InOrder(Greeting):
+    variables = frozenset({"who", "whom"})
+
+    def format(self, **inputs: Any) -> Any:
+        return (Message("user", " ".join(map(str, inputs.values()))),)
+
+
 class Narrow(Greeting):
     def format(self, who: str) -> Any:
         return (Message("user", self.words(who)),)
@@ -93,6 +112,9 @@ class Changing(Greeting):
         (Named(), "variables is a frozenset. Seen: list"),
         (Listed(), "format gives a tuple of messages. Seen: list"),
         (Bare(), "a message is a Message. Seen: str"),
+        (Wordless(), "format gives at least one message. Seen: none"),
+        (Whole(), "inputs that it does not use change nothing"),
+        (InOrder(), "the order of the inputs means nothing"),
         (Narrow(), "format takes who, an_input_of_no_use. Seen: TypeError"),
         (Guessing(), "without 'who' format raises an error that names it. Seen: no error"),
         (Vague(), "without 'who' format raises an error that names it. Seen: ValueError: something is missing"),
