@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         training=train,
     )
     print(table)
-    table.to_html(output / "compare.html")
+    table.to_html(output / "compare.html", shown=options.shown)
     (output / "compare.md").write_text(table.to_markdown() + "\n", encoding="utf-8")
     print(f"\n{output / 'compare.html'}")
 
@@ -111,6 +111,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--epochs", type=int, default=2)
     options.add_argument("--max-steps", type=int, default=None)
     options.add_argument("--samples", type=int, default=8, help="votes of self-consistency")
+    options.add_argument("--shown", type=int, default=100, help="rows on the page where the methods disagree")
     options.add_argument("--early", action="store_true", help="stop a method once it is surely worse")
     options.add_argument("--output", default="outputs/compare")
     return options.parse_args(arguments)

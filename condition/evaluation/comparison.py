@@ -9,7 +9,7 @@ from typing import Any
 
 from condition.errors import DataError
 from condition.evaluation.evaluate import Result
-from condition.evaluation.report import fragment, page
+from condition.evaluation.report import SHOWN, fragment, page
 from condition.evaluation.statistics import Estimate
 from condition.evaluation.table import Method, markdown
 from condition.types import Value
@@ -91,12 +91,12 @@ class Comparison(Value):
         """The table as Markdown."""
         return markdown(self.methods, self.percent)
 
-    def to_html(self, path: str | Path | None = None) -> str:
+    def to_html(self, path: str | Path | None = None, *, shown: int = SHOWN) -> str:
         """One page that needs nothing else: the table, charts, and the rows where the methods disagree.
 
-        Also written to `path` if given. Whatever comes from data or models is shown as text.
+        The first `shown` of them. Also written to `path` if given. Whatever comes from data or models is shown as text.
         """
-        text = page(self, list(self.disagreements()))
+        text = page(self, list(self.disagreements()), shown)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
         return text

@@ -35,8 +35,8 @@ dt { font-weight: 600; } dd { margin: 0 0 .5rem; } dd, .said td { overflow-wrap:
 _NO_SOURCES = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def page(comparison: Comparison, disagreements: Sequence[Disagreement]) -> str:
-    """The whole page."""
+def page(comparison: Comparison, disagreements: Sequence[Disagreement], shown: int = SHOWN) -> str:
+    """The whole page, with the first `shown` rows of those on which the methods disagree."""
     title = f"{comparison.task}: {len(comparison.methods)} methods compared"
     return "\n".join(
         [
@@ -48,7 +48,7 @@ def page(comparison: Comparison, disagreements: Sequence[Disagreement]) -> str:
             f"<h1>{escape(title)}</h1>",
             _table(comparison),
             *_charts(comparison),
-            *_disagreements(comparison, disagreements),
+            *_disagreements(comparison, disagreements, shown),
             "</body></html>",
         ]
     )
@@ -84,11 +84,11 @@ def _charts(comparison: Comparison) -> list[str]:
     return [f"<section><h2>{escape(name)}</h2>{svg}</section>" for name, svg in found if svg]
 
 
-def _disagreements(comparison: Comparison, found: Sequence[Disagreement]) -> Iterable[str]:
+def _disagreements(comparison: Comparison, found: Sequence[Disagreement], shown: int) -> Iterable[str]:
     yield f"<h2>Where they disagree: {len(found)} of {len(comparison.questions)} rows</h2>"
-    if len(found) > SHOWN:
-        yield f'<p class="note">The first {SHOWN} are shown; comparison.disagreements() gives all.</p>'
-    for one in found[:SHOWN]:
+    if len(found) > shown:
+        yield f'<p class="note">The first {shown} are shown; comparison.disagreements() gives all.</p>'
+    for one in found[:shown]:
         yield f"<article>{_inputs(one.inputs)}{_wanted(one.target)}{_said(one, comparison.percent)}</article>"
 
 

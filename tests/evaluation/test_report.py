@@ -104,6 +104,7 @@ def test_the_page_shows_the_rows_where_methods_disagree() -> None:
     assert f"Where they disagree: {SHOWN + 20} of {SHOWN + 20} rows" in words
     assert f"The first {SHOWN} are shown" in words
     assert page.tags.count("details") == SHOWN  # the passage folds out
+    assert Page(comparison(SHOWN + 20).to_html(shown=3)).tags.count("article") == 3
 
 
 def test_it_is_written_where_asked(tmp_path: Path) -> None:
