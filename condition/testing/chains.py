@@ -26,9 +26,9 @@ def check_chain(
     """
     own = Promises(Chain, chain)
     names = getattr(chain, "variables", None)
-    asked = [dict(one) for one in _problems(names) if inputs is None] or [dict(one) for one in inputs or ()]
+    asked = [dict(one) for one in (_problems(names) if inputs is None else inputs)]
     nothing = own.call("batch takes an empty list", chain.batch, [])
-    own.keeps(nothing == [], "batch gives [] for no problems", repr(nothing))
+    own.one_each(nothing, 0, "problems", "batch gives [] for no problems")
     together = _answers(own, chain, asked)
     alone = [own.call("invoke answers a problem", chain.invoke, one) for one in asked]
     own.all_are(alone, Answer, "invoke gives an Answer")

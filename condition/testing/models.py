@@ -32,11 +32,8 @@ def check_model(
     own.keeps(isinstance(made.name, str) and bool(made.name), "name is a text that is not empty", repr(made.name))
     asked = list(prompts)
     greedy = Sampling(max_tokens=max_tokens)
-    own.keeps(
-        own.call("generate takes an empty list", made.generate, [], greedy) == [],
-        "generate gives [] for no prompts",
-        "something else",
-    )
+    nothing = own.call("generate takes an empty list", made.generate, [], greedy)
+    own.one_each(nothing, 0, "prompts", "generate gives [] for no prompts")
     said = _said(own, made, asked, greedy)
     drawn = Sampling(max_tokens=max_tokens, temperature=1.0, n=3, seed=0)
     samples = _said(own, made, asked[:2], drawn)
@@ -122,7 +119,8 @@ def check_scorer(
 ) -> None:
     """The promises of a Scorer: counts and order, sums of natural logarithms, one prompt among others as alone."""
     own = Promises(Scorer, scorer)
-    own.keeps(own.call("score takes empty lists", scorer.score, [], []) == [], "score gives [] for nothing", "another")
+    nothing = own.call("score takes empty lists", scorer.score, [], [])
+    own.one_each(nothing, 0, "prompts", "score gives [] for no prompts")
     asked, texts = list(prompts), [list(own_texts) for own_texts in continuations]
     found = _scores(own, scorer, asked, texts)
     again = _scores(own, scorer, asked, texts)

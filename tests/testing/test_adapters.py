@@ -191,6 +191,40 @@ class Kept(Bias):
         return {}
 
 
+class Unwritten(Kept):
+    def save(self, network: Any, folder: Path, base: str) -> None:
+        pass
+
+
+class Full(Kept):
+    def save(self, network: Any, folder: Path, base: str) -> None:
+        raise OSError("no space left")
+
+
+class Zeroed(Bias):
+    """A gradient that is always zero."""
+
+    def attach(self, network: PreTrainedModel, /) -> Any:
+        twin = super().attach(network)
+        head = twin.lm_head
+        head.forward = lambda hidden: head.head(hidden) + 0.0 * head.learned
+        return twin
+
+
+class Hooked(Bias):
+    """Leaves the tensors alone, and changes what the base says by a hook."""
+
+    def attach(self, network: Any, /) -> Any:
+        twin = super().attach(network)
+        network.lm_head.register_forward_hook(lambda module, given, logits: logits + 1.0)
+        return twin
+
+
+class Picky(Bias):
+    def attach(self, network: Any, /) -> Any:
+        raise ValueError("not this one")
+
+
 class Lost(Kept):
     def load(self, network: PreTrainedModel, folder: Path) -> Any:
         return self.attach(network)
@@ -220,6 +254,11 @@ class Unsaid(Kept):
         (Endless(), "logits are finite"),
         (Idle(), "a gradient reaches its parameters"),
         (Once(), "attach takes the same base again. Seen: RuntimeError: already attached"),
+        (Picky(), "attach takes a network. Seen: ValueError: not this one"),
+        (Hooked(), "attaching leaves the base bit-equal. Seen: other logits of the base"),
+        (Zeroed(), "a gradient reaches its parameters. Seen: none, or zeros only"),
+        (Unwritten(), "load reads the folder. Seen: FileNotFoundError"),
+        (Full(), "save writes a folder. Seen: OSError: no space left"),
         (NoNetwork(), "attach gives a network. Seen: Biased"),
         (Narrower(), "logits keep their shape"),
         (Deaf(), "training changes what it says"),

@@ -87,12 +87,68 @@ class Hushed(Echo):
         return Answer(inputs["question"])
 
 
+class Never(Echo):
+    """Answers nobody too."""
+
+    def batch(self, inputs: Any, /) -> Any:
+        return super().batch(inputs) or None
+
+
+class Bare(Echo):
+    def invoke(self, inputs: Any, /) -> Any:
+        return super().invoke(inputs).text
+
+
+class Apart(Echo):
+    """Only one by one it raises."""
+
+    def invoke(self, inputs: Any, /) -> Any:
+        if "poison" in inputs["question"]:
+            raise RuntimeError("dead")
+        return super().invoke(inputs)
+
+
+class Denying(Echo):
+    """Only one by one it says nothing of an error."""
+
+    def invoke(self, inputs: Any, /) -> Any:
+        return Answer(inputs["question"])
+
+
+class Dropping(Echo):
+    """Leaves out what failed."""
+
+    def batch(self, inputs: Any, /) -> Any:
+        return [answer for answer in super().batch(inputs) if not answer.error]
+
+
+class Raised(Echo):
+    """Hands back what was raised."""
+
+    def batch(self, inputs: Any, /) -> Any:
+        return [ValueError(answer.error) if answer.error else answer for answer in super().batch(inputs)]
+
+
+class Vague(Echo):
+    def one(self, inputs: Any) -> Any:
+        if "question" not in inputs:
+            raise ValueError("something is missing")
+        return super().one(inputs)
+
+
 @pytest.mark.parametrize(
     ("block", "words"),
     [
         (object(), "Chain object: it has batch, invoke. Seen: object without batch, invoke"),
         (Echo, "it is an object, not its class"),
         (Greedy(), "batch takes an empty list. Seen: IndexError"),
+        (Never(), "batch gives [] for no problems. Seen: NoneType instead of a list"),
+        (Bare(), "invoke gives an Answer. Seen: str"),
+        (Apart(), "invoke gives an Answer for a problem that fails too. Seen: RuntimeError: dead"),
+        (Denying(), "by invoke"),
+        (Dropping(), "the others go on. Seen: 4 for 5 problems"),
+        (Raised(), "the others go on. Seen: ValueError"),
+        (Vague(), "refused by an error that names it. Seen: ValueError: something is missing"),
         (Turned(), "batch says what invoke says, in the order of the problems"),
         (Sparing(), "one Answer for each problem. Seen: 1 for 2 problems"),
         (Eating(), "it changes nothing of what it is given"),

@@ -33,6 +33,16 @@ class Nothing(Control):
         return None
 
 
+class Unknown(Control):
+    def processor(self, tokenizer: Any) -> Any:
+        raise KeyError("no such tokenizer")
+
+
+class Raising(Control):
+    def limit(self, ids: Any, scores: Any) -> Any:
+        raise IndexError("out of range")
+
+
 class Silent(Control):
     def limit(self, ids: Any, scores: Any) -> Any:
         return torch.full_like(scores, -INF)
@@ -131,6 +141,8 @@ class KeepingProcessor:
         (object(), "it has processor. Seen: object without processor"),
         (Control, "it is an object, not its class"),
         (Nothing(), "processor gives a LogitsProcessor, which is called. Seen: NoneType"),
+        (Unknown(), "processor takes a tokenizer. Seen: KeyError"),
+        (Raising(), "a processor takes ids and scores. Seen: IndexError: out of range"),
         (Silent(), "some token may follow, or ControlError says that none may. Seen: nothing for row [0, 1]"),
         (Mute(), "some token may follow, or ControlError says that none may. Seen: nothing for row [0, 1] behind 3"),
         (Impossible(), "something may be said at all. Seen: ControlError before the first token: never"),

@@ -95,9 +95,21 @@ class Sparing(Polite):
         return [self(text) for text in texts if text]
 
 
+class Never(Polite):
+    def many(self, texts: Any) -> Any:
+        return super().many([texts[0], *texts[1:]])
+
+
+class Tripping(Polite):
+    def many(self, texts: Any) -> Any:
+        raise RuntimeError("too many")
+
+
 @pytest.mark.parametrize(
     ("block", "words"),
     [
+        (Never(), "many takes no texts. Seen: IndexError"),
+        (Tripping(), "many takes the texts. Seen: RuntimeError: too many"),
         (lambda text: "damn" not in text, "a text gets a Verdict. Seen: bool, True"),
         (lambda text: Verdict(bool(text[0])), "it judges ''. Seen: IndexError"),
         (lambda text: Verdict(next(NUMBERS) % 2 == 0), "a text gets the same verdict again"),

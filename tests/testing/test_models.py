@@ -36,6 +36,13 @@ class NeedsOne(Echo):
         return super().generate([prompts[0], *prompts[1:]], *args, **named)
 
 
+class Never(Echo):
+    """Says something to nobody too."""
+
+    def generate(self, prompts: Any, *args: Any, **named: Any) -> Any:
+        return super().generate(prompts, *args, **named) or [[]]
+
+
 class Forgetful(Echo):
     def generate(self, prompts: Any, *args: Any, **named: Any) -> Any:
         return super().generate(prompts[:2], *args, **named)
@@ -123,6 +130,7 @@ class Uncounted(Echo):
         (Echo, "it is a model"),
         (Nameless(), "name is a text that is not empty"),
         (NeedsOne(), "generate takes an empty list. Seen: IndexError"),
+        (Never(), "generate gives [] for no prompts. Seen: 1 for 0 prompts"),
         (Forgetful(), "one list for each prompt. Seen: 2 for 3 prompts"),
         (Turned(), "a prompt among others is answered as alone, in the order given"),
         (Eating(), "it changes nothing of what it is given"),
@@ -196,6 +204,21 @@ class Comparing(Scores):
         return [[Score(s.logprob * len(prompts), s.tokens, s.chars) for s in own] for own in found]
 
 
+class Several(Scores):
+    def score(self, prompts: Any, continuations: Any) -> Any:
+        return super().score(prompts, continuations) or None
+
+
+class FirstOnly(Scores):
+    def score(self, prompts: Any, continuations: Any) -> Any:
+        return super().score(prompts, continuations)[:1]
+
+
+class NeverEmpty(Scores):
+    def one(self, text: str) -> Any:
+        return Score(-float(ord(text[0])), 1, len(text))
+
+
 class Missing(Scores):
     def of(self, texts: list[str]) -> Any:
         return super().of([text for text in texts if text])
@@ -212,6 +235,9 @@ def scoring(one: Callable[[str], Any]) -> Scores:
     [
         (object(), "Scorer object: it has score. Seen: object without score"),
         (Scores, "it is an object, not its class"),
+        (Several(), "score gives [] for no prompts. Seen: NoneType instead of a list"),
+        (FirstOnly(), "one list for each prompt. Seen: 1 for 3 prompts"),
+        (NeverEmpty(), "score takes every prompt. Seen: IndexError"),
         (Missing(), "one Score for each continuation. Seen: 2 for 3 continuations"),
         (ByPlace(), "in the order of their continuations"),
         (Learning(), "the same is scored alike again"),

@@ -33,6 +33,10 @@ class Named(Greeting):
     variables = ["who"]  # noqa: RUF012
 
 
+class Numbered(Greeting):
+    variables = frozenset({0})
+
+
 class Listed(Greeting):
     def format(self, **inputs: Any) -> Any:
         return [Message("user", self.words(inputs["who"]))]
@@ -110,6 +114,7 @@ class Changing(Greeting):
         (object(), "Prompt object: it is a prompt"),
         (Greeting, "it is an object, not its class. Seen: the class Greeting; give Greeting(...)"),
         (Named(), "variables is a frozenset. Seen: list"),
+        (Numbered(), "variables are names. Seen: int, 0"),
         (Listed(), "format gives a tuple of messages. Seen: list"),
         (Bare(), "a message is a Message. Seen: str"),
         (Wordless(), "format gives at least one message. Seen: none"),

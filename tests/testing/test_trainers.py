@@ -72,6 +72,11 @@ class Drawing(Halved):
         return tuned
 
 
+class Picky(Halved):
+    def done(self, tuned: Any, read: Any) -> Any:
+        raise KeyError("answer")
+
+
 class Silent(Halved):
     def done(self, tuned: Any, read: Any) -> Any:
         return None
@@ -89,6 +94,7 @@ class Silent(Halved):
         (Blind(), "fit takes validation rows. Seen: TypeError"),
         (Content(), "no rows are refused. Seen: no error"),
         (Drawing(), "the same rows give the same model. Seen: other numbers in model.norm.weight"),
+        (Picky(), "fit takes rows. Seen: KeyError: 'answer'"),
         (Silent(), "fit gives a model. Seen: None"),
     ],
 )
