@@ -126,15 +126,28 @@ def test_examples_chosen_for_each_item_have_a_bias_of_their_own() -> None:
     assert [len(call) for call in scorer.calls] == [8]
 
 
+class Needing(Mirror):
+    """Looks at another input too."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def select(self, inputs: Mapping[str, object], /, k: int) -> list[Example]:
+        assert self.name in inputs
+        return super().select(inputs, k)
+
+
 SHOTS = FewShotPrompt(PROMPT, Mirror.examples, selector=Mirror(), k=1)
 AROUND: dict[str, Any] = {
-    "partial": FewShotPrompt(PROMPT, selector=Mirror(), k=1, instruction="Judge the {thing}.").partial(thing="film"),
+    "partial": FewShotPrompt(PROMPT, selector=Needing("thing"), k=1, instruction="Judge the {thing}.").partial(
+        thing="film"
+    ),
     "sum": ChatPrompt([("system", "Judge.")]) + SHOTS,
     "told": Told(SHOTS, "Well?"),
     "pipeline": PipelinePrompt(SHOTS, {"text": TextPrompt("{review}")}),
     "part": PipelinePrompt(ChatPrompt([("user", "{shown}")]), {"shown": SHOTS}),
     "retrieval": RetrievalPrompt(
-        FewShotPrompt(ChatPrompt([("user", "{passages} {text}")]), Mirror.examples, selector=Mirror(), k=1),
+        FewShotPrompt(ChatPrompt([("user", "{passages} {text}")]), Mirror.examples, selector=Needing("passages"), k=1),
         RunnableLambda(lambda query: [Document("A page.")]),
     ),
 }
@@ -142,7 +155,7 @@ AROUND: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", AROUND)
 def test_examples_chosen_within_another_prompt_have_a_bias_of_their_own_too(kind: str) -> None:
-    asked = [{"text": f"a {word} film", "review": f"a {word} film"} for word in LABELS]
+    asked = [dict.fromkeys(AROUND[kind].variables, f"a {word} film") for word in LABELS]
     shown = "assistant" in [m.role for m in AROUND[kind].format(**asked[0])]
     scorer = Leaning(0.0, last=5.0) if shown else Leaning(5.0)
     fair = calibrate(scorer, AROUND[kind], LABELS)

@@ -133,6 +133,8 @@ class TestDiverse:
         ):
             found = selector.select({}, 3)
             assert [sum(e.id in group for e in found) for group in groups] == [1, 1, 1]
+        each = BalancedSelector(POOL, diverse, label=lambda example: str(example.id)[0]).select({}, 6)
+        assert len(set(ids(each))) == 6
         tight = LengthSelector(POOL, 8, selector=diverse, count=len).select({}, 3)
         assert ids(tight)[0] == ids(diverse.select({}, 3))[0]
         near = MMRSelector(POOL, Letters(), diversity=0.6, fetch=3)

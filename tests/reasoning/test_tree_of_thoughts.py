@@ -273,6 +273,9 @@ def test_a_path_without_a_value_is_behind_all_that_have_one(oracle: type[Oracle]
         )
         answer = tree.invoke("c")
         assert (answer.text, answer.score, answer.error) == ("c", -5, None)
+    second = oracle(lambda text: "2" if "rank" in text else rule(text))
+    answer = TreeOfThoughts(second, prompts=LETTERS, depth=1, thoughts=3, parse_value=float).invoke("c")
+    assert (answer.text, answer.score, answer.error) == ("a", None, None)  # it has no value, and is ranked first
 
 
 def test_the_prompts_own_parsers_count(oracle: type[Oracle]) -> None:
