@@ -116,7 +116,7 @@ def check_names(network: PreTrainedModel, names: Sequence[str], what: str) -> No
     """Raises SettingsError for a name that no module has, in full or as its last part."""
     modules = [name for name, _ in network.named_modules() if name]
     for name in names:
-        if not name or not any(module == name or module.endswith(f".{name}") for module in modules):
+        if not any(module == name or module.endswith(f".{name}") for module in modules):
             ends = sorted({m.rpartition(".")[2] for m, module in network.named_modules() if is_product(module)})
             raise SettingsError(
                 f"{what}: {name!r} is no module of {type(network).__name__}; its linear layers are {', '.join(ends)}"
