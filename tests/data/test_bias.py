@@ -64,9 +64,9 @@ def test_repetition() -> None:
 
 def test_contradictions_of_all_earlier_pairs() -> None:
     """Only those the other way round count, whichever earlier ranking says them."""
-    rows = [("a", "b", "c"), ("a", "b", "d"), ("d", "c"), ("c", "a")]
+    rows = [("a", "b", "c"), ("a", "b", "d"), ("d", "c"), ("c", "a"), ("d", "a")]
     found = preference_bias([Ranking({"q": 1}, candidates) for candidates in rows])
-    assert (found.repeated_prompts, found.repeated_rankings, found.contradictions) == (3, 0, 1)
+    assert (found.repeated_prompts, found.repeated_rankings, found.contradictions) == (4, 0, 2)
 
 
 def test_some_candidates_are_tied() -> None:
