@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -42,6 +43,7 @@ FINISHED = "finished"
 HALF = f"{FINISHED}.half"
 LOG = "log.json"
 LOCK = "run.lock"
+PROCESSES = "processes"
 KEYS = frozenset({"trainer", "base", "adapter", "data"})
 """What each of our runs says of itself."""
 _WRITTEN = (WEIGHTS, STATE, LOG, *ARCHIVES, "scaler.pt", "rng_state_*.pth", ".*")
@@ -100,7 +102,7 @@ def is_complete(folder: Path) -> bool:
     try:
         json.loads((folder / STATE).read_text())
         with safe_open(folder / WEIGHTS, "pt") as weights:
-            return bool(weights.keys()) and all(zipfile.is_zipfile(folder / name) for name in _archives())
+            return bool(weights.keys()) and all(_is_whole(folder / name) for name in _archives(folder.parent))
     except (OSError, ValueError, SafetensorError):
         return False
 
@@ -118,7 +120,7 @@ def claim(output: Path, run: Mapping[str, Any], resume: bool) -> None:
             )
     if not before or not resume or not _worth_keeping(output):
         return
-    told = json.loads(json.dumps(run))
+    told = json.loads(json.dumps(_by_processes(run)))
     different = sorted(name for name in told.keys() | before.keys() if told.get(name) != before.get(name))
     if different:
         raise SettingsError(
@@ -163,7 +165,7 @@ def make_own(output: Path, run: Mapping[str, Any], resume: bool) -> Path | None:
         _remove(part)
     with writing(half):
         output.mkdir(parents=True, exist_ok=True)
-        half.write_text(json.dumps(run, indent=1))
+        half.write_text(json.dumps(_by_processes(run), indent=1))
         half.replace(mark)
     return None
 
@@ -215,12 +217,30 @@ def finished(network: nn.Module, output: Path) -> tuple[list[dict[str, Any]], fl
     return lines, seconds
 
 
-def _archives() -> list[str]:
+def _is_whole(archive: Path) -> bool:
+    """Whether what torch wrote can be read to its end: its parts carry sums."""
+    try:
+        with zipfile.ZipFile(archive) as parts:
+            return parts.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+        return False
+
+
+def _archives(output: Path) -> list[str]:
     """What torch writes into a checkpoint: of several processes each its own random state."""
-    number = number_of_processes()
+    try:
+        number = int(json.loads((output / RUN).read_text()).get(PROCESSES, 1))
+    except (OSError, ValueError, AttributeError):
+        number = number_of_processes()
     if number == 1:
         return list(ARCHIVES)
     return [name for name in ARCHIVES if name != RANDOM] + [f"rng_state_{rank}.pth" for rank in range(number)]
+
+
+def _by_processes(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With how many processes there are: rows, steps and random states are shared out among them."""
+    number = number_of_processes()
+    return run if number == 1 else {**run, PROCESSES: number}
 
 
 def _run_in(output: Path, resume: bool) -> dict[str, Any] | None:

@@ -72,13 +72,16 @@ def test_the_newest_by_number(network: torch.nn.Module, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, STATE, *ARCHIVES])
-@pytest.mark.parametrize("how", ["deleted", "cut off", "empty"])
+@pytest.mark.parametrize("how", ["deleted", "cut off", "empty", "torn"])
 def test_a_broken_one_is_skipped(network: torch.nn.Module, tmp_path: Path, name: str, how: str) -> None:
     whole, broken = checkpoint(network, tmp_path, 1), checkpoint(network, tmp_path, 2)
     file = broken / name
     content = file.read_bytes()
     if how == "deleted":
         file.unlink()
+    elif how == "torn":  # as long as it was, after a crash of the machine
+        half = len(content) // 2
+        file.write_bytes(bytes(half) + content[half:])
     else:
         file.write_bytes(content[: len(content) // 2] if how == "cut off" else b"")
     assert last_complete(tmp_path) == whole
@@ -106,6 +109,24 @@ def test_a_run_is_claimed_once(network: torch.nn.Module, tmp_path: Path) -> None
     assert make_own(output, other, False) is None
     assert not kept.exists()
     assert json.loads((output / RUN).read_text()) == other
+
+
+def test_another_number_of_processes_is_another_run(
+    network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    make_own(tmp_path, RUN_ONE, True)
+    kept = checkpoint(network, tmp_path, 3)
+    for rank in (0, 1):
+        (kept / f"rng_state_{rank}.pth").write_bytes((kept / "rng_state.pth").read_bytes())
+    (kept / "rng_state.pth").unlink()
+    assert make_own(tmp_path, RUN_ONE, True) == kept
+    for number in ("1", "3"):
+        monkeypatch.setenv("WORLD_SIZE", number)
+        for refuse in (claim, make_own):
+            with pytest.raises(SettingsError, match=r"differs in processes\. Choose another output folder"):
+                refuse(tmp_path, RUN_ONE, True)
+    assert kept.exists()
 
 
 def test_a_mark_that_was_cut_off(network: torch.nn.Module, tmp_path: Path) -> None:
