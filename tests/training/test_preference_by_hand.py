@@ -16,7 +16,8 @@ from condition.training.candidates import Candidates, Pair
 from condition.training.objective import Objective
 from condition.training.preference import PairObjective
 from condition.training.rows import collate
-from tests.conftest import Tiny
+from tests.conftest import Tiny, TinyModel
+from tests.training.test_preference import fit
 
 BETA, SMOOTHING = 0.3, 0.2
 COMMON = tuple(range(40, 70))
@@ -97,6 +98,19 @@ def test_losses(
     assert curves[f"{name}_worse"] == pytest.approx(sum(worse) / 4, abs=1e-4)
     assert curves["longer_is_better"] == sum(longer) / 4
     assert curves["prefers_longer"] == sum(prefers) / 4
+
+
+def test_ipo_goes_by_tokens(tiny_model: TinyModel) -> None:
+    """In any case; with the others that has to be asked for."""
+    losses = {
+        (loss, normalised): fit(
+            tiny_model(), settings={"max_steps": 3}, loss=loss, normalised=normalised
+        ).history.series("loss")[1][-1]
+        for loss in ("ipo", "sigmoid")
+        for normalised in (True, False)
+    }
+    assert losses["ipo", True] == losses["ipo", False]
+    assert losses["sigmoid", True] != pytest.approx(losses["sigmoid", False], abs=1e-4)
 
 
 def _logprobs(network: Any, row: Candidates, completion: tuple[int, ...]) -> torch.Tensor:

@@ -101,6 +101,12 @@ def test_the_network_drops_nothing(tiny_model: TinyModel) -> None:
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+def test_which_pairs_it_learns_from(tiny_model: TinyModel) -> None:
+    every, best = (fit(tiny_model(), settings={"max_steps": 3}, pairs=which) for which in ("all", "best"))
+    ends = [model.history.series("loss")[1][-1] for model in (every, best)]
+    assert abs(ends[0] - ends[1]) > 1e-4
+
+
 def test_it_is_trained_on(tiny_model: TinyModel) -> None:
     first = fit(tiny_model(), settings={"max_steps": 3})
     before = weights(first.model)
