@@ -24,7 +24,12 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _NUMBER = re.compile(r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|(?<![\w.])[-−]?\.\d+")
-_SCALE = re.compile(r"(?<=[\d*])\s*(?:/|(?:out\s+)?of)\s*\d+(?:\.\d+)?|\b[01]\s*(?:to|[-–—])\s*\d+\b", re.IGNORECASE)
+_SCALE = re.compile(
+    r"(?<=[\d*\])])\s*(?:[(\[]\s*)?(?:/|of)\s*\d+(?:\.\d+)?"
+    r"|\bout\s+of\s+(?:an?\s+|the\s+)?(?:possible\s+|maximum\s+(?:of\s+)?|total\s+of\s+)?\d+(?:\.\d+)?"
+    r"|\b[01]\s*(?:to|[-–—])\s*\d+\b",
+    re.IGNORECASE,
+)
 _SAID = re.compile(r"(?:\banswer\s*(?:is\b|:)|####)[:\s]*", re.IGNORECASE)
 _BULLET = re.compile(r"^\s*(?:[-*•]\s+|\(?(?:step\s+)?\d+[.):]\s+)", re.IGNORECASE)
 _OPEN = re.compile(r"""{(?=\s*["}])|\[(?=\s*[\[{"\]\-\dtfnNI])""")
@@ -78,7 +83,7 @@ def last_number(text: str) -> float:
 
 
 def mark(text: str) -> float:
-    """The last number that is no end of a scale: 8 of "8/10", of "8 out of 10" and of "8 on a scale from 1 to 10"."""
+    """The last number that is no end of a scale: 8 of "8/10", "8 (out of 10)" and "8 on a scale from 1 to 10"."""
     return last_number(_SCALE.sub("", text))
 
 

@@ -219,6 +219,15 @@ def test_a_heading_is_no_item(lines: str, items: list[str]) -> None:
         ("**8**/10", 8),
         ("I give it 7 out of 10.", 7),
         ("7 of 10", 7),
+        ("8 (out of 10)", 8),
+        ("8 [out of 10]", 8),
+        ("8 (/10)", 8),
+        ("9 (of 10)", 9),
+        ("[[8]]/10", 8),
+        ("(8)/10", 8),
+        ("4 stars out of 5.0", 4),
+        ("8 points out of a possible 10", 8),
+        ("2 out of 3 facts are right, so 6", 6),
         ("On a scale from 1 to 10: 6.5", 6.5),
         ("9 (on a scale of 1-10)", 9),
         ("First 3/10, then 4 / 10", 4),
@@ -246,7 +255,7 @@ def test_what_stands_before_the_answer(text: str, reasoning: str) -> None:
 
 
 @pytest.mark.parametrize("parse", [letter(), json_value, last_number, mark, final_answer, listed, label(["a"])])
-@pytest.mark.parametrize("text", ["\n", "[{", "1,", " answer ", "((", "中"], ids=repr)
+@pytest.mark.parametrize("text", ["\n", "[{", "1,", " answer ", "((", "out of ", "中"], ids=repr)
 def test_what_goes_on_for_ever_is_read_in_time(parse: Callable[[str], Any], text: str) -> None:
     began = time.process_time()
     with contextlib.suppress(ValueError):

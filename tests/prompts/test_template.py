@@ -70,10 +70,12 @@ def test_the_words_of_a_message_are_no_template(words: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "template"), FORMATS)
-def test_a_value_of_a_megabyte(kind: TemplateFormat, template: str) -> None:
-    big = "{{x}} %s é\n" * 100_000
-    (message,) = ChatPrompt([("user", template)], template_format=kind).format(x=big, y="")
-    assert message.content == f"<{big}|>"
+def test_a_value_of_ten_megabytes(kind: TemplateFormat, template: str) -> None:
+    big = "{{x}} %s é\n" * 1_000_000
+    for role in ("user", "text"):
+        (message,) = ChatPrompt([(role, template)], template_format=kind).format(x=big, y="")
+        assert message.content == f"<{big}|>"
+        assert role == "user" or message.values == ((1, 1 + len(big)), (2 + len(big), 2 + len(big)))
 
 
 @pytest.mark.parametrize("role", ["system", "user", "assistant", "tool", "text"])
