@@ -231,3 +231,8 @@ def test_gathered_logprobs_are_those_of_log_softmax() -> None:
     logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)) * 50
     targets = torch.tensor([0, 6, 3, 3, 1])
     torch.testing.assert_close(gather_logprobs(logits, targets), logits.log_softmax(-1)[torch.arange(5), targets])
+
+
+def test_a_network_that_was_not_asked_is_refused(tiny: Any) -> None:
+    with pytest.raises(RuntimeError, match=r"ask probe\.shareable\(network\) first"):
+        logprobs(tiny("llama"), [[3, 4, 5], [3, 4, 6]], [1, 1])
