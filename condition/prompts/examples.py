@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 from condition.errors import PromptError
 from condition.types import Example
@@ -50,12 +50,19 @@ def _is_null(value: object) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
+@final
+class Found(str):
+    """Words that were looked for, such as passages: they are not the item's own, so it is not known by them."""
+
+    __slots__ = ()
+
+
 def is_item(example: Example, inputs: Mapping[str, object]) -> bool:
     """Whether an example is the item that is asked: the same id, or the same value for every input they share."""
     given = inputs.get("id")
     if example.id is not None and given is not None and str(given) == example.id:
         return True
-    shared = example.inputs.keys() & inputs.keys()
+    shared = [name for name in example.inputs.keys() & inputs.keys() if not isinstance(inputs[name], Found)]
     return bool(shared) and all(_equal(example.inputs[name], inputs[name]) for name in shared)
 
 

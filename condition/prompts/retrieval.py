@@ -22,6 +22,7 @@ from langchain_core.runnables import Runnable
 
 from condition.errors import ConditionError, PromptError
 from condition.prompts.compose import Composable, chooses, filled, fixed, previewed
+from condition.prompts.examples import Found
 from condition.prompts.template import TextPrompt, as_prompt
 from condition.protocols import Prompt
 from condition.types import Messages
@@ -104,7 +105,7 @@ class RetrievalPrompt(Composable):
         return found[: self.k]
 
     def format(self, /, **inputs: object) -> Messages:
-        return filled(self.prompt, {**inputs, self.name: self.write(self.sources(**inputs))})
+        return filled(self.prompt, self._row(inputs))
 
     def preview(self, /, **inputs: object) -> Messages:
         if not self.variables - inputs.keys():
@@ -116,7 +117,7 @@ class RetrievalPrompt(Composable):
         return chooses(self.prompt)
 
     def fixed(self, inputs: Mapping[str, object], /) -> RetrievalPrompt:
-        shown = {**inputs, self.name: self.write(self.sources(**inputs))} if self.chooses else inputs
+        shown = self._row(inputs) if self.chooses else inputs
         return RetrievalPrompt(
             fixed(self.prompt, shown),
             self.retriever,
@@ -126,6 +127,10 @@ class RetrievalPrompt(Composable):
             write=self.write,
             allow_none=self.allow_none,
         )
+
+    def _row(self, inputs: Mapping[str, object]) -> dict[str, object]:
+        """The inputs and the passages; an item is among its own examples whatever was found for it."""
+        return {**inputs, self.name: Found(self.write(self.sources(**inputs)))}
 
     def read(self, other: object, /) -> Prompt:
         return self.prompt.read(other) if isinstance(self.prompt, Composable) else as_prompt(other)

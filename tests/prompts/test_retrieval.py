@@ -11,6 +11,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from condition.errors import PromptError
+from condition.prompts.bm25 import BM25Selector
 from condition.prompts.few_shot import RECALLED, FewShotPrompt
 from condition.prompts.fill import fill
 from condition.prompts.retrieval import RetrievalPrompt
@@ -126,3 +127,18 @@ def test_a_preview_looks_for_nothing() -> None:
 def test_what_can_not_be_used_is_refused(make: Any, message: str) -> None:
     with pytest.raises(PromptError, match=message):
         make()
+
+
+@pytest.mark.parametrize("shown", ["all", "chosen"])
+def test_an_item_is_not_among_its_own_examples_whatever_was_found_for_it(shown: str) -> None:
+    """The passages that are found differ from those of the example, and so do not tell whether it is the item."""
+    rows = [
+        Example({"passages": f"own {thing}", "question": f"Who built the {thing}?"}, thing)
+        for thing in ("bridge", "letter", "mill")
+    ]
+    few = FewShotPrompt(QA, rows, selector=BM25Selector(rows) if shown == "chosen" else None, k=2)
+    messages = fill(RetrievalPrompt(few, retriever), rows[0].inputs)
+    assert {m.content for m in messages if m.role == "assistant"} == {"letter", "mill"}
+    assert messages[-1].content.startswith("[1] Built of {oak}. (orla.txt)")
+    fixed = RetrievalPrompt(few, retriever).fixed(rows[0].inputs)
+    assert {m.content for m in fixed.format(question="the letter") if m.role == "assistant"} <= {"letter", "mill"}
