@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from condition.errors import ConditionError, PromptError
 from condition.prompts.braces import check_widths
 from condition.prompts.compose import Joined, Partial, PipelinePrompt
+from condition.prompts.copies import MOST, multiplies
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.history import History
 from condition.prompts.sandbox import check_jinja
@@ -59,7 +60,7 @@ def _written(prompt: Prompt) -> dict[str, Any]:
     if isinstance(prompt, LostPrompt):
         return {"kind": "code", "name": prompt.name, "variables": sorted(prompt.variables)}
     made = _made_of_prompts(prompt)
-    if made is None:
+    if made is None or multiplies(made):
         return {"kind": "code", "name": type(prompt).__qualname__, "variables": sorted(prompt.variables)}
     return {**made, "version": VERSION}
 
@@ -82,7 +83,13 @@ def prompt_from_json(saved: Mapping[str, Any]) -> Prompt:
             raise PromptError(
                 f"a saved prompt can't be read: its kind is {saved['kind']!r}, not one of {', '.join(_READERS)}"
             )
-        return _READERS[saved["kind"]](saved)
+        prompt = _READERS[saved["kind"]](saved)
+        if multiplies(saved):
+            raise PromptError(
+                f"a prompt from a file may write its words {MOST:,} times at most: here prompts within prompts "
+                "multiply them. Make this prompt in Python instead, if you trust it"
+            )
+        return prompt
     except PromptError:
         raise
     except (ConditionError, KeyError, TypeError, ValueError, AttributeError, ValidationError, RecursionError) as error:

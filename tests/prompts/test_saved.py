@@ -271,3 +271,35 @@ def test_values_that_json_would_change_are_not_written(value: Any, tmp_path: Pat
             save_prompt(prompt, tmp_path / "prompt.json")
     save_prompt(ChatPrompt([("user", "{q} {labels}")]).partial(labels=["a", {"b": 1.5}]), tmp_path / "prompt.json")
     assert load_prompt(tmp_path / "prompt.json").format(q="x")[0].content == "x ['a', {'b': 1.5}]"
+
+
+def test_a_file_of_prompts_that_multiply_each_other_is_refused(tmp_path: Path) -> None:
+    def text(template: str, kind: str = "f-string") -> dict[str, Any]:
+        return {"kind": "text", "format": kind, "template": template}
+
+    def pipeline(*templates: dict[str, Any]) -> dict[str, Any]:
+        *parts, last = templates
+        return {"kind": "pipeline", "prompt": last, "parts": [[f"p{i}", part] for i, part in enumerate(parts)]}
+
+    def few_shot(inner: dict[str, Any]) -> dict[str, Any]:
+        return {**prompt_to_json(FewShotPrompt(TextPrompt("{q}"), POOL)), "prompt": inner}
+
+    def doubled(times: int) -> dict[str, Any]:
+        return pipeline(text("{q}"), *(text(f"{{p{i}}}{{p{i}}}") for i in range(times)))
+
+    assert len(prompt_from_json(doubled(13)).format(q="x")[0].content) == 2**13
+    loop = "{% for sign in p0 %}{{ p0 }}{% endfor %}"
+    squared = pipeline(text("{q}"), text(loop, "jinja2"), text(loop.replace("p0", "p1"), "jinja2"), text("{p2}"))
+    nested: dict[str, Any] = text("{q}")
+    for _ in range(7):
+        nested = few_shot({"kind": "joined", "parts": [nested]})
+    within = pipeline(doubled(10), {"kind": "joined", "parts": [text("{p0}" * 16)]})
+    for saved in (doubled(14), doubled(60), squared, nested, within):
+        with pytest.raises(PromptError, match="prompts within prompts multiply"):
+            prompt_from_json(saved)
+    assert len(prompt_from_json(few_shot(few_shot(text("{q}")))).format(q="x")) == 1
+    own: Prompt = TextPrompt("{q}")
+    for _ in range(14):
+        own = PipelinePrompt(TextPrompt("{q}{q}"), {"q": own})
+    with pytest.raises(PromptError, match="PipelinePrompt is code"):
+        save_prompt(own, tmp_path / "prompt.json")
