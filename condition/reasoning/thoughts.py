@@ -44,12 +44,16 @@ _NEEDED = {"propose": "steps", "evaluate": "steps", "reason": "steps", "rank": "
 _FILLED = frozenset({"steps", "thoughts", "candidates"})
 _WORDS = {"sure": 20.0, "likely": 1.0, "impossible": 0.001, "not sure": 1.0, "not likely": 0.001, "not impossible": 1.0}
 """The values of Yao et al., and what their denials come to."""
+_SAID = re.compile(r"\b((?:not|\w+n['’]t) )?(?:(?:at all|so|very|really) )?(sure|likely|impossible)\b")
 
 
 def worth(text: str) -> float:
     """20 for sure, 1 for likely, 0.001 for impossible, by the last of these words; else the mark."""
-    words = re.findall(r"\b(?:not )?(?:sure|likely|impossible)\b", text.lower())
-    return _WORDS[words[-1]] if words else mark(text)
+    words = _SAID.findall(text.lower())
+    if not words:
+        return mark(text)
+    denial, word = words[-1]
+    return _WORDS[f"not {word}" if denial else word]
 
 
 @final

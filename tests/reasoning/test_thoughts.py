@@ -15,6 +15,12 @@ from condition.reasoning.thoughts import PROMPTS, Prompts, surviving, worth
         ("7 of 10... so 7", 7),
         ("I am not sure", 1),
         ("That is not likely.", 0.001),
+        ("It isn't likely.", 0.001),
+        ("That isn’t impossible", 1),
+        ("I am not very sure", 1),
+        ("not at all likely", 0.001),
+        ("very likely", 1),
+        ("I think not\nsure", 20),
         ("unlikely; 3/10", 3),
     ],
 )
