@@ -10,7 +10,7 @@ from typing import Any, final
 
 from condition.errors import Interrupted, UnfinishedError
 from condition.evaluation.cache import UNKEPT, UNNAMED, Answers, as_json, row_hash
-from condition.evaluation.conversation import opening
+from condition.evaluation.conversation import HISTORY, opening
 from condition.evaluation.fingerprint import subject_hash
 from condition.evaluation.subjects import Subject, ask, is_model
 from condition.evaluation.tasks.task import Reply, Task, TaskRow
@@ -136,7 +136,8 @@ class Asking:
         """What a later turn asks."""
         if self._prompt is None:
             return dict(changed)
-        return as_json(fill(self._prompt, {**opening(self.task, row), **changed})[-1:])
+        whole = HISTORY in self._prompt.variables  # then all of it is filled anew in each turn
+        return as_json(fill(self._prompt, {**opening(self.task, row), **changed})[0 if whole else -1 :])
 
     def _row_hashes(self) -> list[str]:
         """Rows that ask the same are counted, so that each has an answer of its own."""

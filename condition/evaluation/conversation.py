@@ -31,9 +31,9 @@ def opening(task: Task, row: TaskRow) -> Mapping[str, Any]:
 def messages(prompt: Prompt, row: TaskRow, inputs: Mapping[str, Any]) -> Messages:
     """What a model is asked in a turn: a prompt with a place for `history` puts it there itself.
 
-    Raises ModelError for plain text, which has no turns.
+    Raises ModelError for plain text, which has no turns, and where what is new in a turn would not be asked.
     """
-    said = inputs[HISTORY]
+    said: Messages = inputs[HISTORY]
     has_place = HISTORY in prompt.variables
     filled = fill(prompt, inputs if has_place else {k: v for k, v in inputs.items() if k != HISTORY})
     if filled[-1].role == "text":
@@ -41,7 +41,18 @@ def messages(prompt: Prompt, row: TaskRow, inputs: Mapping[str, Any]) -> Message
             f"row {row.id} is a conversation, and plain text has no turns: give a ChatPrompt, or ask the first turn "
             "only, as tasks.dialogue(..., turns=1) does"
         )
-    return filled if has_place or not said else (*fill(prompt, row.inputs)[:-1], *said, filled[-1])
+    if filled[-1].role != "user":
+        raise ModelError(f"row {row.id} is a conversation, and its prompt ends with a turn of the {filled[-1].role}")
+    if not said:
+        return filled
+    first = fill(prompt, {**row.inputs, HISTORY: ()} if has_place else row.inputs)
+    again = fill(prompt, {**inputs, HISTORY: ()}) if has_place else filled[-1:]
+    if again == (first if has_place else first[-1:]) and inputs != {**row.inputs, HISTORY: said}:
+        raise ModelError(
+            f"row {row.id}: what is new in turn {1 + len(said) // 2} would not be asked: the prompt's last message "
+            f"is the same as in the first turn. It has the variables {', '.join(sorted(prompt.variables))}"
+        )
+    return filled if has_place else (*first[:-1], *said, filled[-1])
 
 
 def converse(prompt: Prompt, rows: Sequence[TaskRow], ask: Ask) -> Said:

@@ -10,11 +10,13 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import partial
+from inspect import isroutine
 from typing import Any
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
+from torch.nn.modules import module as modules
 
 from condition.errors import SettingsError
 from condition.models.contract import architecture_of, template_fingerprint, tokenizer_fingerprint, versions
@@ -32,7 +34,9 @@ def fingerprint(model: object) -> str | None:
 
     Half a second a gigabyte.
     """
-    if not isinstance(model, LocalModel) or any(map(_is_unseen, model.network.modules())):
+    if not isinstance(model, LocalModel) or _hooked_everywhere() or any(map(_is_unseen, model.network.modules())):
+        return None
+    if any(isroutine(one) and _home(one) not in _LIBRARIES for part in (model, model.tokenizer) for one in _own(part)):
         return None
     content = hashlib.sha256()
     generation = getattr(model.network, "generation_config", None)
@@ -116,13 +120,21 @@ def _bytes(tensor: Tensor) -> Any:
 
 def _is_unseen(module: nn.Module) -> bool:
     """Whether functions that we can't see into may change what a module computes: hooks, but those of our adapters;
-    functions that somebody put into it; another `forward` than its class came with."""
+    functions that somebody put into it; a class or a `forward` that is none of the libraries'."""
     put = [one for one in vars(module).values() if callable(one) and not isinstance(one, nn.Module | type)]
     return (
         any(_home(hook) != "condition" for hook in _hooks(module))
         or any(_home(one) not in _LIBRARIES for one in put)
-        or _home(type(module).forward) not in {*_LIBRARIES, type(module).__module__.partition(".")[0]}
+        or not {_home(type(module)), _home(type(module).forward)} <= _LIBRARIES
     )
+
+
+def _hooked_everywhere() -> bool:
+    return bool(modules._global_forward_hooks or modules._global_forward_pre_hooks)
+
+
+def _own(part: object) -> list[Any]:
+    return list(vars(part).values()) if hasattr(part, "__dict__") else []
 
 
 def _hooks(module: nn.Module) -> list[Any]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Hashable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, final
 
@@ -140,6 +141,8 @@ class PairwiseJudge:
 
     def _judged(self, replies: Sequence[str]) -> Judgement:
         verdicts = [self.parse(reply) for reply in replies]
+        if odd := [one for one in verdicts if one not in (None, "first", "second", "tie")]:
+            raise SettingsError(f"parse= gave {odd[0]!r:.60}: a verdict is 'first', 'second' or 'tie', or None")
         if None in verdicts:
             return Judgement(winner=None, replies=tuple(replies))
         turned: dict[Winner | None, Winner] = {"first": "second", "second": "first", "tie": "tie"}
@@ -199,6 +202,8 @@ class RubricJudge:
 
     def _rated(self, reply: str) -> Rating:
         points = self.parse(reply)
+        if points is not None and not isinstance(points, Real):
+            raise SettingsError(f"parse= gave {points!r:.60}: a rating is a number, or None")
         on_scale = points is not None and self.lowest <= points <= self.highest
         return Rating(points=points if on_scale else None, reply=reply)
 
@@ -224,7 +229,7 @@ class VerifierJudge:
         given = list(self.verifier(pair.question, [pair.first, pair.second]))
         if len(given) != 2:
             raise ModelError(f"the verifier gave {given!r:.80} for 2 answers: it needs a number for each")
-        one, other = (float(points) if math.isfinite(points) else None for points in given)
+        one, other = (float(points) if points is not None and math.isfinite(points) else None for points in given)
         return one, other
 
 

@@ -43,6 +43,7 @@ class Measuring:
         self._bar = tqdm(total=len(asking.rows), desc=name, unit="row", delay=3, leave=False)
         self._names: set[str] = set()
         self._sum = 0.0
+        self._measuring = False
 
     def __enter__(self) -> Self:
         return self
@@ -55,13 +56,15 @@ class Measuring:
         try:
             self._asking.ask(places, self._told)
         finally:
-            self._told(TOGETHER)  # what was finished before it was stopped
+            if not self._measuring:  # a judge that failed, or was stopped, is not asked once more
+                self._told(TOGETHER)  # what was finished before it was stopped
 
     def _told(self, enough: int = 0) -> None:
         """Measure what is new: many rows at once where the task prepares itself, even if they were answered singly."""
         new = list(takewhile(lambda place: place not in self.rows, reversed(self._asking.replies)))[::-1]
         if self._task.prepares and len(new) + enough < TOGETHER:
             return
+        self._measuring = True
         replies = [self._asking.replies[place] for place in new]
         self._task.prepare([self._asking.rows[place] for place in new], replies)
         for place in new:
@@ -72,6 +75,7 @@ class Measuring:
                 self._sum += row.metrics[name]
                 self._bar.set_postfix_str(f"{name} {self._sum / len(self.rows):.3f}", refresh=False)
         self._bar.update(len(new))
+        self._measuring = False
 
     def _measured(self, row: TaskRow, reply: Reply) -> ResultRow:
         return ResultRow(

@@ -143,3 +143,39 @@ def test_plain_text_has_no_turns() -> None:
 def test_what_can_be_no_conversation(row: TaskRow, changes: Any) -> None:
     with pytest.raises(DataError, match="row 1 is a conversation"):
         task(rows=[row], **changes)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "then", "why"),
+    [
+        (CHAT, {"Q": "Two?"}, "what is new in turn 2 would not be asked: .* It has the variables q"),
+        (ChatPrompt([("system", "{q}"), ("user", "Go on.")]), {"q": "Two?"}, "what is new in turn 2 would not be"),
+        (ChatPrompt([("user", "{q}")]) + History(), {"q": "Two?"}, "its prompt ends with a turn of the assistant"),
+        (ChatPrompt([("user", "{q}"), ("assistant", "So:")]), {"q": "Two?"}, "ends with a turn of the assistant"),
+        (History() + CHAT, {"Q": "Two?"}, "what is new in turn 2 would not be asked"),
+    ],
+)
+def test_a_turn_that_would_ask_the_first_question_again_is_refused(prompt: Any, then: Any, why: str) -> None:
+    with pytest.raises(ModelError, match=why):
+        evaluate((Counter(), prompt), task(rows=[TaskRow("1", {"q": "One?"}, "", then=(then,))]))
+
+
+def test_one_question_may_be_asked_twice() -> None:
+    for prompt in (CHAT, History() + CHAT):
+        found = evaluate((Counter(), prompt), task(rows=[TaskRow("1", {"q": "A?"}, "3:A?", then=({"q": "A?"},))]))
+        assert found.metrics["exact"].value == 1
+
+
+def test_all_that_a_later_turn_is_asked_tells_kept_rows_apart(tmp_path: Path) -> None:
+    prompt = ChatPrompt([("system", "{about}")]) + History() + CHAT
+    for about in ("Rome", "Oslo"):
+        model = Counter()
+        row = TaskRow("1", {"q": "A?", "about": ""}, "", then=({"q": "B?", "about": about},))
+        evaluate((model, prompt), task(rows=[row]), cache=tmp_path, key="counter")
+        assert model.calls[1][0][0] == Message("system", about)
+
+
+@pytest.mark.parametrize("then", [("Two?",), {"q": "Two?"}, "Two?"])
+def test_what_goes_on_are_inputs(then: Any) -> None:
+    with pytest.raises(DataError, match=r"row 1: then=.* is no sequence of inputs: give then=\(\{...\},\)"):
+        task(rows=[TaskRow("1", {"q": "One?"}, "", then=then)])

@@ -160,3 +160,39 @@ def test_the_same_bytes_in_another_shape_change_it(tiny_model: Any) -> None:
     for model, shape in ((one, (2, 6)), (other, (3, 4))):
         model.network.register_buffer("extra", torch.zeros(shape))
     assert fingerprint(one) != fingerprint(other)
+
+
+class Scaled(torch.nn.Module):
+    """A layer of somebody's own, whose code may be another one in the next run."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *given: Any) -> Any:
+        return self.inner(*given) * 3
+
+
+def test_what_a_class_of_ones_own_computes_can_not_be_seen(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    layer = model.network.model.layers[0]
+    layer.mlp = Scaled(layer.mlp)
+    assert fingerprint(model) is None
+
+
+@pytest.mark.parametrize("part", ["model", "tokenizer"])
+def test_a_function_in_the_place_of_a_method_can_not_be_seen(tiny_model: Any, part: str) -> None:
+    model = tiny_model("llama")
+    if part == "model":
+        model.generate = lambda prompts, sampling: []
+    else:
+        model.tokenizer.encode = lambda text: [1]
+    assert fingerprint(model) is None
+
+
+def test_a_hook_on_all_modules_can_not_be_seen(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda *given: None)
+    assert fingerprint(model) is None
+    handle.remove()
+    assert fingerprint(model) is not None

@@ -207,3 +207,17 @@ def test_how_far_length_agrees_with_gpt_4(shared_data: Path) -> None:
     assert found.share.n == len(rows) > 200
     assert 0.1 < found.kappa.value < 0.8
     assert found.kappa.low > 0
+
+
+def test_a_parser_that_gives_something_else_is_told() -> None:
+    reader = Reader(lambda shown: "A")
+    for both in (True, False):
+        with pytest.raises(SettingsError, match="parse= gave 'A': a verdict is 'first', 'second' or 'tie', or None"):
+            PairwiseJudge(reader, parse=lambda text: text, both_orders=both)(PAIRS)  # type: ignore[arg-type, return-value]
+    with pytest.raises(SettingsError, match="parse= gave 'A': a rating is a number, or None"):
+        RubricJudge(reader, parse=lambda text: text).rate([("Q", "a")])  # type: ignore[arg-type, return-value]
+
+
+def test_a_verifier_without_points_gives_no_verdict() -> None:
+    judge = VerifierJudge(lambda question, candidates: [None, 1.0])  # type: ignore[list-item]
+    assert [judgement.winner for judgement in judge(PAIRS[:1])] == [None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any, Protocol, final
 
 from condition.data.read import locate
@@ -134,7 +135,7 @@ def _points(found: Any) -> float | None:
     """None for no verdict, and for what is no finite number."""
     if found is None:
         return None
-    if not isinstance(found, int | float):
+    if not isinstance(found, Real):
         raise DataError(f"the judge gave {found!r:.60}, not a number, or None where it has no verdict")
     return float(found) if math.isfinite(found) else None
 

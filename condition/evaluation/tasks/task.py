@@ -156,6 +156,10 @@ def _whole_rows_only(prediction: str, target: Any, /) -> Mapping[str, float]:
 
 def _check_turns(name: str, rows: Sequence[TaskRow], n: int) -> None:
     for row in rows:
+        if isinstance(row.then, Mapping) or not all(isinstance(one, Mapping) for one in row.then):
+            raise DataError(
+                f"the task {name}: row {row.id}: then={row.then!r:.60} is no sequence of inputs: give then=({{...}},)"
+            )
         if row.then and (row.choices or n > 1 or "history" in row.inputs):
             raise DataError(
                 f"the task {name}: row {row.id} is a conversation: one reply is written in each turn, so it has no "

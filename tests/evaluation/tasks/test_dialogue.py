@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from condition.errors import DataError, ModelError, SettingsError
@@ -150,3 +151,23 @@ def test_real_questions(shared_data: Path) -> None:
     task = tasks.dialogue(shared_data / "mt_bench" / "question.jsonl", lambda q, a: 1.0)
     assert len(task.rows) == 57
     assert all(len(row.then) == 1 for row in task.rows)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_judge_that_failed_is_not_asked_once_more(error: type[BaseException]) -> None:
+    class Failing:
+        calls = 0
+
+        def rate(self, answers: Sequence[tuple[str, str]], /) -> list[Rating]:
+            self.calls += 1
+            raise error("stop")
+
+    judge = Failing()
+    with pytest.raises(error):
+        evaluate(lambda inputs: "Yes.", tasks.dialogue([{"question": str(n)} for n in range(70)], judge))
+    assert judge.calls == 1
+
+
+def test_ratings_are_numbers_of_any_kind() -> None:
+    found = evaluate(reply, tasks.dialogue(QUESTIONS[1:2], lambda question, answer: np.float32(3)))  # type: ignore[arg-type, return-value]
+    assert found.metrics["rating"].value == 3
