@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from condition.errors import DataError
+from condition.errors import DataError, SettingsError
 from condition.evaluation.evaluate import Result
 from condition.evaluation.report import SHOWN, fragment, page
 from condition.evaluation.statistics import Estimate
@@ -96,6 +96,8 @@ class Comparison(Value):
 
         The first `shown` of them. Also written to `path` if given. Whatever comes from data or models is shown as text.
         """
+        if not isinstance(shown, int) or shown < 0:
+            raise SettingsError(f"shown={shown!r:.40}: give the number of rows to show, 0 for none")
         text = page(self, list(self.disagreements()), shown)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from condition.errors import SettingsError
 from condition.evaluation.charts import costs, scores, totals
 from condition.evaluation.compare import compare
 from condition.evaluation.comparison import Comparison
@@ -211,3 +212,9 @@ def test_nothing_is_wanted_where_a_row_has_no_target() -> None:
         Task("t", rows, lambda said, target: {"a": float(said == "a")}, prompt="{q}"),
     )
     assert "wanted" not in table.to_html()
+
+
+@pytest.mark.parametrize("shown", [-1, 2.5, None])
+def test_rows_to_show_are_a_number(shown: Any) -> None:
+    with pytest.raises(SettingsError, match=r"shown=.*: give the number of rows to show, 0 for none"):
+        comparison(2).to_html(shown=shown)

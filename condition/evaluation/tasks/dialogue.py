@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from numbers import Real
 from typing import Any, Protocol, final
 
@@ -45,6 +46,7 @@ def dialogue(
     """
     if turns < 1:
         raise SettingsError(f"turns={turns}: at least the first one is asked")
+    _check_judge(judge)
     rows = [_row(row, where, turns) for row, where in locate(path_or_rows)]
     ratings = _Ratings(judge)
     most = max((1 + len(row.then) for row in rows), default=1)
@@ -64,6 +66,23 @@ def dialogue(
         headline="rating",
         less_is_better=("unrated",),
     )
+
+
+def _check_judge(judge: Any) -> None:
+    """Raises SettingsError before a model is asked."""
+    told = f"{type(judge).__name__} rates no answers: give a RubricJudge, or a function of question and answer"
+    if hasattr(judge, "rate"):
+        return
+    if not callable(judge):
+        raise SettingsError(told)
+    try:
+        known = signature(judge)
+    except ValueError:  # of a function in C it may not be known
+        return
+    try:
+        known.bind("question", "answer")
+    except TypeError as error:
+        raise SettingsError(told) from error
 
 
 @final

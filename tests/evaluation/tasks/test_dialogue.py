@@ -13,7 +13,7 @@ from condition.errors import DataError, ModelError, SettingsError
 from condition.evaluation import tasks
 from condition.evaluation.compare import compare
 from condition.evaluation.evaluate import evaluate
-from condition.evaluation.judge import Rating, RubricJudge
+from condition.evaluation.judge import PairwiseJudge, Rating, RubricJudge
 from condition.protocols import Control
 from condition.types import Completion, Messages, Sampling
 
@@ -171,3 +171,9 @@ def test_a_judge_that_failed_is_not_asked_once_more(error: type[BaseException]) 
 def test_ratings_are_numbers_of_any_kind() -> None:
     found = evaluate(reply, tasks.dialogue(QUESTIONS[1:2], lambda question, answer: np.float32(3)))  # type: ignore[arg-type, return-value]
     assert found.metrics["rating"].value == 3
+
+
+@pytest.mark.parametrize("judge", [PairwiseJudge(Reader()), lambda answer: 1.0, "a judge", None])
+def test_what_rates_no_answers_is_refused_before_a_model_is_asked(judge: Any) -> None:
+    with pytest.raises(SettingsError, match="rates no answers: give a RubricJudge, or a function of question and ans"):
+        tasks.dialogue(QUESTIONS, judge)
