@@ -19,6 +19,7 @@ from pydantic import ConfigDict
 
 from condition.errors import BudgetError, ConditionError, DataError, Interrupted, ModelError, SettingsError
 from condition.models.remote import as_model
+from condition.prompts.compose import chooses
 from condition.prompts.examples import checked, is_item
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.fill import fill
@@ -128,8 +129,12 @@ def optimise(
     if isinstance(instructions, str) or not all(isinstance(text, str) for text in instructions):
         raise SettingsError(f"instructions={instructions!r:.60}: give a list of texts")
     writer = None if model is None else as_model(model)
+    base = as_prompt(prompt)
+    if sets and chooses(base) and not isinstance(base, FewShotPrompt):
+        # Its examples would be chosen anew before each example of a set, with the row's own answer among them.
+        raise SettingsError("a prompt around a few-shot prompt has its own examples: give that one, or sets=0")
     search = _Search(
-        as_prompt(prompt),
+        base,
         _split(list(checked(examples)), held, rows, random.Random(seed)),
         metric,
         chain or (lambda made: _one_call(cast(Model, writer), made, sampling)),

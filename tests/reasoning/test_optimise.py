@@ -7,6 +7,7 @@ import pytest
 
 from condition.errors import BudgetError, DataError, Interrupted, ModelError, SettingsError
 from condition.prompts.few_shot import FewShotPrompt
+from condition.prompts.selectors import RandomSelector
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.protocols import Prompt
 from condition.reasoning.budget import Budget
@@ -224,6 +225,10 @@ def test_what_can_not_be_is_said_at_once(oracle: type[Oracle]) -> None:
         optimise(ASK, ROWS[:1], exact, model=model)
     with pytest.raises(DataError, match="are too few"):
         optimise(ASK, ROWS[:2], exact, model=model, held=ROWS)
+    around = FewShotPrompt(ASK, ROWS, selector=RandomSelector(ROWS), k=2) + "Think."
+    with pytest.raises(SettingsError, match=r"has its own examples: give that one, or sets=0"):
+        optimise(around, ROWS, exact, model=model)
     assert not model.prompts
+    assert optimise(around, ROWS, exact, model=model, proposals=0, sets=0, instructions=["Shout."]).trials
     with pytest.raises(ModelError, match="no row is answered with the prompt as it is: "):
         optimise(ASK, ROWS, exact, model=oracle(lambda text: 1 / 0))
