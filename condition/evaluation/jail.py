@@ -142,7 +142,8 @@ def wait(child: int, most: int | None, memory: int, report: int) -> int:
         if most is not None:
             running = [name for name in os.listdir("/proc") if name.isdigit()]
             crowded = len(running) > most + 1
-            heavy = heavy + 1 if len(running) > 2 and occupy(running, memory) else 0
+            # Not of a crowd: while each is looked at, a bomb of processes doubles.
+            heavy = heavy + 1 if 2 < len(running) <= most + 1 and occupy(running, memory) else 0
             if crowded or heavy >= LOOKS:
                 if not reported:
                     os.write(report, b'{"passed": "%s"}\n' % (b"processes" if crowded else b"memory"))
