@@ -10,7 +10,7 @@ from typing import Any, final
 
 from condition.errors import ModelError
 from condition.evaluation.asking import BATCH
-from condition.evaluation.cache import UNNAMED, Answers, as_json, row_hash
+from condition.evaluation.cache import UNKEPT, UNNAMED, Answers, as_json, row_hash
 from condition.evaluation.fingerprint import subject_hash
 from condition.evaluation.tasks.task import Reply
 from condition.models.remote import as_model
@@ -36,14 +36,15 @@ class Replies:
         if name is None:
             return self._written(asked)
         answers = Answers(self.cache, name)
-        prompts = {str(row_hash(as_json(messages))): messages for messages in asked}
+        rows = [row_hash(as_json(messages)) or f"{UNKEPT}{place}" for place, messages in enumerate(asked)]
+        prompts = dict(zip(rows, asked, strict=True))
         new = [row for row in prompts if row not in answers.rows]
         for start in range(0, len(new), BATCH):
             batch, began = new[start : start + BATCH], time.perf_counter()
             texts = self._written([prompts[row] for row in batch])
             told = {row: Reply(text) for row, text in zip(batch, texts, strict=True)}
             answers.add(told, Usage(), time.perf_counter() - began)
-        return [answers.rows[str(row_hash(as_json(messages)))].reply.text for messages in asked]
+        return [answers.rows[row].reply.text for row in rows]
 
     def _written(self, asked: Sequence[Messages]) -> list[str]:
         if not asked:
