@@ -5,12 +5,13 @@
     best = BestOf(chain, reward, samples=8)
     reward.save_pretrained("liked");  reward = RewardModel.load("liked")
 
-It is a `Verifier`. All answers to one question lie in one tree, so that the question is computed once.
+It is a `Verifier`. All answers to one question lie in one tree, so that the question is computed once, and kept where
+they are more than go through the network at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -24,18 +25,17 @@ from condition.models.contract import Contract
 from condition.models.history import History
 from condition.models.load import load
 from condition.models.local import LocalModel
+from condition.models.packs import PACK_TOKENS, passes
 from condition.models.render import TURNS
-from condition.prefix_sharing.layout import pack
+from condition.prefix_sharing.layout import common_prefix, pack
 from condition.prefix_sharing.logprobs import packed_hidden
+from condition.prefix_sharing.past import Past
 from condition.prefix_sharing.probe import shareable
 from condition.prompts.fill import fill
 from condition.prompts.history import History as PlaceForHistory
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
 from condition.types import Message, Messages
-
-PACK_TOKENS = 4096
-"""Tokens that go through the network at once."""
 
 
 @final
@@ -70,11 +70,13 @@ class RewardModel:
         ]
         head, network = head_of(self.model.network), self.model.network
         assert head is not None
-        found: list[float] = []
+        found = [0.0] * len(sequences)
         with torch.inference_mode(), TURNS:
             shared = shareable(network)
-            for some in _packs(sequences):
-                found += head(last_hidden(network, some, shared).float())[:, 0].tolist()
+            for places, past in passes(network, sequences, PACK_TOKENS):
+                hidden = last_hidden(network, [sequences[place] for place in places], shared, past)
+                for place, value in zip(places, head(hidden.float())[:, 0].tolist(), strict=True):
+                    found[place] = value
         rest = iter(found)
         return [[next(rest) for _ in own] for own in candidates]
 
@@ -125,13 +127,21 @@ class RewardModel:
         return ids
 
 
-def last_hidden(network: PreTrainedModel, sequences: Sequence[Sequence[int]], shared: bool) -> Tensor:
-    """Hidden state of the last token of each sequence `[sequences, width]`; common beginnings are computed once."""
+def last_hidden(
+    network: PreTrainedModel, sequences: Sequence[Sequence[int]], shared: bool, kept: Past | None = None
+) -> Tensor:
+    """Hidden state of the last token of each sequence `[sequences, width]`; common beginnings are computed once.
+
+    No gradient flows behind a beginning that is `kept`; without `shared` it is not used.
+    """
     device = network.device
     if shared:
+        known = min(min(len(s) - 1, common_prefix(kept.ids, s)) for s in sequences) if kept else 0
         # The last token of a packed sequence is only predicted: one more, whichever it is.
-        packed = pack([(*sequence, 0) for sequence in sequences], [len(sequence) for sequence in sequences])
-        return packed_hidden(network, packed)[packed.predictors.to(device)]
+        packed = pack([(*s[known:], 0) for s in sequences], [len(s) - known for s in sequences])
+        return packed_hidden(network, packed, kept.first(known) if kept and known else None)[
+            packed.predictors.to(device)
+        ]
     longest = max(map(len, sequences))
     ids, mask = (torch.zeros(len(sequences), longest, dtype=torch.long) for _ in range(2))
     for i, sequence in enumerate(sequences):
@@ -139,16 +149,3 @@ def last_hidden(network: PreTrainedModel, sequences: Sequence[Sequence[int]], sh
     output = network.base_model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
     hidden: Tensor = output.last_hidden_state
     return hidden[torch.arange(len(sequences)), torch.tensor([len(s) - 1 for s in sequences])]
-
-
-def _packs(sequences: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
-    pack_: list[tuple[int, ...]] = []
-    size = 0
-    for sequence in sequences:
-        if pack_ and size + len(sequence) > PACK_TOKENS:
-            yield pack_
-            pack_, size = [], 0
-        pack_.append(sequence)
-        size += len(sequence)
-    if pack_:
-        yield pack_

@@ -1,9 +1,4 @@
-"""How likely continuations are: one tree for all prompts that begin alike.
-
-    header ┬ question 1 ┬ choice        one pack: a tree
-           │            └ choice
-           └ question 2 ┬ choice        the next pack: behind the same header, whose keys and values are kept
-                        └ choice
+"""How likely continuations are: one tree for all prompts that begin alike (`packs`).
 
 A continuation of an empty text, `[Message("text", "")]`, is scored from its first token on, behind the token that
 begins texts (or ends them, where there is none), and in windows of the context where it is longer than that.
@@ -13,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from typing import NamedTuple
 
 import torch
@@ -21,18 +15,12 @@ from tqdm.auto import tqdm
 
 from condition.errors import Interrupted, ModelError
 from condition.models.completion import Writer
-from condition.models.remember import WORTH_USING, kept
+from condition.models.packs import PACK_TOKENS, passes
 from condition.models.render import TURNS
-from condition.prefix_sharing.layout import common_prefix
 from condition.prefix_sharing.logprobs import logprobs
-from condition.prefix_sharing.past import Past, remember
+from condition.prefix_sharing.past import Past
 from condition.prefix_sharing.probe import shareable
 from condition.types import Messages, Score
-
-PACK_TOKENS = 4096
-"""Tokens that go through the network at once."""
-SMALL_PACK = 1024
-"""Tokens from which on a pack ends where lines stop to begin alike, so that each pack has a header to keep."""
 
 
 class _Line(NamedTuple):
@@ -60,35 +48,12 @@ def score(writer: Writer, prompts: Sequence[Messages], continuations: Sequence[S
     found: dict[tuple[int, int], list[Score]] = defaultdict(list)
     with TURNS, tqdm(total=len(scored), desc="score", unit="text", delay=3, leave=False) as progress:
         try:
-            packs = list(_packs(scored))
-            past: Past | None = None
-            for pack, following in zip_longest(packs, packs[1:]):
-                past = _before(writer, pack, following, past)
-                _measure(writer, pack, past, found)
-                progress.update(len(pack))
+            for places, past in passes(writer.network, [line.ids for line in scored], PACK_TOKENS):
+                _measure(writer, [scored[place] for place in places], past, found)
+                progress.update(len(places))
         except KeyboardInterrupt:
             raise Interrupted(dict(_whole(found, scored, continuations)), len(prompts)) from None
     return [[_sum(found.get((i, j), [])) for j in range(len(texts))] for i, texts in enumerate(continuations)]
-
-
-def _before(writer: Writer, pack: list[_Line], following: list[_Line] | None, past: Past | None) -> Past | None:
-    """Keys and values of what the pack begins with: remembered by the user, of the pack before, or read now for the
-    pack that follows too."""
-    if not shareable(writer.network):
-        return None
-    known = [one for one in (kept(writer.network, [line.ids for line in pack]), past) if one is not None]
-    own = _beginning(pack)
-    begins = [common_prefix(one.ids, own) for one in known]
-    longest = max(begins, default=0)
-    ahead = _beginning([pack[0], following[-1]]) if following else ()  # lines are sorted: the ends say it for all
-    if len(ahead) >= WORTH_USING + longest:
-        return remember(writer.network, ahead)
-    return known[begins.index(longest)].first(longest) if longest >= WORTH_USING else None
-
-
-def _beginning(lines: list[_Line]) -> tuple[int, ...]:
-    """What sorted lines begin with alike."""
-    return lines[0].ids[: common_prefix(lines[0].ids, lines[-1].ids)]
 
 
 def _measure(writer: Writer, pack: list[_Line], past: Past | None, found: dict[tuple[int, int], list[Score]]) -> None:
@@ -130,22 +95,6 @@ def _windows(writer: Writer, index: int, choice: int, ids: tuple[int, ...], char
         stop = min(start + context, len(whole))
         begin = max(0, stop - context - 1)
         yield _Line(index, choice, whole[begin:stop], start - begin, chars if start == 1 else 0)
-
-
-def _packs(lines: list[_Line]) -> Iterator[list[_Line]]:
-    """Lines in the order of their tokens, so that those which begin alike meet in one pack."""
-    pack: list[_Line] = []
-    size = 0
-    for line in sorted(lines, key=lambda line: line.ids):
-        alike = common_prefix(pack[-1].ids, line.ids) if pack else 0
-        new = len(line.ids) - alike
-        if pack and (size + new > PACK_TOKENS or (alike < WORTH_USING and size >= SMALL_PACK)):
-            yield pack
-            pack, size, new = [], 0, len(line.ids)
-        pack.append(line)
-        size += new
-    if pack:
-        yield pack
 
 
 def _sum(pieces: Sequence[Score]) -> Score:

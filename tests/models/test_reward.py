@@ -10,6 +10,7 @@ import torch
 from condition.adapters.lora import LoRA
 from condition.adapters.reward_head import FILE, add_head, head_of
 from condition.errors import ContractError, ModelError
+from condition.models import reward as module
 from condition.models.local import LocalModel
 from condition.models.reward import RewardModel, last_hidden
 from condition.prefix_sharing.probe import shareable
@@ -57,6 +58,32 @@ def test_it_is_a_verifier(tiny_model: TinyModel) -> None:
     assert reward("What is it?", ["a grey thing"])[0] == pytest.approx(scores[1], abs=1e-4)
     best = BestOf(tiny_model().with_prompt("{question}"), reward, samples=3, seed=0).invoke({"question": "What is it?"})
     assert best.score == pytest.approx(reward("What is it?", [best.text])[0], abs=1e-4)
+
+
+def test_a_prompt_is_read_once_for_all_its_answers(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they do not go through the network at once."""
+    reward = reward_model(tiny_model())
+    questions = ["a b c d e f g h " * 12, "Why?", "A b c d e f g h " * 12]
+    answers = [[f"{x} is one of them " * 2 for x in "stuvwxyz"], ["so", "no"], ["yes", "no"]]
+    prompts = [(Message("user", question),) for question in questions]
+    whole = reward.rewards(prompts, answers)
+    read = 0
+
+    def count(layer: object, given: tuple[torch.Tensor], output: object) -> None:
+        nonlocal read
+        read += given[0].numel()
+
+    reward.model.network.get_input_embeddings().register_forward_hook(count)
+    monkeypatch.setattr(module, "PACK_TOKENS", 250)
+    found = reward.rewards(prompts, answers)
+    for own, other in zip(found, whole, strict=True):
+        assert own == pytest.approx(other, abs=1e-4)
+    rendered = [
+        [reward.model.render(messages, text) for text in own] for messages, own in zip(prompts, answers, strict=True)
+    ]
+    once = sum(len(own[0].prompt_ids) + sum(len(r.ids) - len(r.prompt_ids) for r in own) for own in rendered)
+    assert len(rendered[0][0].prompt_ids) > 100
+    assert read <= once
 
 
 def test_it_is_saved_and_loaded(tiny_model: TinyModel, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from condition.errors import Interrupted, ModelError, SharingWarning
+from condition.models import packs
 from condition.models import score as module
 from condition.models.local import LocalModel
 from condition.types import Message, Score
@@ -59,15 +60,15 @@ def test_many_packs_give_the_same(tiny_model: TinyModel, monkeypatch: pytest.Mon
 
 
 def test_a_header_is_read_once_for_all_packs_behind_it(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, read = tiny_model(), module.remember
+    model, read = tiny_model(), packs.remember
     other = "Say who wrote the letter to the mayor of that village. " * 4
     prompts = [*(HEADER + f"Question {i}?" for i in range(9)), *(other + f"Question {i}?" for i in range(9)), "Sky?"]
     choices = [["blue", "green"]] * len(prompts)
     whole = model.score(prompts, choices)
     headers: list[tuple[int, ...]] = []
-    monkeypatch.setattr(module, "remember", lambda network, ids: headers.append(tuple(ids)) or read(network, ids))
+    monkeypatch.setattr(packs, "remember", lambda network, ids: headers.append(tuple(ids)) or read(network, ids))
     monkeypatch.setattr(module, "PACK_TOKENS", 150)
-    monkeypatch.setattr(module, "SMALL_PACK", 20)
+    monkeypatch.setattr(packs, "SMALL_PACK", 20)
     found = model.score(prompts, choices)
     assert len(headers) == 2
     assert headers[0] != headers[1]
