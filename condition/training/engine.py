@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate.utils import gather_object
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -208,9 +209,13 @@ class Engine(Trainer):
     def evaluation_loop(self, *given: Any, **options: Any) -> Any:
         """The mean loss over all labels; transformers would weigh the last batch by its rows."""
         self._held = torch.zeros(2, dtype=torch.float64)
+        self._parts: list[Any] = []
         output = super().evaluation_loop(*given, **options)
         total, tokens = self.accelerator.reduce(self._held.to(self.args.device)).tolist()
-        watched = {f"eval_{name}": mean for name, mean in self._watched(training=False).items()}
+        found = self._watched(training=False)
+        if self.model.whole is not None:
+            found.update(self.model.whole(gather_object(self._parts)))
+        watched = {f"eval_{name}": mean for name, mean in found.items()}
         if self._watch is not None:
             watched["eval_watch"] = self._asked(self._watch)
         return output._replace(metrics={**(output.metrics or {}), "eval_loss": total / tokens, **watched})
@@ -228,13 +233,15 @@ class Engine(Trainer):
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
         """The mean loss of a batch, added up over its labels."""
 
-        def work(batch: dict[str, Any]) -> float:
+        def work(batch: dict[str, Any]) -> tuple[float, list[Any]]:
             with torch.no_grad():
-                pieces = [(model(**self._prepare_inputs(p))["loss"], p["batch"].items) for p in self._pieces.of(batch)]
-            return float(sum(float(loss) * items for loss, items in pieces))
+                pieces = [(model(**self._prepare_inputs(p)), p["batch"].items) for p in self._pieces.of(batch)]
+            total = float(sum(float(found["loss"]) * items for found, items in pieces))
+            return total, [row for found, _ in pieces for row in found["parts"]]
 
         items = inputs["batch"].items
-        total = self._pieces.run([inputs], work, lambda: None)
+        total, parts = self._pieces.run([inputs], work, lambda: None)
+        self._parts += parts
         self._held += torch.tensor([total, items], dtype=torch.float64)
         return None, None, None  # a loss would be gathered at each batch, of which not all processes have as many
 

@@ -40,7 +40,7 @@ from condition.protocols import Prompt
 from condition.training.adapting import adapted, adapter_for, check_adapter, steps_of, tuned_on, with_room
 from condition.training.checkpoints import claim, finished, keep_finished, kept_or_gone, locked, make_own
 from condition.training.engine import Engine
-from condition.training.objective import BeforeStep, Measure, Objective
+from condition.training.objective import BeforeStep, Measure, Objective, Whole
 from condition.training.overlap import without_repeats
 from condition.training.processes import is_first, one_folder, together
 from condition.training.rounding import rounded
@@ -77,6 +77,8 @@ class Task:
     """Holds while it trains."""
     before_step: BeforeStep | None = None
     """Told the batches of a step before the first of them."""
+    whole: Whole | None = None
+    """Told the parts of all validation rows, where the loss is more than a mean over them."""
     callbacks: Sequence[TrainerCallback] = ()
     """Who looks on while it trains."""
 
@@ -181,7 +183,9 @@ def _train(
     task.extend(network)
     if settings.checkpointing is True or (settings.checkpointing == "auto" and model.device.type == "cuda"):
         network.activation_checkpointing_enable({"use_reentrant": False})
-    objective = Objective(network, task.measure, shared=shared, dtype=dtype, before_step=task.before_step)
+    objective = Objective(
+        network, task.measure, shared=shared, dtype=dtype, before_step=task.before_step, whole=task.whole
+    )
     with one_folder(settings.output, model.device) as folder:
         output, run = Path(folder), _run(task, adapter, settings, model, rows, held, dtype)
         claim(output, run, settings.resume)

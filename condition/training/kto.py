@@ -96,6 +96,7 @@ class KTOTrainer:
             },
             complete=self.against.complete,
             before_step=measure.before_step,
+            whole=measure.whole,
             around=without_dropout,
             callbacks=self.against.callbacks,
         )
@@ -183,7 +184,7 @@ class ThumbObjective:
     """The KTO loss of rows, summed over their thumbs.
 
     The divergence is a mean over the whole step: where a step has several batches, or several processes share it, it
-    is measured before the first.
+    is measured before the first. In validation it is a mean over all rows, whatever the batches.
     """
 
     def __init__(self, beta: float, good_weight: float, bad_weight: float) -> None:
@@ -209,7 +210,17 @@ class ThumbObjective:
         kl = self._apart(read).mean().clamp(min=0) if ahead is None else ahead
         good = torch.tensor([row.grades is not None and row.grades[0] == UP for row in rows], device=ratios.device)
         losses = kto_loss(ratios, good, kl, beta=self.beta, good_weight=self.good_weight, bad_weight=self.bad_weight)
-        return Measured(losses.sum(), self._watched(read, ratios.detach(), good, kl))
+        parts = () if network.training else torch.stack([ratios, self._apart(read), good.to(ratios)], 1).tolist()
+        return Measured(losses.sum(), self._watched(read, ratios.detach(), good, kl), parts=parts)
+
+    def whole(self, parts: Sequence[Sequence[float]]) -> dict[str, float]:
+        """Mean loss of all validation rows and their divergence, from what was measured of each."""
+        ratios, apart, good = torch.tensor(parts, dtype=torch.float64).T
+        kl = apart.mean().clamp(min=0)
+        losses = kto_loss(
+            ratios, good > 0, kl, beta=self.beta, good_weight=self.good_weight, bad_weight=self.bad_weight
+        )
+        return {"loss": float(losses.mean()), "divergence": float(kl)}
 
     def _apart(self, read: Read) -> Tensor:
         """`[rows]`: log-ratios of completions that answer another prompt."""

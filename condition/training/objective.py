@@ -22,12 +22,16 @@ class Measured(NamedTuple):
     """Summed over what the loss is a mean of: the batch's labels."""
     watched: Mapping[str, Tensor] = {}
     """Values of what is watched beside it; their mean is logged."""
+    parts: Sequence[Sequence[float]] = ()
+    """`[rows][numbers]`, of validation rows, for a loss that is more than a mean over them; see `Whole`."""
 
 
 Measure = Callable[[PreTrainedModel, Any, bool], Measured]
 """A network, the rows of a batch, and whether common beginnings may be computed once."""
 BeforeStep = Callable[[PreTrainedModel, Sequence[Any], bool], None]
 """A network, the rows of each batch of a step, and whether common beginnings may be computed once."""
+Whole = Callable[[Sequence[Sequence[float]]], Mapping[str, float]]
+"""The `parts` of all validation rows, to the `loss` and whatever else depends on how rows are divided into batches."""
 
 
 @final
@@ -44,6 +48,7 @@ class Objective(nn.Module):
         shared: bool,
         dtype: torch.dtype,
         before_step: BeforeStep | None = None,
+        whole: Whole | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -51,6 +56,7 @@ class Objective(nn.Module):
         self.shared = shared
         self.dtype = dtype
         self.watched = Watched()
+        self.whole = whole
         self._before_step = before_step
 
     def train(self, mode: bool = True) -> Objective:
@@ -79,4 +85,4 @@ class Objective(nn.Module):
                 f"broken. "
                 f"Lower Settings.learning_rate; checkpoints written before are intact"
             )
-        return {"loss": loss}
+        return {"loss": loss, "parts": measured.parts}

@@ -31,11 +31,11 @@ THUMBS = [
 ]
 
 
-def fit(model: LocalModel, rows: Any = THUMBS, settings: Any = None, **options: Any) -> LocalModel:
+def fit(model: LocalModel, rows: Any = THUMBS, settings: Any = None, held: Any = None, **options: Any) -> LocalModel:
     trainer = KTOTrainer(
         adapter=LoRA(rank=4), settings=Settings(**{**QUICK, "batch_size": 4, **(settings or {})}), **options
     )
-    return trainer.fit(model, rows, prompt="{q}")
+    return trainer.fit(model, rows, prompt="{q}", validation=held)
 
 
 def test_it_learns_what_was_liked(tiny_model: TinyModel) -> None:
@@ -114,19 +114,24 @@ def test_the_divergence_is_never_below_zero_and_no_way_to_learn(tiny_model: Tiny
 def test_the_divergence_of_a_step(
     tiny_model: TinyModel, moved: tuple[float, float], of_step: float, of_first: float
 ) -> None:
-    """A mean over the batches of a step, told before the first; validation has its own."""
+    """A mean over the batches of a step, told before the first; in validation over all rows, and none of the step."""
     model = tiny_model()
     assert shareable(model.network)
     rows: Any = prepare_thumbs(model, THUMBS[:4], as_prompt("{q}"), Settings(), "training").rows
     network = LoRA(rank=2).attach(model.network).train()
     one, two = ([replace(r, reference=_at(network, r, m)) for r in rows] for m in moved)
-    measure = ThumbObjective(0.2, 1.0, 1.0)
+    measure = ThumbObjective(0.2, 1.0, 2.0)
     measure.before_step(network, [one, two], True)
     assert network.training
     divergence = measure(network, one, True).watched["divergence"]
     assert divergence.tolist() == pytest.approx([of_step] * 4, abs=1e-4)
-    divergence = measure(network.eval(), one, True).watched["divergence"]
-    assert divergence.tolist() == pytest.approx([of_first] * 4, abs=1e-4)
+    parts = [measure(network.eval(), batch, True).parts for batch in (one, two)]
+    assert measure.whole(parts[0])["divergence"] == pytest.approx(of_first, abs=1e-4)
+    found = measure.whole([*parts[0], *parts[1]])
+    assert found["divergence"] == pytest.approx(of_step, abs=1e-4)
+    good, ratios = torch.tensor([row.grades[0] == 1 for row in [*one, *two]]), torch.zeros(8)
+    by_hand = kto_loss(ratios, good, torch.tensor(of_step), beta=0.2, good_weight=1.0, bad_weight=2.0)
+    assert found["loss"] == pytest.approx(float(by_hand.mean()), abs=1e-4)
 
 
 def _at(network: Any, row: Candidates, moved: float) -> tuple[tuple[float, ...], ...]:
@@ -162,17 +167,18 @@ IN_PARTS: list[dict[str, Any]] = [{"batch_size": 2, "accumulation": 4}, {"batch_
 
 @pytest.mark.parametrize("parts", IN_PARTS, ids=str)
 def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel, parts: dict[str, Any]) -> None:
-    """The divergence too is that of the whole step. By plain gradients: Adam divides by their size, also where that is
-    nothing but rounding."""
+    """The divergence too is that of the whole step, and of all validation rows. By plain gradients: Adam divides by
+    their size, also where that is nothing but rounding."""
     base = tiny_model()
     rows = [
         Feedback(thumb.inputs, "It is so" + " no" * (number % 3), number > 0) for number, thumb in enumerate(THUMBS)
     ]
     settings = {"max_steps": 3, **PLAIN}
-    one = fit(base, rows[:8], settings={**settings, "batch_size": 8})
-    two = fit(base, rows[:8], settings={**settings, **parts})
+    held = [Feedback({"q": f"And {i}?"}, "It is so" if i % 3 else "no " * (i + 1), i < 2) for i in range(7)]
+    one = fit(base, rows[:8], settings={**settings, "batch_size": 8}, held=held)
+    two = fit(base, rows[:8], settings={**settings, **parts}, held=held)
     assert last(one, "divergence") > 1e-3
-    for measured in ("loss", "grad_norm", "divergence"):
+    for measured in ("loss", "grad_norm", "divergence", "eval_loss", "eval_divergence"):
         assert one.history.series(measured)[1] == pytest.approx(two.history.series(measured)[1], abs=1e-5, rel=1e-5)
     alike(one, two)
 
