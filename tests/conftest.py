@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from condition.models.local import LocalModel
 
 ROOT = Path(__file__).resolve().parent.parent
+DEVICE = os.environ.get("TEST_DEVICE", "cpu")
+"""Where tiny networks lie: `TEST_DEVICE=cuda make test`."""
 FAMILIES = ("llama", "gpt2", "qwen2", "gpt_neox")
 SLOW = (
     "tests/examples/",
@@ -162,7 +164,7 @@ def _tiny(family: str, **changes: Any) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    return network.eval()
+    return network.to(DEVICE).eval()
 
 
 CHATML = (

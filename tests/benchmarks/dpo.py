@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,9 @@ import time
 from importlib.metadata import version
 from statistics import median
 from typing import Any, NamedTuple
+
+from _base import base as loaded
+from _base import peak_gb
 
 THREADS = os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -74,7 +76,7 @@ def ours(shape: Shape, precision: Any, steps: int, shared: bool) -> dict[str, An
         from condition.training import fit
 
         fit.shareable = lambda network: False
-    base = cd.load()
+    base = loaded()
     settings = cd.Settings(
         batch_size=BATCH, epochs=shape.epochs, schedule="linear", warmup=0.0, log_every=1, precision=precision
     )
@@ -91,9 +93,7 @@ def trl(shape: Shape, precision: str, steps: int) -> dict[str, Any]:
     from peft import LoraConfig, get_peft_model
     from trl import DPOConfig, DPOTrainer
 
-    import condition as cd
-
-    base = cd.load()
+    base = loaded()
     base.network.set_attn_implementation("sdpa")
     config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     network = get_peft_model(base.network, config)
@@ -147,7 +147,7 @@ def child(side: str, name: str, precision: str, steps: int) -> None:
     references.cache_folder = lambda: folder
     shape = SHAPES[name]
     measured = trl(shape, precision, steps) if side == "trl" else ours(shape, precision, steps, shared=side == "ours")
-    measured["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    measured["peak_gb"] = peak_gb()
     print("MEASURED " + json.dumps(measured))
 
 

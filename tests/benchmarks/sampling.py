@@ -15,13 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from importlib.metadata import version
 from statistics import median
 from typing import Any
+
+from _base import base as loaded
+from _base import peak_gb
 
 THREADS = os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -56,7 +58,7 @@ def child(side: str, dtype: str, case: str) -> None:
     from condition.prefix_sharing.memory import store
     from condition.prefix_sharing.probe import shareable
 
-    base = cd.load(dtype=dtype)
+    base = loaded(dtype=dtype)
     network = base.network
     texts, samples = prompts(case)
     asked = [list(base.render(text).ids) for text in texts]
@@ -82,8 +84,8 @@ def child(side: str, dtype: str, case: str) -> None:
 
     def generate() -> int:
         longest = max(map(len, asked))
-        ids = torch.tensor([[0] * (longest - len(own)) + own for own in asked])
-        mask = torch.tensor([[0] * (longest - len(own)) + [1] * len(own) for own in asked])
+        ids = torch.tensor([[0] * (longest - len(own)) + own for own in asked], device=base.device)
+        mask = torch.tensor([[0] * (longest - len(own)) + [1] * len(own) for own in asked], device=base.device)
         rows = network.generate(ids, attention_mask=mask, num_return_sequences=samples, **options)
         return len(rows) * (rows.shape[1] - longest)
 
@@ -103,7 +105,7 @@ def child(side: str, dtype: str, case: str) -> None:
     drawn = write()
     seconds = time.perf_counter() - began
     assert drawn == samples * len(asked) * TOKENS
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = peak_gb()
     print("MEASURED " + json.dumps({"speed": drawn / seconds, "peak_gb": peak, "prompt": len(asked[0])}))
 
 

@@ -22,7 +22,6 @@ import json
 import math
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,9 @@ import time
 from importlib.metadata import version
 from statistics import median
 from typing import Any, NamedTuple
+
+from _base import base as loaded
+from _base import peak_gb
 
 THREADS = os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -111,7 +113,7 @@ def ours(kind: str, method: str, size: Size) -> dict[str, Any]:
     import condition as cd
     from condition.models.local import LocalModel
 
-    base, made = cd.load(), METHODS[method]
+    base, made = loaded(), METHODS[method]
     adapter = getattr(cd, made.ours)(**made.options)
     start = base
     if method == "lora":
@@ -166,9 +168,7 @@ def trl(kind: str, method: str, size: Size) -> dict[str, Any]:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    import condition as cd
-
-    base = cd.load()
+    base = loaded()
     base.network.set_attn_implementation("sdpa")
     network = peer_network(base.network, method, size)
     tuned: dict[str, Any] = {} if kind == "defaults" else {"bf16": kind == "bf16", "gradient_checkpointing": False}
@@ -208,7 +208,7 @@ def trl(kind: str, method: str, size: Size) -> dict[str, Any]:
 def child(side: str, kind: str, method: str, size: Size) -> None:
     """One side, once; prints what it measured."""
     measured = (ours if side == "ours" else trl)(kind, method, size)
-    measured["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    measured["peak_gb"] = peak_gb()
     print("MEASURED " + json.dumps(measured))
 
 
