@@ -28,7 +28,7 @@ from condition.adapters.registry import KeptAdapter
 from condition.data.preferences import read_feedback, read_rankings
 from condition.errors import DataError, SettingsError
 from condition.models.local import LocalModel
-from condition.prefix_sharing.layout import pack
+from condition.prefix_sharing.layout import common_prefix, pack
 from condition.prefix_sharing.logprobs import logprobs, packed_logprobs
 from condition.prefix_sharing.probe import shareable
 from condition.prompts.fill import fill
@@ -44,7 +44,7 @@ from condition.training.objective import Measured
 from condition.training.rows import Prepared, Row, render
 from condition.training.settings import Settings
 from condition.training.watch import Watch
-from condition.types import Example, Feedback, Messages, Ranking
+from condition.types import Example, Feedback, Messages, Ranking, Rendered
 
 Said = bool | float | str
 
@@ -194,25 +194,30 @@ def prepare_chains(
     *,
     sentence: Callable[[Said], str],
 ) -> Prepared:
-    """A row for each ranking or piece of feedback. Links that would be too long are left out, and counted.
+    """A row for each ranking or piece of feedback.
 
-    Raises DataError for none left, for a first link that is too long without a policy, and as `prepare` does.
+    Links that would be too long are left out, and counted; or else the prompt is trimmed, the same before all links of
+    a row, while answers and feedback stay whole. Raises DataError for none left, for a first link that is too long
+    without a policy, and as `prepare` does.
     """
     inner = prompt.prompt if isinstance(prompt, Told) else prompt
     limit = min(settings.max_length or model.context, model.context)
     rows: list[HindsightChain] = []
     gone: Counter[str] = Counter()
+    trimmed = 0
     for number, opinion in enumerate(read_opinions(data)):
         where = f"{what} row {number}" + (f" ({opinion.id})" if opinion.id else "")
         # Where the inputs do not fit the prompt it says so here, with the row's place.
-        render(model, Example(opinion.inputs, "x"), inner, where)
+        rendered = render(model, Example(opinion.inputs, "x"), inner, where)
         begun = fill(inner, opinion.inputs)
         links = [link for chain in _chains(opinion) for link in _rendered(model, begun, chain, sentence)]
-        short = [link for link in links if len(link.ids) <= limit]
+        short = _trimmed(links, rendered, limit) if settings.too_long == "trim" else _short(links, limit)
+        trimmed += not set(short) <= set(links)
         if not short and settings.too_long == "raise":
             raise DataError(
                 f"{where} has {len(links[0].ids):,} tokens, the limit is {limit:,}. Choose: "
-                "Settings(too_long='drop'), or a larger max_length"
+                "Settings(too_long='drop'), too_long='trim' to cut the longest message of the prompt, or a larger "
+                "max_length"
             )
         gone["too long"] += not short
         gone["links of a chain too long"] += len(links) - len(short) if short else 0
@@ -220,7 +225,23 @@ def prepare_chains(
     log_left_out(+gone, what)
     if not rows:
         raise DataError(f"no {what} rows{' left: all were too long' if gone else ': the data is empty'}")
-    return Prepared(rows, gone["too long"], 0)
+    return Prepared(rows, gone["too long"], trimmed)
+
+
+def _short(links: Sequence[Row], limit: int) -> list[Row]:
+    return [link for link in links if len(link.ids) <= limit]
+
+
+def _trimmed(links: Sequence[Row], rendered: Rendered, limit: int) -> list[Row]:
+    """Links that fit once the prompt's longest message has lost its beginning; `rendered` is the prompt alone."""
+    alike = min(common_prefix(rendered.prompt_ids, link.ids) for link in links)
+    messages = [(s.start, min(s.stop, alike)) for s in rendered.spans if s.role != "template" and s.start < alike]
+    begin, end = max(messages, key=lambda message: message[1] - message[0], default=(0, 1))
+    short = _short(links, limit + end - begin - 1)
+    excess = max((len(link.ids) - limit for link in short), default=0)
+    if excess <= 0:
+        return short
+    return [Row(link.ids[:begin] + link.ids[begin + excess :], link.start - excess) for link in short]
 
 
 def _chains(opinion: Ranking | Feedback) -> list[list[_Link]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from condition.adapters.lora import LoRA
 from condition.errors import DataError, SettingsError, SharingWarning
 from condition.models.load import load
 from condition.models.local import LocalModel
+from condition.prefix_sharing.layout import common_prefix
 from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import TextPrompt, as_prompt
 from condition.training.hindsight import HindsightTrainer, chain_likelihood, prepare_chains, sentence
@@ -176,6 +178,40 @@ def test_links_that_are_too_long_are_left_out(tiny_model: TinyModel, caplog: pyt
     short, whole = (links(tiny_model(), [PAIR, ROWS[0]], max_length=n) for n in (70, 512))
     assert 0 < sum(map(len, short)) < sum(map(len, whole))
     assert "with links of a chain too long" in caplog.text
+
+
+@pytest.mark.parametrize("prompt", ["Say why.\n{q}", TextPrompt("Say why.\n{q}\nA:")], ids=["chat", "text"])
+def test_a_chain_that_is_too_long_loses_the_beginning_of_its_prompt(tiny_model: TinyModel, prompt: Any) -> None:
+    """The same before all its links; feedback and answers stay whole."""
+    model = tiny_model()
+    rows = [Ranking.pair({"q": "the sea " * 20 + "is blue?"}, "so it is", "no, it is not"), PAIR]
+    prepare = partial(prepare_chains, model, rows, as_prompt(prompt), what="training", sentence=sentence)
+    whole: Any = prepare(settings=Settings())
+    longest = max(len(link.ids) for link in whole.rows[0].links)
+    found: Any = prepare(settings=Settings(max_length=longest - 9, too_long="trim"))
+    assert (found.dropped, found.trimmed) == (0, 1)
+    assert found.rows[1] == whole.rows[1]
+    for link, before in zip(found.rows[0].links, whole.rows[0].links, strict=True):
+        assert len(link.ids) == len(before.ids) - 9
+        assert link.labels == before.labels
+        assert link.ids[-link.start :] == before.ids[-link.start :]  # feedback, answers and the end of the prompt
+        begun = common_prefix(link.ids, before.ids)
+        assert (*before.ids[:begun], *before.ids[begun + 9 :]) == link.ids
+    assert max(len(link.ids) for link in found.rows[0].links) == longest - 9
+
+
+def test_what_trimming_does_not_make_short_enough_is_left_out(
+    tiny_model: TinyModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tiny_model()
+    rows = [Ranking.pair({"q": "Why is it so?"}, "so " * 20, "no " * 200), PAIR]
+    found: Any = prepare_chains(
+        model, rows, as_prompt("{q}"), Settings(max_length=120, too_long="trim"), "training", sentence=sentence
+    )
+    ((only,), whole) = (row.links for row in found.rows)
+    assert model.tokenizer.decode(only.labels) == f"{'so ' * 20}<|im_end|>"
+    assert (len(whole), found.trimmed) == (4, 0)
+    assert "3 with links of a chain too long" in caplog.text
 
 
 def test_a_link_may_be_as_long_as_the_limit(tiny_model: TinyModel) -> None:
