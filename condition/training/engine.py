@@ -35,6 +35,7 @@ from condition.errors import ModelError, SettingsError
 from condition.models.seeded import seeded
 from condition.training.arguments import arguments_for, checkpoint_at
 from condition.training.checkpoints import load_trainable, save_trainable, writing
+from condition.training.exploding import Exploding
 from condition.training.noise import Noise, noisy
 from condition.training.objective import Objective
 from condition.training.order import LengthSampler
@@ -85,6 +86,7 @@ class Engine(Trainer):
                     self._progress,
                     *callbacks,
                     self._stop,
+                    Exploding(),
                     *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
                 ],
             )
@@ -115,7 +117,8 @@ class Engine(Trainer):
         devices = [self.args.device] if self.args.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             plan = planned(rows, self._dry_step, self.args.device, self.settings.batch_size, beside)
-        self.model.watched.take(training=True)
+        for told in (self.model.watched, self.model.surprise):
+            told.take(training=True)
         self._pieces.most = plan.at_once
         log.info("memory plan: %s", plan)
 

@@ -37,6 +37,7 @@ from condition.prompts.told import Told, answered, tell
 from condition.protocols import Prompt
 from condition.training.against import check_not_negative
 from condition.training.candidates import log_left_out
+from condition.training.exploding import of_tokens
 from condition.training.fit import Task, check_arguments, fitted
 from condition.training.forgetting import forgetful
 from condition.training.losses import sft_loss
@@ -270,5 +271,7 @@ def chain_likelihood(
     links = [link for row in rows for link in row.links]
     sequences, starts = [link.ids for link in links], [link.start for link in links]
     if forget and network.training:
-        return Measured(sft_loss(packed_logprobs(network, forgetful(pack(sequences, starts), forget))))
-    return Measured(sft_loss(torch.cat(logprobs(network, sequences, starts, shared=shared))))
+        values = packed_logprobs(network, forgetful(pack(sequences, starts), forget))
+    else:
+        values = torch.cat(logprobs(network, sequences, starts, shared=shared))
+    return Measured(sft_loss(values), surprise=of_tokens(network, values))

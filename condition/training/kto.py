@@ -26,6 +26,7 @@ from condition.protocols import Prompt
 from condition.training.against import Against, check_positive
 from condition.training.candidates import Candidates, log_left_out, render_all, shortened
 from condition.training.dropout import without_dropout
+from condition.training.exploding import of_tokens
 from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import kto_loss
 from condition.training.objective import Measured
@@ -210,8 +211,9 @@ class ThumbObjective:
         kl = self._apart(read).mean().clamp(min=0) if ahead is None else ahead
         good = torch.tensor([row.grades is not None and row.grades[0] == UP for row in rows], device=ratios.device)
         losses = kto_loss(ratios, good, kl, beta=self.beta, good_weight=self.good_weight, bad_weight=self.bad_weight)
+        surprise = of_tokens(network, (read.sums / read.lengths)[::2][good])
         parts = () if network.training else torch.stack([ratios, self._apart(read), good.to(ratios)], 1).tolist()
-        return Measured(losses.sum(), self._watched(read, ratios.detach(), good, kl), parts=parts)
+        return Measured(losses.sum(), self._watched(read, ratios.detach(), good, kl), surprise, parts)
 
     def whole(self, parts: Sequence[Sequence[float]]) -> dict[str, float]:
         """Mean loss of all validation rows and their divergence, from what was measured of each."""

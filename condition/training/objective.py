@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from condition.errors import ModelError
+from condition.training.exploding import Surprise
 from condition.training.rows import Batch
 from condition.training.watched import Watched
 
@@ -22,6 +23,8 @@ class Measured(NamedTuple):
     """Summed over what the loss is a mean of: the batch's labels."""
     watched: Mapping[str, Tensor] = {}
     """Values of what is watched beside it; their mean is logged."""
+    surprise: Surprise | None = None
+    """By which it is seen that a training has exploded; by nothing but its weights where there is none."""
     parts: Sequence[Sequence[float]] = ()
     """`[rows][numbers]`, of validation rows, for a loss that is more than a mean over them; see `Whole`."""
 
@@ -56,6 +59,7 @@ class Objective(nn.Module):
         self.shared = shared
         self.dtype = dtype
         self.watched = Watched()
+        self.surprise = Watched()
         self.whole = whole
         self._before_step = before_step
 
@@ -78,6 +82,9 @@ class Objective(nn.Module):
         with self._mixed():
             measured = self.measure(self.network, batch.rows, self.shared)
         self.watched.add(measured.watched, training=self.training)
+        if self.training and measured.surprise is not None:
+            nats, absurd = measured.surprise
+            self.surprise.add({"share": nats / absurd}, training=True)
         loss = measured.loss / (batch.items if num_items_in_batch is None else num_items_in_batch)
         if not bool(torch.isfinite(loss)):
             raise ModelError(

@@ -26,6 +26,7 @@ from condition.protocols import Prompt
 from condition.training.against import Against, check_not_negative, check_positive
 from condition.training.candidates import PAIRS, Candidates, prepare_rankings
 from condition.training.dropout import without_dropout
+from condition.training.exploding import of_tokens
 from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import PairLoss, pair_loss
 from condition.training.objective import Measured
@@ -154,7 +155,8 @@ class PairObjective:
         losses = pair_loss(self.loss, difference, beta=self.beta, smoothing=self.smoothing, margin=self.margin)
         if self.sft_weight:
             losses = losses - self.sft_weight * (read.sums / lengths)[better]
-        return Measured(losses.sum(), self._watched(read, better, worse, difference.detach()))
+        surprise = of_tokens(network, (read.sums / lengths)[better])
+        return Measured(losses.sum(), self._watched(read, better, worse, difference.detach()), surprise)
 
     def _watched(self, read: Read, better: Tensor, worse: Tensor, difference: Tensor) -> Mapping[str, Tensor]:
         means = ((read.sums - read.references) / read.lengths).detach()

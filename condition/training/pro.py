@@ -24,6 +24,7 @@ from condition.models.local import LocalModel
 from condition.protocols import Prompt
 from condition.training.against import check_not_negative
 from condition.training.candidates import Candidates, prepare_rankings
+from condition.training.exploding import of_tokens
 from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import pro_loss
 from condition.training.objective import Measured
@@ -91,7 +92,8 @@ class RankingObjective:
             own = means[first : first + len(row.completions)]
             weight = 0.05 * (len(own) - 1) ** 2 if self.sft_weight is None else self.sft_weight
             total = total + pro_loss(own, _grades(row, own), weighted=self.graded) - weight * own[0]
-        return Measured(total, _watched(read, means.detach(), rows))
+        firsts = torch.tensor(first_places(rows), device=means.device)
+        return Measured(total, _watched(read, means.detach(), rows), of_tokens(network, means[firsts]))
 
 
 def _grades(row: Candidates, like: Tensor) -> Tensor | None:

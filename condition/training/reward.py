@@ -28,6 +28,7 @@ from condition.protocols import Prompt
 from condition.training.against import check_not_negative
 from condition.training.candidates import PAIRS, Candidates, prepare_rankings
 from condition.training.dropout import without_dropout
+from condition.training.exploding import of_pairs
 from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import reward_pair_loss, reward_ranking_loss
 from condition.training.objective import Measured
@@ -124,7 +125,8 @@ class RewardObjective:
             losses = torch.stack(
                 [reward_ranking_loss(part, own, centre=self.centre) for part, own in zip(parts, grades, strict=True)]
             )
-        return Measured(losses.sum(), _watched(rewards.detach(), better, worse, rows))
+        watched = _watched(rewards.detach(), better, worse, rows)
+        return Measured(losses.sum(), watched, of_pairs(rewards[better], rewards[worse]))
 
 
 def rewards_of(network: PreTrainedModel, rows: Sequence[Candidates], shared: bool) -> Tensor:

@@ -18,6 +18,7 @@ from condition.adapters.registry import KeptAdapter
 from condition.models.local import LocalModel
 from condition.prefix_sharing.logprobs import logprobs
 from condition.protocols import Prompt
+from condition.training.exploding import of_tokens
 from condition.training.fit import Task, check_arguments, fitted
 from condition.training.losses import sft_loss
 from condition.training.objective import Measured
@@ -58,4 +59,6 @@ def likelihood(network: PreTrainedModel, rows: Sequence[Row], shared: bool) -> M
     """The SFT loss of rows."""
     values = logprobs(network, [row.ids for row in rows], [row.start for row in rows], shared=shared)
     weighted = [value if row.weight == 1 else value * row.weight for row, value in zip(rows, values, strict=True)]
-    return Measured(sft_loss(torch.cat(weighted)))
+    learned = [value for row, value in zip(rows, values, strict=True) if row.weight > 0]
+    surprise = of_tokens(network, torch.cat(learned)) if learned else None
+    return Measured(sft_loss(torch.cat(weighted)), surprise=surprise)
