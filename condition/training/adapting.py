@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, final
 
 from transformers import PreTrainedModel, TrainerCallback
@@ -17,6 +18,7 @@ from condition.prefix_sharing.probe import trust
 from condition.protocols import Adapter
 from condition.training.checkpoints import digest
 from condition.training.settings import Settings
+from condition.training.sharded import gathered
 
 
 def check_adapter(given: object) -> None:
@@ -61,6 +63,19 @@ def adapted(model: LocalModel, adapter: KeptAdapter) -> PreTrainedModel:
     is_tuned = adapter_of(model.network) is not None
     network = private_copy(model.network) if is_tuned else attached(adapter, model.network, model.tokenizer)
     trust(network, model.network)
+    return network
+
+
+def made_whole(
+    pieces: PreTrainedModel, model: LocalModel, adapter: KeptAdapter, extend: Callable[[PreTrainedModel], None]
+) -> PreTrainedModel:
+    """A network as `adapted` and `extend` make it, with what was learned in one that is shared out.
+
+    DeepSpeed leaves tensors whole, but they are slices of its own and call it at each backward pass.
+    """
+    network = adapted(model, adapter)
+    extend(network)
+    gathered(pieces, network)
     return network
 
 

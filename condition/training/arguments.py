@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -25,9 +24,8 @@ OPTIMIZERS = {
 def arguments_for(s: Settings, output: Path, rows: int, best: str | None, device: torch.device) -> TrainingArguments:
     """How `rows` rows are trained on; `best` is what a validation is judged by, none where there is none.
 
-    Raises SettingsError for an optimizer that this device does not have, and for a launcher that does not fit.
+    Raises SettingsError for an optimizer that this device does not have.
     """
-    _check_launcher(s)
     validates = best is not None
     each_step = s.eval_every or s.save_every
     keeps = validates or s.output is not None
@@ -73,14 +71,3 @@ def arguments_for(s: Settings, output: Path, rows: int, best: str | None, device
 def checkpoint_at(args: TrainingArguments, step: int) -> Path:
     """Where the checkpoint of a step lies."""
     return Path(str(args.output_dir)) / f"checkpoint-{step}"
-
-
-def _check_launcher(s: Settings) -> None:
-    """Before any work: what is trained has to lie whole on each process, and a piece of a batch is no step."""
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-        raise SettingsError(
-            "FSDP shares out what is trained, and checkpoints hold whole tensors: start with several GPUs or DeepSpeed "
-            "ZeRO-2 instead (examples/accelerate)"
-        )
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true" and s.at_once is not None:
-        raise SettingsError("under DeepSpeed each piece of a batch would be a step: leave Settings.at_once out")

@@ -31,6 +31,7 @@ from condition.errors import ModelError, SettingsError
 from condition.models.contract import RUN
 from condition.models.place import unwritten
 from condition.training.processes import is_first, number_of_processes
+from condition.training.sharded import OPTIMIZER, SCHEDULER, put, whole
 
 if sys.platform != "win32":
     import fcntl
@@ -38,7 +39,7 @@ if sys.platform != "win32":
 WEIGHTS = "trainable.safetensors"
 STATE = "trainer_state.json"  # transformers writes it last
 RANDOM = "rng_state.pth"
-ARCHIVES = ("optimizer.pt", "scheduler.pt", RANDOM)  # torch writes zip files
+ARCHIVES = (OPTIMIZER, SCHEDULER, RANDOM)  # torch writes zip files
 FINISHED = "finished"
 HALF = f"{FINISHED}.half"
 LOG = "log.json"
@@ -52,10 +53,15 @@ _ELSEWHERE = "choose another output folder"
 
 
 def save_trainable(network: nn.Module, folder: Path) -> None:
-    """Write the trained tensors of a network."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {name: p.detach().contiguous().cpu() for name, p in trained_state(network).items()}
-    save_file(tensors, folder / WEIGHTS)
+    """Write the trained tensors of a network, whole. Where they are shared out all processes have to ask."""
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in trained_state(network).items():
+        found = whole(tensor.detach())
+        if is_first():
+            tensors[name] = found.contiguous().cpu()
+    if is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / WEIGHTS)
 
 
 def load_trainable(network: nn.Module, folder: Path) -> None:
@@ -65,7 +71,7 @@ def load_trainable(network: nn.Module, folder: Path) -> None:
     if own.keys() != saved.keys():
         raise SettingsError(f"{folder} was written by another adapter; choose another output folder, or resume=False")
     for name, parameter in own.items():
-        parameter.data.copy_(saved[name])
+        put(parameter, saved[name])
 
 
 def digest(network: nn.Module) -> str:

@@ -46,7 +46,9 @@ from condition.training.progress import Progress
 from condition.training.rows import Trained, collate
 from condition.training.schedule import share_of_rate
 from condition.training.settings import Settings
+from condition.training.sharded import launched_with, load_optimizer, reshard, save_optimizer
 from condition.training.stopping import StopWithCheckpoint
+from condition.training.watched import Watched, means
 
 log = logging.getLogger("condition")
 
@@ -92,6 +94,8 @@ class Engine(Trainer):
             )
         except (ImportError, RuntimeError, ValueError) as error:
             raise SettingsError(f"these settings can't be used here: {error}") from error
+        if launched_with("FSDP") and not self.is_fsdp_enabled:
+            raise SettingsError("FSDP2 shares out weights among GPUs, and this model is on the CPU: load it on a GPU")
         for loud in (ProgressCallback, PrinterCallback):
             self.remove_callback(loud)
         most = None if settings.at_once == "auto" else settings.at_once
@@ -201,19 +205,15 @@ class Engine(Trainer):
         super().log({**logs, **self._watched(training=True)} if "loss" in logs else logs, start_time)
 
     def _watched(self, *, training: bool) -> dict[str, float]:
-        """Means over all processes since they were last asked for."""
-        found = {} if self.model is None else self.model.watched.take(training=training)
-        if not found:
-            return {}
-        totals = torch.tensor(list(found.values()), dtype=torch.float64, device=self.args.device)
-        totals = self.accelerator.reduce(totals)
-        return {name: total / n for name, (total, n) in zip(found, totals.tolist(), strict=True) if n}
+        return {} if self.model is None else means(self.model.watched.take(training=training), self.args.device)
 
     def evaluation_loop(self, *given: Any, **options: Any) -> Any:
         """The mean loss over all labels; transformers would weigh the last batch by its rows."""
-        self._held = torch.zeros(2, dtype=torch.float64)
+        self._held, self._forwards = torch.zeros(2, dtype=torch.float64), 0
         self._parts: list[Any] = []
         output = super().evaluation_loop(*given, **options)
+        if self.is_fsdp_enabled:
+            self._go_along()
         total, tokens = self.accelerator.reduce(self._held.to(self.args.device)).tolist()
         found = self._watched(training=False)
         if self.model.whole is not None:
@@ -233,6 +233,16 @@ class Engine(Trainer):
             )
         return value
 
+    def _go_along(self) -> None:
+        """Gather weights as often as the processes that have a batch more: all take part in each forward pass."""
+        rows: Any = self.eval_dataset
+        most = math.ceil(math.ceil(len(rows) / self.args.eval_batch_size) / self.args.world_size)
+        counted, self.model.watched = self.model.watched, Watched()
+        with torch.no_grad():
+            for _ in range(most - self._forwards):
+                self.model(**self._prepare_inputs(collate(rows[:1])))
+        self.model.watched = counted
+
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
         """The mean loss of a batch, added up over its labels."""
 
@@ -245,6 +255,7 @@ class Engine(Trainer):
         items = inputs["batch"].items
         total, parts = self._pieces.run([inputs], work, lambda: None)
         self._parts += parts
+        self._forwards += 1
         self._held += torch.tensor([total, items], dtype=torch.float64)
         return None, None, None  # a loss would be gathered at each batch, of which not all processes have as many
 
@@ -267,12 +278,27 @@ class Engine(Trainer):
         with writing(checkpoint_at(self.args, self.state.global_step)):
             super()._save_checkpoint(model, trial)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """What is trained; transformers would gather the frozen weights too where they are shared out."""
+        reshard(self.model)
         save_trainable(self.model.network, Path(output_dir or str(self.args.output_dir)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        reshard(self.model)
         load_trainable(self.model.network, Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint:
-            load_trainable(self.model.network, Path(self.state.best_model_checkpoint))
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_fsdp_enabled:
+            save_optimizer(self.optimizer, self.lr_scheduler, Path(output_dir), writes=self.args.should_save)
+        else:
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self.is_fsdp_enabled and checkpoint is not None:
+            load_optimizer(self.optimizer, self.lr_scheduler, Path(checkpoint))
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)

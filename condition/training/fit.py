@@ -37,7 +37,7 @@ from condition.prefix_sharing.logprobs import output_head
 from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
-from condition.training.adapting import adapted, adapter_for, check_adapter, steps_of, tuned_on, with_room
+from condition.training.adapting import adapted, adapter_for, check_adapter, made_whole, steps_of, tuned_on, with_room
 from condition.training.checkpoints import claim, finished, keep_finished, kept_or_gone, locked, make_own
 from condition.training.engine import Engine
 from condition.training.objective import BeforeStep, Measure, Objective, Whole
@@ -46,6 +46,7 @@ from condition.training.processes import is_first, one_folder, together
 from condition.training.rounding import rounded
 from condition.training.rows import Prepared
 from condition.training.settings import Settings
+from condition.training.sharded import check_launcher
 from condition.training.watch import Watch, asking
 
 
@@ -132,6 +133,8 @@ def fitted(
         raise SettingsError("report_to='tensorboard' needs an output folder to write to: Settings(output=...)")
     _check_gradients(model, settings)
     adapter = adapter_for(model, adapter)
+    between = "watch" if watch is not None else task.trainer if task.before_step is not None else None
+    check_launcher(settings, adapter, quantized=model.quantization is not None, asks_between=between)
     limits = with_room(settings, model, adapter)
     rows = task.prepare(model, data, prompt, limits, "training")
     held = None if validation is None else task.prepare(model, validation, prompt, limits, "validation")
@@ -209,6 +212,8 @@ def _train(
                 ):
                     engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
                 done = engine.state.log_history, time.perf_counter() - began
+                if engine.is_fsdp_enabled or engine.is_deepspeed_enabled:
+                    network = made_whole(network, model, adapter, task.extend)
                 if is_first():
                     keep_finished(network, output, *done)
                 together(model.device)

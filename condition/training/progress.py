@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from condition.errors import ModelError, SettingsError
 from condition.training.arguments import checkpoint_at
 from condition.training.checkpoints import any_complete, is_complete
+from condition.training.sharded import whole
 
 
 @final
@@ -58,9 +59,11 @@ class Progress(TrainerCallback):
         # One number for all; to walk through the modules of a network at each step takes longer than to add.
         self.trained = self.trained or [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         gradients = {name: parameter.grad for name, parameter in self.trained if parameter.grad is not None}
-        if bool(torch.isfinite(get_total_norm(gradients.values()))):
+        if bool(torch.isfinite(whole(get_total_norm(gradients.values())))):
             return
-        name = next((name for name, grad in gradients.items() if not bool(torch.isfinite(grad).all())), "the network")
+        name = next(
+            (name for name, grad in gradients.items() if not bool(torch.isfinite(whole(grad)).all())), "the network"
+        )
         raise ModelError(
             f"step {state.global_step + 1}: the gradient of {name} is not finite. "
             f"Lower Settings.learning_rate; checkpoints written before are intact"

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import TrainerCallback
+
+from condition.training.processes import number_of_processes, summed
 
 log = logging.getLogger("condition")
 
@@ -49,6 +52,15 @@ class Watched:
         """Sum and count of each, which begin anew."""
         taken, self._sums[training] = self._sums[training], {}
         return taken
+
+
+def means(found: Mapping[str, tuple[float, int]], device: torch.device) -> dict[str, float]:
+    """Means over all processes of sums and counts, of which a process without a batch has none."""
+    names = list(found) if number_of_processes() == 1 else sorted(set(gather_object(list(found))))
+    if not names:
+        return {}
+    totals = torch.tensor([found.get(name, (0.0, 0)) for name in names], dtype=torch.float64, device=device)
+    return {name: total / n for name, (total, n) in zip(names, summed(totals).tolist(), strict=True) if n}
 
 
 class DriftStop(TrainerCallback):

@@ -73,15 +73,3 @@ def test_when_it_validates_and_saves(
     if every is not None:
         assert found.save_steps == every
         assert not validates or found.eval_steps == options.get("eval_every", every)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "said"),
-    [("FSDP", {}, "FSDP shares out what is trained"), ("DEEPSPEED", {"at_once": 1}, "leave Settings.at_once out")],
-)
-def test_launchers_that_do_not_fit(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, options: dict[str, Any], said: str
-) -> None:
-    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
-    with pytest.raises(SettingsError, match=said):
-        arguments_for(Settings(**options), tmp_path, 8, None, torch.device("cpu"))
