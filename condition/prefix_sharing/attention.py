@@ -1,24 +1,28 @@
 """Attention over a packed tree of prompts, in the one place that chooses how.
 
 The network reads one unpadded row; only here are the blocks of `layout.pack` padded, attended and put back, so that
-no linear layer ever sees padding. Plain causal rows go through the causal kernel, branches through a boolean mask.
+no linear layer ever sees padding. Plain causal rows go through the causal kernel, branches through a boolean mask, and
+long trees on a GPU through one sparse mask over the row (`flex`).
 Registered with transformers under `NAME`; without a `shared` keyword it is transformers' own `sdpa`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from condition.prefix_sharing.header import Divided, can_divide, divided, divided_attention
+from condition.prefix_sharing.flex import due, flex_pays, tree_attention, tree_mask
+from condition.prefix_sharing.groups import Group, Grouped, grouped
+from condition.prefix_sharing.header import can_divide, divided_attention
 from condition.prefix_sharing.layout import Block
 from condition.prefix_sharing.learned import KeysAndValues, widened
 from condition.prefix_sharing.products import product_attention, products_pay
@@ -26,46 +30,44 @@ from condition.prefix_sharing.products import product_attention, products_pay
 NAME = "condition_shared"
 
 
-@dataclass(frozen=True)
-class Group:
-    """Blocks that attend in one kernel call."""
-
-    queries: Tensor
-    """`[blocks * longest query]`: places in the row."""
-    keys: Tensor
-    """`[blocks * longest key]`"""
-    mask: Tensor | None
-    """`[blocks, 1, longest query, longest key]`, or none for plain causal rows."""
-    blocks: int
-    returns: Tensor | None
-    """`[tokens]`: where each token lies among `keys`; only where every token is a key of just one block."""
-    divided: Divided | None = None
-    """The keys as a header that all blocks see and what each has of its own."""
-
-
-@dataclass(frozen=True)
+@final
 class Plan:
-    """How the tokens of a packed row attend."""
+    """How the tokens of a packed row attend: made once a batch, used by every layer.
 
-    groups: tuple[Group, ...]
-    order: Tensor
-    """`[tokens]`: where each token's output lies in the concatenated outputs of the groups."""
-    past: tuple[Tensor, Tensor] | None = None
-    """Keys and values `[layers, shared heads, past, size]` of tokens before the row, which every token sees."""
+    Groups of blocks, or the one mask of `flex`, come into being when the first layer asks for them.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        tokens: int,
+        past: KeysAndValues | None,
+        ends: Tensor | None,
+        device: torch.device,
+    ) -> None:
+        self.blocks, self.tokens, self.past, self.ends, self.device = blocks, tokens, past, ends, device
+        """`past`: keys and values `[layers, shared heads, past, size]` of tokens before the row, which all tokens see.
+        `ends`: `[tokens]`, where the stretch of the row ends that sees each token; none where the blocks say more."""
+        # Plain causal rows have a kernel of their own, which is hard to beat.
+        masked = self.before > 0 or any(block.mask is not None for block in blocks)
+        self.due = masked and ends is not None and due(self.before + tokens, device)
+
+    @property
+    def before(self) -> int:
+        """Tokens before the row."""
+        return 0 if self.past is None else self.past[0].shape[2]
+
+    @cached_property
+    def grouped(self) -> Grouped:
+        return grouped(self.blocks, self.tokens, self.before).to(self.device)
+
+    @cached_property
+    def mask(self) -> BlockMask:
+        assert self.ends is not None
+        return tree_mask(self.ends, self.before, self.device)
 
     def to(self, device: torch.device) -> Plan:
-        groups = (
-            Group(
-                g.queries.to(device),
-                g.keys.to(device),
-                None if g.mask is None else g.mask.to(device),
-                g.blocks,
-                None if g.returns is None else g.returns.to(device),
-                None if g.divided is None else g.divided.to(device),
-            )
-            for g in self.groups
-        )
-        return Plan(tuple(groups), self.order.to(device), self.past)
+        return Plan(self.blocks, self.tokens, self.past, self.ends, device)
 
 
 class Steps(Protocol):
@@ -75,71 +77,9 @@ class Steps(Protocol):
         """Query `[heads, rows, size]`, key and value `[shared heads, rows, size]` to `[rows, heads, size]`."""
 
 
-def plan(blocks: Sequence[Block], tokens: int, past: tuple[Tensor, Tensor] | None = None) -> Plan:
-    """Sort blocks into groups of like kind and size. Done once a batch, used by every layer."""
-    if past is not None:
-        blocks = [_behind(block, past[0].shape[2]) for block in blocks]
-    plain = [b for b in blocks if b.mask is None]
-    masked = sorted((b for b in blocks if b.mask is not None), key=lambda b: len(b.keys))
-    order = torch.zeros(tokens, dtype=torch.long)
-    groups: list[Group] = []
-    offset = 0
-    for members in [*_alike(plain), *_alike(masked)]:
-        longest = max(len(b.queries) for b in members)
-        for i, block in enumerate(members):
-            order[block.queries] = torch.arange(len(block.queries)) + offset + i * longest
-        groups.append(_group(members, tokens))
-        offset += len(members) * longest
-    return Plan(tuple(groups), order, past)
-
-
-def _behind(block: Block, past: int) -> Block:
-    """The block where `past` keys, which all its queries see, lie before those of the row."""
-    own = torch.ones(len(block.queries), len(block.keys), dtype=torch.bool).tril() if block.mask is None else block.mask
-    mask = torch.cat([torch.ones(len(own), past, dtype=torch.bool), own], 1)
-    return Block(block.queries, [*range(past), *(place + past for place in block.keys)], mask)
-
-
-def _alike(blocks: list[Block]) -> list[list[Block]]:
-    """Runs of blocks whose padded area is at most twice their own."""
-    runs: list[list[Block]] = []
-    for block in sorted(blocks, key=lambda b: (len(b.keys), len(b.queries))):
-        if runs and _area([*runs[-1], block]) <= 2 * sum(_area([b]) for b in [*runs[-1], block]):
-            runs[-1].append(block)
-        else:
-            runs.append([block])
-    return runs
-
-
-def _area(blocks: list[Block]) -> int:
-    return len(blocks) * max(len(b.queries) for b in blocks) * max(len(b.keys) for b in blocks)
-
-
-def _group(blocks: list[Block], tokens: int) -> Group:
-    longest_query, longest_key = max(len(b.queries) for b in blocks), max(len(b.keys) for b in blocks)
-    queries = torch.zeros(len(blocks), longest_query, dtype=torch.long)
-    keys = torch.zeros(len(blocks), longest_key, dtype=torch.long)
-    for i, block in enumerate(blocks):
-        queries[i, : len(block.queries)] = torch.tensor(block.queries)
-        keys[i, : len(block.keys)] = torch.tensor(block.keys)
-    mask = parts = None
-    if blocks[0].mask is not None:
-        mask = torch.zeros(len(blocks), 1, longest_query, longest_key, dtype=torch.bool)
-        mask[..., 0] = True  # a padded query that sees nothing would be NaN
-        for i, block in enumerate(blocks):
-            assert block.mask is not None
-            mask[i, 0, : len(block.queries), : len(block.keys)] = block.mask
-        parts = divided(blocks, keys, mask)
-    return Group(queries.flatten(), keys.flatten(), mask, len(blocks), _returns(blocks, tokens, longest_key), parts)
-
-
-def _returns(blocks: list[Block], tokens: int, longest_key: int) -> Tensor | None:
-    if sum(len(b.keys) for b in blocks) != tokens:
-        return None
-    returns = torch.full((tokens,), -1)
-    for i, block in enumerate(blocks):
-        returns[block.keys] = torch.arange(len(block.keys)) + i * longest_key
-    return returns if bool((returns >= 0).all()) else None
+def plan(blocks: Sequence[Block], tokens: int, past: KeysAndValues | None = None, ends: Tensor | None = None) -> Plan:
+    """How a row of `tokens` in `blocks` attends. With the `ends` of `layout.lay` it may do so by one mask on a GPU."""
+    return Plan(blocks, tokens, past, ends, torch.device("cpu"))
 
 
 class _Pad(torch.autograd.Function):
@@ -214,11 +154,13 @@ def shared_attention(
         key, value = (
             torch.cat([old[number, None].to(x.dtype), x], 2) for old, x in zip(shared.past, (key, value), strict=True)
         )
+    if shared.ends is not None and flex_pays(query, key, value, dropout, shared.due):
+        return tree_attention(query, key, value, shared.mask, scaling), None
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    outputs = [_attend(q, k, v, group, scaling, dropout) for group in shared.groups]
+    outputs = [_attend(q, k, v, group, scaling, dropout) for group in shared.grouped.groups]
     output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     # torch leaves apply untyped, here and below
-    return _Unpad.apply(output, shared.order).unsqueeze(0), None  # type: ignore[no-untyped-call]
+    return _Unpad.apply(output, shared.grouped.order).unsqueeze(0), None  # type: ignore[no-untyped-call]
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, group: Group, scaling: float | None, dropout: float) -> Tensor:

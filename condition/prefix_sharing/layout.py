@@ -66,6 +66,8 @@ class Laid:
     places: list[list[int]]
     """Where in the row each sequence's tokens lie."""
     blocks: list[Block]
+    ends: Tensor
+    """`[tokens]`: token j is seen from its own place on up to the place before `ends[j]`, by all that lies below it."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Packed:
     sequences: int
     saved: int
     """Tokens that sharing did not compute again."""
+    ends: Tensor | None = None
+    """`[tokens]`: the same that the blocks say of who sees whom, as in `Laid`; none where they say more."""
 
 
 def pack(
@@ -113,6 +117,7 @@ def pack(
         owners=torch.tensor([i for i, start in enumerate(starts) for _ in sequences[i][start:]]),
         sequences=len(sequences),
         saved=sum(map(len, laid.places)) - len(laid.row),
+        ends=laid.ends,
     )
 
 
@@ -128,7 +133,7 @@ def lay(sequences: Sequence[Sequence[int]], *, minimum_saving: int | None = MINI
     places: list[list[int]] = [[] for _ in inputs]
     for root in roots:
         _locate(root, places)
-    return Laid(row, positions, places, [block for root in roots for block in _cut(root, [])])
+    return Laid(row, positions, places, [block for root in roots for block in _cut(root, [])], _ends(roots))
 
 
 def _grow(
@@ -195,6 +200,13 @@ def _lay(roots: list[Node]) -> tuple[list[int], list[int]]:
             row += node.tokens
             positions += range(node.depth, node.depth + len(node.tokens))
     return row, positions
+
+
+def _ends(roots: list[Node]) -> Tensor:
+    """Depth first, all that lies below a node is one stretch behind it."""
+    nodes = [node for root in roots for node in root.walk()]
+    ends, lengths = [node.start + node.size for node in nodes], [len(node.tokens) for node in nodes]
+    return torch.tensor(ends, dtype=torch.long).repeat_interleave(torch.tensor(lengths, dtype=torch.long))
 
 
 def _locate(root: Node, places: list[list[int]]) -> None:

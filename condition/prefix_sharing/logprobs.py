@@ -61,7 +61,7 @@ def packed_hidden(network: PreTrainedModel, packed: Packed, past: Past | None = 
         position_ids=packed.positions.to(device) + before,
         attention_mask=untouched,
         use_cache=False,
-        shared=plan(packed.blocks, packed.ids.shape[1], before_row(network, past)).to(device),
+        shared=plan(packed.blocks, packed.ids.shape[1], before_row(network, past), packed.ends).to(device),
     )
     hidden: Tensor = output.last_hidden_state[0]
     return hidden

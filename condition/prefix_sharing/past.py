@@ -75,7 +75,7 @@ def read(network: PreTrainedModel, past: Past | None, laid: Laid) -> Read:
         attention_mask=torch.zeros(1, 1, 1, 1, device=device),
         past_key_values=cache,
         use_cache=True,
-        shared=plan(laid.blocks, len(laid.row), before_row(network, past)).to(device),
+        shared=plan(laid.blocks, len(laid.row), before_row(network, past), laid.ends).to(device),
     )
     layers = cast("list[Any]", cache.layers)
     keys, values = (torch.stack([getattr(layer, name)[0] for layer in layers]) for name in ("keys", "values"))

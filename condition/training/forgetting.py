@@ -21,7 +21,7 @@ def forgetful(packed: Packed, most: float) -> Packed:
     All layers forget the same. A sequence's first token, on which much attention rests, and the token itself stay.
     """
     positions = packed.positions[0]
-    return replace(packed, blocks=[_forgetful(block, positions, most) for block in packed.blocks])
+    return replace(packed, blocks=[_forgetful(block, positions, most) for block in packed.blocks], ends=None)
 
 
 def _forgetful(block: Block, positions: Tensor, most: float) -> Block:

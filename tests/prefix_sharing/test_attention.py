@@ -13,6 +13,7 @@ from torch import Tensor
 
 from condition.prefix_sharing import layout, products
 from condition.prefix_sharing.attention import NAME, plan, shared_attention
+from condition.prefix_sharing.groups import grouped
 from condition.prefix_sharing.layout import Block, pack
 
 tokens = st.lists(st.integers(0, 2), min_size=2, max_size=12)
@@ -67,10 +68,10 @@ def test_equals_a_dense_mask_forward_and_backward(
 
 
 @given(batches, st.sampled_from([1, None]))
-def test_a_plan_holds_every_token_once_and_little_padding(sequences: list[list[int]], minimum: int | None) -> None:
+def test_groups_hold_every_token_once_and_little_padding(sequences: list[list[int]], minimum: int | None) -> None:
     packed = pack(sequences, [1] * len(sequences), minimum_saving=minimum)
     size = packed.ids.shape[1]
-    found = plan(packed.blocks, size)
+    found = grouped(packed.blocks, size)
     queries = torch.cat([g.queries for g in found.groups])
     assert queries[found.order].tolist() == list(range(size))
     own = sum(len(b.queries) * len(b.keys) for b in packed.blocks)

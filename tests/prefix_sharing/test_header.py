@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from condition.prefix_sharing import attention, header, layout
 from condition.prefix_sharing.attention import plan, shared_attention
+from condition.prefix_sharing.groups import grouped
 from condition.prefix_sharing.layout import pack
 from condition.prefix_sharing.logprobs import logprobs, plain_logprobs
 from condition.prefix_sharing.past import remember
@@ -98,7 +99,7 @@ def test_a_gradient_does_not_go_through_it(tiny: Tiny, always: list[Any]) -> Non
 
 def test_a_short_header_is_not_worth_it() -> None:
     sequences = [[1] * 100 + [i] * 400 for i in range(2, 6)]
-    few = plan(pack(sequences, [1] * 4).blocks, 1700)
+    few = grouped(pack(sequences, [1] * 4).blocks, 1700)
     assert all(group.divided is None for group in few.groups)
     more = [[1] * 600 + [i] * 400 for i in range(2, 6)]
-    assert any(group.divided is not None for group in plan(pack(more, [1] * 4).blocks, 2200).groups)
+    assert any(group.divided is not None for group in grouped(pack(more, [1] * 4).blocks, 2200).groups)
