@@ -140,15 +140,15 @@ def assert_alike(name: str, device: str, folder: Path, ranks: int, tolerance: fl
         told = json.loads((folder / f"{name}-{rank}.json").read_text())
         assert told["base as it was"]
         assert told["plain"]
-        assert told["says"] == one.generate(["What is 1?"])[0][0].text or tolerance > 1e-5
+        assert device != "cpu" or told["says"] == one.generate(["What is 1?"])[0][0].text
         for curve, (steps, values) in zip(CURVES, told["curves"], strict=True):
             own_steps, own_values = one.history.series(curve)
             assert steps == own_steps
-            assert values == pytest.approx(own_values, abs=tolerance), curve
+            assert values == pytest.approx(own_values, abs=tolerance if device == "cpu" else 10 * tolerance), curve
         weights = load_file(folder / f"{name}-{rank}")
         own = trainable(one.network)
         assert weights.keys() == own.keys()
-        assert max(float(p.abs().max()) for p in weights.values()) > 100 * tolerance
+        assert max(float(p.abs().max()) for p in weights.values()) > 50 * tolerance
         for key, weight in weights.items():
             torch.testing.assert_close(weight, own[key].detach().cpu(), rtol=0, atol=tolerance, msg=key)
 
@@ -164,7 +164,7 @@ def stopped_earlier(output: Path) -> None:
 
 def test_two_processes_that_share_out_weights(tmp_path: Path) -> None:
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    env = prepare_multi_gpu_env(launched("fsdp2")) | {"ACCELERATE_USE_CPU": "true"}
+    env = prepare_multi_gpu_env(launched("fsdp2")) | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     names = ["lora", "full", "pairs"]
     shared_out(launch, env, "cpu", tmp_path, names)
     for name in names:
@@ -190,11 +190,11 @@ def test_on_a_gpu(engine: str, tmp_path: Path) -> None:
     launch += ["--num_processes", "1", "--main_process_port", port]
     shared_out(launch, dict(os.environ), "cuda", tmp_path, list(RUNS))
     for name in RUNS:
-        assert_alike(name, "cuda", tmp_path, ranks=1, tolerance=1e-2 if name == "narrow" else 1e-5)
+        assert_alike(name, "cuda", tmp_path, ranks=1, tolerance=2e-3 if name == "narrow" else 1e-4)
     if engine == "fsdp2":
         stopped_earlier(tmp_path / "full")
         shared_out(launch, dict(os.environ), "cuda", tmp_path, ["full"])
-        assert_alike("full", "cuda", tmp_path, ranks=1)
+        assert_alike("full", "cuda", tmp_path, ranks=1, tolerance=1e-4)
 
 
 ON: dict[str, str] = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
