@@ -102,7 +102,7 @@ class Contract(Value):
 def write_contract(contract: Contract, folder: Path) -> None:
     """Write the contract with the hashes of all files of the folder, sealed by a hash of its own."""
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    files = {name: _sha256(path) for name, path in found.items() if name != FILE}
+    files = {name: sha256(path) for name, path in found.items() if name != FILE}
     body = contract.model_copy(update={"files": files}).model_dump(mode="json")
     (folder / FILE).write_text(
         json.dumps({"seal": _seal(body), **body}, indent=1, ensure_ascii=False), encoding="utf-8"
@@ -143,7 +143,7 @@ def read_contract(folder: Path) -> Contract:
 def _check_file(path: Path, expected: str) -> None:
     if not path.is_file():
         raise ContractError(f"{path} is missing from the saved model; copy the whole folder, or save again")
-    if _sha256(path) != expected:
+    if sha256(path) != expected:
         hint = {
             ".jinja": "the chat template was edited",
             ".safetensors": "the weights are damaged, cut off or exchanged",
@@ -221,7 +221,7 @@ def weights_fingerprint(files: Iterable[Path]) -> str | None:
         size = path.stat().st_size
         digest.update(str(size).encode())
         if size <= WHOLE_BYTES:
-            digest.update(_sha256(path).encode())
+            digest.update(sha256(path).encode())
             continue
         with path.open("rb") as content:
             for place in (0, *range(1 << 20, size, size // 64), size - SAMPLE_BYTES):
@@ -245,7 +245,8 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("condition", "torch", "transformers", "peft", "bitsandbytes")}
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file."""
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 

@@ -31,6 +31,7 @@ from condition.errors import ModelError, SettingsError
 from condition.models.contract import RUN
 from condition.models.place import unwritten
 from condition.training.processes import is_first, number_of_processes
+from condition.training.sums import check_sum, is_as_written, sum_of, write_sum
 from condition.training.sharded import OPTIMIZER, SCHEDULER, put, whole
 
 if sys.platform != "win32":
@@ -47,7 +48,7 @@ LOCK = "run.lock"
 PROCESSES = "processes"
 KEYS = frozenset({"trainer", "base", "adapter", "data"})
 """What each of our runs says of itself."""
-_WRITTEN = (WEIGHTS, STATE, LOG, *ARCHIVES, "scaler.pt", "rng_state_*.pth", ".*")
+_WRITTEN = (WEIGHTS, sum_of(Path(WEIGHTS)).name, STATE, LOG, *ARCHIVES, "scaler.pt", "rng_state_*.pth", ".*")
 """What is in our folders; a hidden file is a file browser's or a file system's."""
 _ELSEWHERE = "choose another output folder"
 
@@ -62,11 +63,13 @@ def save_trainable(network: nn.Module, folder: Path) -> None:
     if is_first():
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / WEIGHTS)
+    write_sum(folder / WEIGHTS)
 
 
 def load_trainable(network: nn.Module, folder: Path) -> None:
     """Put saved tensors back in place."""
     own = trained_state(network)
+    check_sum(folder / WEIGHTS)
     saved = load_file(folder / WEIGHTS)
     if own.keys() != saved.keys():
         raise SettingsError(f"{folder} was written by another adapter; choose another output folder, or resume=False")
@@ -108,7 +111,8 @@ def is_complete(folder: Path) -> bool:
     try:
         json.loads((folder / STATE).read_text())
         with safe_open(folder / WEIGHTS, "pt") as weights:
-            return bool(weights.keys()) and all(_is_whole(folder / name) for name in _archives(folder.parent))
+            whole = bool(weights.keys()) and all(_is_whole(folder / name) for name in _archives(folder.parent))
+        return whole and is_as_written(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError):
         return False
 
@@ -217,7 +221,7 @@ def finished(network: nn.Module, output: Path) -> tuple[list[dict[str, Any]], fl
         told = json.loads((folder / LOG).read_text())
         lines, seconds = [dict(line) for line in told["lines"]], float(told["seconds"])
         load_trainable(network, folder)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, ModelError):
         _remove(folder)
         return None
     return lines, seconds

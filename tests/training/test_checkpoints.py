@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA
@@ -28,6 +30,7 @@ from condition.training.checkpoints import (
     make_own,
     save_trainable,
 )
+from condition.training.sums import sum_of
 from tests.conftest import Tiny
 
 
@@ -86,6 +89,45 @@ def test_a_broken_one_is_skipped(network: torch.nn.Module, tmp_path: Path, name:
         file.write_bytes(content[: len(content) // 2] if how == "cut off" else b"")
     assert last_complete(tmp_path) == whole
     assert not broken.exists()
+
+
+def flip(file: Path, place: int) -> None:
+    """Another bit, as a disk or a memory gives back: the file's layout is whole, and so is every other number."""
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [-1, -1000])
+def test_a_bit_of_the_weights_that_has_flipped(network: torch.nn.Module, tmp_path: Path, place: int) -> None:
+    whole, damaged = checkpoint(network, tmp_path, 1), checkpoint(network, tmp_path, 2)
+    flip(damaged / WEIGHTS, place)
+    assert load_file(damaged / WEIGHTS).keys() == trainable(network).keys()
+    before = digest(network)
+    told = f"{damaged / WEIGHTS} is damaged: .* remove {damaged}: the same call then goes on"
+    with pytest.raises(ModelError, match=told):
+        load_trainable(network, damaged)
+    assert digest(network) == before
+    assert last_complete(tmp_path) == whole
+    assert not damaged.exists()
+    keep_finished(network, tmp_path, [], 0.0)
+    flip(tmp_path / FINISHED / WEIGHTS, place)
+    assert finished(network, tmp_path) is None
+
+
+def test_the_sum_is_one_that_other_programs_read(network: torch.nn.Module, tmp_path: Path) -> None:
+    folder = checkpoint(network, tmp_path, 1)
+    told = sum_of(folder / WEIGHTS).read_text()
+    assert told == f"{hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()}  {WEIGHTS}\n"
+    flip(sum_of(folder / WEIGHTS), 3)
+    assert last_complete(tmp_path) is None
+
+
+def test_a_checkpoint_of_before_there_were_sums(network: torch.nn.Module, tmp_path: Path) -> None:
+    folder = checkpoint(network, tmp_path, 1)
+    sum_of(folder / WEIGHTS).unlink()
+    assert last_complete(tmp_path) == folder
+    load_trainable(network, folder)
 
 
 RUN_ONE = {"trainer": "SFTTrainer", "base": "a", "adapter": {}, "data": "b", "seed": 0}

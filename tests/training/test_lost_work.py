@@ -91,9 +91,11 @@ def test_a_disk_that_fills_up(
     assert resumed.history.series("eval_loss")[1] == whole.history.series("eval_loss")[1]
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, STATE])
-def test_a_corrupt_newest_checkpoint_leaves_the_best_one(tiny_model: TinyModel, tmp_path: Path, name: str) -> None:
-    """Torn by a crash of the machine: as long as it was, and half of it zeros."""
+@pytest.mark.parametrize(("name", "flipped"), [(WEIGHTS, False), (STATE, False), (WEIGHTS, True)])
+def test_a_corrupt_newest_checkpoint_leaves_the_best_one(
+    tiny_model: TinyModel, tmp_path: Path, name: str, flipped: bool
+) -> None:
+    """Torn by a crash of the machine, as long as it was and half of it zeros; or a bit of its last number flipped."""
     base, output = tiny_model(), tmp_path / "run"
     # A rate that only rises overshoots soon, so that the best is not the newest.
     options = {"held": HELD, "max_steps": 5, "eval_every": 1, "output": output, "learning_rate": 0.3}
@@ -103,7 +105,7 @@ def test_a_corrupt_newest_checkpoint_leaves_the_best_one(tiny_model: TinyModel, 
     assert newest != kept
     content = (newest / name).read_bytes()
     half = len(content) // 2
-    (newest / name).write_bytes(bytes(half) + content[half:])
+    (newest / name).write_bytes(content[:-1] + bytes([content[-1] ^ 64]) if flipped else bytes(half) + content[half:])
     again = fit(base, **options)
     assert digest(again.network) == first
     assert is_complete(kept)
