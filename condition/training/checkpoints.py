@@ -31,8 +31,8 @@ from condition.errors import ModelError, SettingsError
 from condition.models.contract import RUN
 from condition.models.place import unwritten
 from condition.training.processes import is_first, number_of_processes
-from condition.training.sums import check_sum, is_as_written, sum_of, write_sum
 from condition.training.sharded import OPTIMIZER, SCHEDULER, put, whole
+from condition.training.sums import check_sum, is_as_written, sum_of, write_sum
 
 if sys.platform != "win32":
     import fcntl
@@ -63,7 +63,7 @@ def save_trainable(network: nn.Module, folder: Path) -> None:
     if is_first():
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / WEIGHTS)
-    write_sum(folder / WEIGHTS)
+        write_sum(folder / WEIGHTS)
 
 
 def load_trainable(network: nn.Module, folder: Path) -> None:
