@@ -28,6 +28,8 @@ os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from _preference_table import POLICIES, is_right, table
+
 import condition as cd
 from condition.evaluation.paired import compared
 from condition.evaluation.statistics import estimate
@@ -41,7 +43,6 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 HELD_SHARE = 0.2
 ALIKE = 0.8
 """The shorter of two answers of matched length has at least this share of the longer one's characters."""
-POLICIES = ("base", "dpo", "pro", "hindsight")
 SAVED = "reward_model"
 
 
@@ -132,7 +133,9 @@ def shares(right: Sequence[float], rows: Sequence[cd.Ranking]) -> dict[str, Any]
             if sum(longer) >= len(longer) / 2
             else str(compared([1 - x for x in longer], right, clusters).difference)
         ),
-        "prefers the longer": share([float(r == x) for r, x in zip(right, longer, strict=True)], every),
+        "prefers the longer": share(
+            [r if x == 1 else 1 - r for r, x in zip(right, longer, strict=True)], [x != 0.5 for x in longer]
+        ),
         "where the longer is better": share(right, [x == 1 for x in longer]),
         "where the shorter is better": share(right, [x == 0 for x in longer]),
         "of like length": share(right, alike),
@@ -154,7 +157,7 @@ def reward(kind: Kind, rows: Rows, base: cd.LocalModel, folder: Path, options: a
     assert model.contract is not None
     scores = model.rewards([fill(kind.prompt, r.inputs) for r in rows.held], [r.candidates for r in rows.held])
     return {
-        **shares([0.5 if a == b else float(a > b) for a, b in scores], rows.held),
+        **shares(is_right([a - b for a, b in scores]), rows.held),
         "seconds": model.contract.metrics["seconds"],
         "loss": model.history.series("loss")[1],
         "margins": [a - b for a, b in scores],
@@ -179,12 +182,17 @@ def policy(
     dtype = training_dtype(given, base.device)
     own = logprobs(model, pairs(model, rows.held, model.prompt), dtype)
     reference = logprobs(base, pairs(base, rows.held, kind.prompt), dtype)
-    ratios = [[sum(p) - sum(r) for p, r in zip(*both, strict=True)] for both in zip(own, reference, strict=True)]
-    means = [[sum(p) / len(p) for p in one] for one in own]
+    gained = [[sum(p) - sum(r) for p, r in zip(*both, strict=True)] for both in zip(own, reference, strict=True)]
+    ratios = [better - worse for better, worse in gained]
+    means = [sum(better) / len(better) - sum(worse) / len(worse) for better, worse in own]
+    clusters = [asked(r) for r in rows.held]
     return {
-        "log-ratio": shares([0.5 if abs(a - b) < 1e-4 else float(a > b) for a, b in ratios], rows.held),
-        "mean log-probability": shares([float(a > b) for a, b in means], rows.held),
-        "margin": estimate([a - b for a, b in ratios], [asked(r) for r in rows.held]).model_dump(),
+        "log-ratio": shares(is_right(ratios), rows.held),
+        "mean log-probability": shares(is_right(means), rows.held),
+        "margin": estimate(ratios, clusters).model_dump(),
+        "ratios": ratios,
+        "means": means,
+        "clusters": clusters,
         "seconds": model.contract.metrics["seconds"] if model.contract is not None else 0.0,
         "curves": {n: model.history.series(n) for n in ("loss", "margin", "accuracy") if n in model.history.names()},
         **written(model, kind, rows, base, dtype, folder, options),
@@ -216,13 +224,18 @@ def written(
     clusters = [i for i, texts_ in enumerate(answers) for _ in texts_]
     apart = [sum(p) - sum(r) for p, r in zip(own, reference, strict=True)]
     sizes = [len(one.token_ids) for row in answers for one in row]
+    stopped = [one.finish_reason == "stop" for row in answers for one in row]
+    scores = [score for row in rewards for score in row]
+    ended = [(score, cluster) for score, cluster, s in zip(scores, clusters, stopped, strict=True) if s]
     return {
         "rewards": [sum(row) / len(row) for row in rewards],
         "reward": estimate([sum(row) / len(row) for row in rewards]).model_dump(),
         "KL an answer": estimate(apart, clusters).model_dump(),
         "KL a token": sum(apart) / sum(map(len, own)),
         "tokens": estimate(sizes, clusters).model_dump(),
-        "stopped": sum(one.finish_reason == "stop" for row in answers for one in row) / len(sizes),
+        "stopped": sum(stopped) / len(sizes),
+        "where it stopped": estimate([s for s, _ in ended], [c for _, c in ended]).model_dump() if ended else None,
+        "each": list(zip(scores, sizes, apart, stopped, strict=True)),
         "answers": texts[:8],
     }
 
@@ -257,7 +270,8 @@ def done(name: str, which: str, folder: Path, options: argparse.Namespace, base:
     if name == "reward":
         told |= {"settings": kind.reward}
     elif judge.is_file():
-        told |= {"settings": kind.policy, "reward": json.loads(judge.read_text())["asked"]}
+        judged = json.loads(judge.read_text())["asked"]
+        told |= {"settings": kind.policy, "reward": judged, "device": base.device.type}
     else:
         raise SystemExit(f"{which} {name} is judged by a reward model, and there is none: run --steps reward first")
     if file.is_file() and json.loads(file.read_text())["asked"] == told:
@@ -274,49 +288,7 @@ def done(name: str, which: str, folder: Path, options: argparse.Namespace, base:
     print(json.dumps({n: v for n, v in kept.items() if n not in LONG}, indent=1), flush=True)
 
 
-LONG = ("asked", "loss", "margins", "curves", "answers", "rewards")
-
-
-def table(which: str, folder: Path) -> None:
-    """Markdown of what is there."""
-    found = {
-        name: json.loads((folder / which / f"{name}.json").read_text())
-        for name in ("reward", *POLICIES)
-        if (folder / which / f"{name}.json").is_file()
-    }
-    if "reward" in found:
-        one = found["reward"]
-        names = [n for n in one if n in shares([1.0], [cd.Ranking({"instruction": ""}, ("a", "b"))])]
-        print(f"{which}: {one['train']} pairs to train, {one['held']} held of {one['prompts']} prompts\n")
-        print("| the reward model | % |\n| --- | --- |")
-        print("\n".join(f"| {n} | {one[n]} |" for n in names), "\n")
-    heads = ("method", "held-out accuracy", "prefers the longer", "by mean log-probability", "reward", "reward gained")
-    more = ("KL an answer, nats", "KL a token", "tokens", "stopped", "seconds")
-    print(f"| {' | '.join((*heads, *more))} |\n{'| --- ' * 11}|")
-    for name in POLICIES:
-        if name not in found:
-            continue
-        one = found[name]
-        gained = compared(found["base"]["rewards"], one["rewards"]).difference if "base" in found else None
-        cells = [
-            name,
-            one["log-ratio"]["accuracy"],
-            one["log-ratio"]["prefers the longer"],
-            one["mean log-probability"]["accuracy"],
-            plain(one["reward"]),
-            "" if gained is None or name == "base" else plain(gained.model_dump()),
-            plain(one["KL an answer"]),
-            f"{one['KL a token']:.3f}",
-            plain(one["tokens"], 0),
-            f"{one['stopped']:.0%}",
-            f"{one['seconds']:.0f}",
-        ]
-        print(f"| {' | '.join(cells)} |")
-    print()
-
-
-def plain(found: dict[str, float], digits: int = 2) -> str:
-    return f"{found['value']:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+LONG = ("asked", "loss", "margins", "curves", "answers", "rewards", "ratios", "means", "clusters", "each")
 
 
 def main() -> None:
@@ -343,7 +315,7 @@ def main() -> None:
         return
     base = cd.load()
     print(
-        f"{os.environ['OMP_NUM_THREADS']} threads, "
+        f"{base.device}, {os.environ['OMP_NUM_THREADS']} threads, "
         + ", ".join(f"{n} {version(n)}" for n in ("torch", "transformers", "peft")),
         "\n",
     )
