@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from condition.adapters.attach import marked
+from condition.adapters.attach import check_network, marked
 from condition.adapters.injected import (
     Targets,
     injected,
@@ -72,6 +72,7 @@ class AdaLoRA(Options):
 
         Raises SettingsError where no layer has a targeted name.
         """
+        check_network(network, self)
         config = AdaLoraConfig(
             init_r=self.start,
             target_r=self.rank,

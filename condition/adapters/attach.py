@@ -10,9 +10,21 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from condition.errors import ModelError
+
 LEARNED = "learned_"
 """What the names of our own modules inside a network begin with."""
 _ADAPTER = "_condition_adapter"
+
+
+def check_network(network: object, adapter: object) -> None:
+    """Raises ModelError where something else is to be adapted, such as a model around a network."""
+    if not isinstance(network, PreTrainedModel):
+        who = type(adapter).__name__
+        raise ModelError(
+            f"{who}.attach takes a network of transformers, not {network!r:.80}: give the `network` of a loaded model, "
+            f"or the model itself to a trainer: cd.SFTTrainer(cd.{who}(...)).fit(model, rows, prompt=...)"
+        )
 
 
 def shared_copy(network: PreTrainedModel) -> PreTrainedModel:

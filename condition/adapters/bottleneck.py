@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from condition.adapters.attach import freeze, marked, shared_copy
+from condition.adapters.attach import check_network, freeze, marked, shared_copy
 from condition.adapters.blocks import attention_of, blocks, feed_forward_of, width
 from condition.adapters.learned import load_tensors, save_tensors, tensors_under
 from condition.errors import SettingsError
@@ -44,6 +44,7 @@ class Bottleneck(Options):
 
         Raises SettingsError where its blocks have no sublayers to put them behind, or have bottlenecks already.
         """
+        check_network(network, self)
         twin = shared_copy(network)
         freeze(twin)
         put_bottlenecks(twin, self)

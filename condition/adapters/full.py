@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import nn
 from transformers import PreTrainedModel
 
-from condition.adapters.attach import copy_with_own, freeze, is_quantized, mark_of, marked, trainable
+from condition.adapters.attach import check_network, copy_with_own, freeze, is_quantized, mark_of, marked, trainable
 from condition.adapters.blocks import blocks, last_norms
 from condition.adapters.injected import configs
 from condition.adapters.learned import load_tensors, save_tensors
@@ -34,6 +34,7 @@ class FullFineTuning(Options):
 
     def attach(self, network: PreTrainedModel, /) -> PreTrainedModel:
         """A copy of the network, all of it trainable. Raises SettingsError for a quantized or an adapted one."""
+        check_network(network, self)
         _check_plain(network, "FullFineTuning")
         twin = copy_with_own(network, _all(network))
         _whole_in_float32(twin)
@@ -64,6 +65,7 @@ class LastLayers(Options):
 
         Raises SettingsError for more blocks than there are, and for a quantized or an adapted base.
         """
+        check_network(network, self)
         _check_plain(network, "LastLayers")
         count = len(blocks(network, "LastLayers"))
         if self.n > count:

@@ -18,7 +18,7 @@ from peft.utils import (
 from pydantic import model_validator
 from transformers import PreTrainedModel
 
-from condition.adapters.attach import marked
+from condition.adapters.attach import check_network, marked
 from condition.adapters.injected import (
     check_names,
     injected,
@@ -53,6 +53,7 @@ class IA3(Options):
 
         Raises SettingsError where no layer has a targeted name, or the family is unknown and none are given.
         """
+        check_network(network, self)
         family = network.config.model_type
         targets, inner = list(self.targets or ()), list(self.feed_forward or ())
         if self.targets is None:

@@ -29,7 +29,10 @@ def load_tensors(tensors: dict[str, Tensor], folder: Path) -> None:
     """Put saved numbers in their places. Raises ContractError where they are not those of this adapter here."""
     saved = load_file(folder / FILE)
     if problem := _difference(tensors, saved):
-        raise ContractError(f"{folder / FILE} is not of this adapter on this base: {problem}. Give the right base")
+        raise ContractError(
+            f"{folder / FILE} is not of this adapter on this base: {problem}. Give the right base; if this is it, "
+            f"another version of the library wrote the folder: load it with that one, or tune and save again"
+        )
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(saved[name])

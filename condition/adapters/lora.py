@@ -22,7 +22,7 @@ from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
-from condition.adapters.attach import marked
+from condition.adapters.attach import check_network, marked
 from condition.adapters.injected import (
     Targets,
     check_names,
@@ -77,6 +77,7 @@ class LoRA(Options):
 
         Raises SettingsError where no layer has a targeted name, and for a start that does not fit the base.
         """
+        check_network(network, self)
         made = injected(network, self._config(network), "LoRA")
         return marked(made if self.initialisation not in STARTS else begin(made, self.initialisation), self)
 

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from condition.adapters.attach import freeze, is_learned, marked, shared_copy
+from condition.adapters.attach import check_network, freeze, is_learned, marked, shared_copy
 from condition.adapters.blocks import blocks, is_product, sizes
 from condition.adapters.bottleneck import PART as NARROW
 from condition.adapters.bottleneck import Bottleneck, put_bottlenecks
@@ -62,6 +62,7 @@ class Mixed(Options):
 
         Raises SettingsError where a part does not fit, or the network has another adapter.
         """
+        check_network(network, self)
         if configs(network) or any(is_learned(name) for name, _ in network.named_modules()):
             raise SettingsError("Mixed can't lie over another adapter: merge that one first, or fit the base")
         prefix = next((part for part in self.parts if isinstance(part, PrefixTuning)), None)

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from condition.adapters.attach import freeze, mark_of, marked, shared_copy
+from condition.adapters.attach import check_network, freeze, mark_of, marked, shared_copy
 from condition.adapters.blocks import blocks, width
 from condition.adapters.injected import configs
 from condition.adapters.learned import load_tensors, save_tensors, tensors_under
@@ -45,6 +45,7 @@ class LadderSide(Options):
         Raises SettingsError where there are no blocks to listen to, the ladder would have no width, or the network has
         another adapter: its gradient would have to go through the base.
         """
+        check_network(network, self)
         if mark_of(network) is not None or configs(network):
             raise SettingsError("LadderSide can't stand beside another adapter: merge that one first, model.merge()")
         inside = width(network)

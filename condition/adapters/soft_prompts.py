@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from condition.adapters.attach import freeze, marked, shared_copy
+from condition.adapters.attach import check_network, freeze, marked, shared_copy
 from condition.adapters.blocks import width
 from condition.adapters.learned_prefix import LearnedPrefix, Recurrent, embeddings_of, folded, perceptron
 from condition.errors import ContractError, SettingsError
@@ -54,6 +54,7 @@ class PromptTuning(Options):
 
         Raises SettingsError where a text has no tokenizer, or the network's attention can't be exchanged.
         """
+        check_network(network, self)
         embeddings = _words(self.length, self.text, network, tokenizer)
         return _attached(self, network, LearnedPrefix(embeddings))
 
@@ -77,6 +78,7 @@ class PTuning(Options):
 
     def attach(self, network: PreTrainedModel, /) -> PreTrainedModel:
         """The network behind an encoded soft prompt; the one given is left as it is."""
+        check_network(network, self)
         words = _words(self.length, None, network, None)
         return _attached(self, network, LearnedPrefix(words, encoder=self._encoder(network)))
 
@@ -126,6 +128,7 @@ class PrefixTuning(Options):
 
         Raises SettingsError where a text has no tokenizer, or the network's attention can't be exchanged.
         """
+        check_network(network, self)
         words = _words(self.length, self.text, network, tokenizer)
         keys, values = _activations(self, network, words)
         rows = folded(keys, values)

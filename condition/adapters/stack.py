@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.adapters.adalora import AdaLoRA
-from condition.adapters.attach import mark_of, marked, trainable
+from condition.adapters.attach import check_network, mark_of, marked, trainable
 from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.ia3 import IA3
 from condition.adapters.lora import LoRA
@@ -63,6 +63,7 @@ class Stack(Options):
 
     def attach(self, network: PreTrainedModel, /, tokenizer: PreTrainedTokenizerBase | None = None) -> PreTrainedModel:
         """The network with all of them, all trainable; the one given is left as it is."""
+        check_network(network, self)
         for part in self.ordered:
             before = _own(network)
             if isinstance(part, PromptTuning | PrefixTuning):

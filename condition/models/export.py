@@ -10,6 +10,7 @@ the weights before rounding, which say something else.
 from __future__ import annotations
 
 import tempfile
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from transformers import PreTrainedModel
 
 from condition.adapters.merge import dequantized, merged, without_adapter
 from condition.adapters.registry import adapter_of, load_adapter, save_adapter, told_of
-from condition.errors import ModelError
+from condition.errors import ModelError, SettingsError
 from condition.models.contract import Source
 from condition.types import Message, Value
 
@@ -56,8 +57,11 @@ def merge(model: LocalModel) -> LocalModel:
 def export(model: LocalModel, folder: Path, tolerance: float) -> Drift:
     """Write the merged model, in fp32 where the base is quantized.
 
-    Raises ModelError, and writes nothing, where the mean drift is above `tolerance` nats a token.
+    Raises ModelError, and writes nothing, where the mean drift is above `tolerance` nats a token; SettingsError where
+    that is no number.
     """
+    if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not tolerance >= 0:
+        raise SettingsError(f"tolerance={tolerance!r:.80}: give nats a token, a number of 0 or more such as 0.01")
     network = model.network if model.quantization is None else _on_dequantized(model.network)
     plain = _plain(model, merged(network))
     drift = _drift(model, plain)

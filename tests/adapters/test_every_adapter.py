@@ -20,7 +20,7 @@ from condition.adapters.registry import KINDS, KeptAdapter, adapter_of, attached
 from condition.adapters.side import LadderSide
 from condition.adapters.soft_prompts import PrefixTuning, PromptTuning, PTuning
 from condition.adapters.stack import Stack
-from condition.errors import SettingsError
+from condition.errors import ModelError, SettingsError
 from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.models.quantize import Quantization
@@ -90,6 +90,15 @@ def filled(network: PreTrainedModel) -> PreTrainedModel:
 def test_all_kinds_are_here() -> None:
     assert {adapter.kind for adapter in ADAPTERS.values()} == set(KINDS)
     assert all(isinstance(adapter, KeptAdapter) for adapter in ADAPTERS.values())
+
+
+def test_a_model_is_no_network(tiny_model: TinyModel, adapter: KeptAdapter) -> None:
+    model, who = tiny_model(), type(adapter).__name__
+    told = rf"{who}\.attach takes a network .* give the `network` of a loaded model, .*SFTTrainer\(cd\.{who}\("
+    for given in (model, "org/model", None):
+        with pytest.raises(ModelError, match=told):
+            adapter.attach(given)  # type: ignore[arg-type]
+    assert adapter_of(attached(adapter, model.network, model.tokenizer)) == adapter
 
 
 def test_it_learns_is_saved_and_loaded_and_leaves_its_base_alone(

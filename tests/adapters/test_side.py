@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 from condition.adapters.attach import trainable
 from condition.adapters.blocks import blocks
+from condition.adapters.learned import FILE
 from condition.adapters.lora import LoRA
 from condition.adapters.registry import load_adapter, save_adapter
 from condition.adapters.side import PART, LadderSide
@@ -171,3 +173,10 @@ def test_what_does_not_fit_is_refused(tiny: Tiny, tmp_path: Path) -> None:
         load_adapter(tiny("llama"), tmp_path, {**told, "reduction": 8})
     with pytest.raises(ContractError, match="is only in the network"):
         load_adapter(tiny("llama", num_hidden_layers=3), tmp_path, told)
+    # As it was when the first rung had a gate too.
+    file = tmp_path / FILE
+    tensors = load_file(file)
+    gate = next(name for name in tensors if name.endswith("rungs.1.gate")).replace("rungs.1", "rungs.0")
+    save_file({**tensors, gate: torch.zeros(())}, file)
+    with pytest.raises(ContractError, match=rf"{gate} is only in the file\. .* another version .* tune and save again"):
+        load_adapter(tiny("llama"), tmp_path, told)

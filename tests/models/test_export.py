@@ -94,6 +94,13 @@ def test_what_drifts_is_not_written(tiny_folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("tolerance", ["x", None, float("nan"), -0.1, True, [0.1]], ids=str)
+def test_a_tolerance_that_is_no_number(tiny_folder: Path, tmp_path: Path, tolerance: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^tolerance=.*: give nats a token, a number of 0 or more such as 0\.01"):
+        load(tiny_folder).export(tmp_path / "out", tolerance=tolerance)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("adapter", "said"),
     [
