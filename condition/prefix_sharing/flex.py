@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from types import FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ TILE = 128
 """Queries, and keys, of a tile of the mask. Rows are padded to a multiple."""
 AGREES = 0.02
 """Largest difference from the plain kernel, relative to the norm, that is still rounding in 16 bits."""
+OPTIONS: Any = {"IS_DIVISIBLE": True}
+"""Whole tiles: nothing guards the ends of rows. The compiler can't know that of lengths that it leaves open."""
 Kernel = Callable[[Tensor, Tensor, Tensor, BlockMask], Tensor]
 
 _read = 0
@@ -110,7 +113,7 @@ def tree_attention(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask, s
     learns = _learns(query, key, value)
     with torch.autocast(query.device.type, enabled=False), torch.set_grad_enabled(learns):
         # All or none want a gradient: for each other choice of them it would be compiled anew.
-        q, k, v = (_tiles(x.to(numbers)).requires_grad_(learns) for x in (query, key, value))
+        q, k, v = (_padded(x.to(numbers)).requires_grad_(learns) for x in (query, key, value))
         kernel: Kernel = _attend
         if query.device.type == "cuda":
             kernel = _compiled(numbers, query.shape[1], key.shape[1], size, value.shape[-1])
@@ -131,20 +134,16 @@ def _whole(tokens: int) -> int:
     return -(-tokens // TILE) * TILE
 
 
-def _tiles(x: Tensor) -> Tensor:
-    """`[1, heads, tokens, size]` to `[1, heads, tiles, 128, size]`, in memory token by token as the network's layers
-    write and read them."""
+def _padded(x: Tensor) -> Tensor:
+    """`[1, heads, tokens, size]` with whole tiles of tokens, in memory token by token as the network's layers write and
+    read them."""
     rows = x.transpose(1, 2)
     rest = rows.new_zeros(1, _whole(rows.shape[1]) - rows.shape[1], *rows.shape[2:])
-    tiles: Tensor = torch.cat([rows, rest], 1).transpose(1, 2).unflatten(2, (-1, TILE))
-    return tiles
+    return torch.cat([rows, rest], 1).transpose(1, 2)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: BlockMask) -> Tensor:
-    """Heads in tiles, so that the compiler knows that the lengths are multiples and leaves out what guards an end."""
-    output: Tensor = flex_attention(
-        query.flatten(2, 3), key.flatten(2, 3), value.flatten(2, 3), block_mask=mask, enable_gqa=True
-    )
+    output: Tensor = flex_attention(query, key, value, block_mask=mask, enable_gqa=True, kernel_options=OPTIONS)
     return output
 
 

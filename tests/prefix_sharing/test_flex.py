@@ -135,7 +135,7 @@ def test_equals_the_plain_path_behind_what_is_kept(tiny: Tiny, forced: list[Any]
         forced.clear()
         shared, plain = logprobs(network, sequences, starts, kept=kept), plain_logprobs(network, sequences, starts)
     torch.testing.assert_close(torch.cat(shared), torch.cat(plain), rtol=0, atol=1e-4)
-    assert [(q.shape[2], k.shape[2]) for q, k, *_ in forced] == [(3, 3)] * 2  # tiles: 335 tokens, and 33 before them
+    assert [(q.shape[2], k.shape[2]) for q, k, *_ in forced] == [(384, 384)] * 2  # 335 tokens, and 33 before them
 
 
 def test_what_was_forgotten_is_not_seen(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
