@@ -38,6 +38,7 @@ def injected(network: PreTrainedModel, config: PeftConfig, who: str) -> PreTrain
         with warnings.catch_warnings():  # of merging into torchao's weights, which is not done
             warnings.filterwarnings("ignore", "TorchaoLoraLinear was instantiated without")
             twin.add_adapter(config)
+            _hold_constants(twin)
     except ValueError as error:
         asked = getattr(config, "target_modules", None)
         shown = asked if isinstance(asked, str) else sorted(asked or ())
@@ -46,6 +47,14 @@ def injected(network: PreTrainedModel, config: PeftConfig, who: str) -> PreTrain
             f"{who} fits no layer of {type(network).__name__} by targets={shown!r}: {error}{hint}"
         ) from error
     return in_float32(twin)
+
+
+def _hold_constants(twin: PreTrainedModel) -> None:
+    """AdaLoRA's layers divide by their rank, a number that PEFT sets free to learn where it moves it to a base that is
+    not in fp32 on the CPU."""
+    for name, parameter in twin.named_parameters():
+        if ".ranknum." in name:
+            parameter.requires_grad_(False)
 
 
 def save_injected(network: PreTrainedModel, folder: Path, base: str) -> None:

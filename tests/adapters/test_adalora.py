@@ -44,6 +44,13 @@ def test_a_new_one_changes_nothing(tiny: Tiny, family: str) -> None:
     torch.testing.assert_close(network(input_ids=IDS).logits, base(input_ids=IDS).logits, rtol=0, atol=0)
 
 
+def test_a_narrow_base_trains_no_constant(tiny: Tiny) -> None:
+    """PEFT moves its layers to the base's type and device, and a moved constant learns."""
+    network = AdaLoRA(rank=2, start=3).attach(tiny("llama").bfloat16())
+    assert {name.split(".")[-2] for name in trainable(network)} == set(PARTS)
+    assert all(float(layer.ranknum["default"]) == 3 for _, layer in layers(network))
+
+
 @torch.no_grad()
 def test_a_layer_by_hand(tiny: Tiny) -> None:
     """Zhang et al. 2023: W x + B diag(e) A x, scaled by alpha / start."""
