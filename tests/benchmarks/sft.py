@@ -127,6 +127,7 @@ def ours(kind: str, method: str, size: Size) -> dict[str, Any]:
         warmup=0.0,
         log_every=1,
         packing=size.packing,
+        checkpointing="auto" if kind == "defaults" else False,
         precision="auto" if kind == "defaults" else kind,  # type: ignore[arg-type]  # one of the three names
     )
     data = [cd.Example({"prompt": prompt}, answer) for prompt, answer in rows(size)]
