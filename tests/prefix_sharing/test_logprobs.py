@@ -50,7 +50,7 @@ def exact(packed: list[Tensor] | Tensor, plain: list[Tensor], tolerance: float) 
 
 def gradients(network: PreTrainedModel, values: Tensor) -> dict[str, Tensor]:
     """Of a sum with a weight for each value, so that no two can be swapped."""
-    weights = torch.linspace(0.5, 1.5, len(values), dtype=values.dtype)
+    weights = torch.linspace(0.5, 1.5, len(values), dtype=values.dtype, device=values.device)
     names, parameters = zip(*[(n, p) for n, p in network.named_parameters() if p.requires_grad], strict=True)
     found = torch.autograd.grad((values * weights).sum(), parameters, allow_unused=True)
     return {n: torch.zeros_like(p) if g is None else g for n, p, g in zip(names, parameters, found, strict=True)}
