@@ -33,6 +33,22 @@ def check_adapter(given: object) -> None:
         check_options(given, LoRA, "adapter", {"rank": given}, {"rank": 16})
 
 
+def check_gradients(model: LocalModel, settings: Settings) -> None:
+    """Raises SettingsError for a base whose weights pass no gradient on, or can't be rounded a second time."""
+    if model.quantization is None:
+        return
+    if not model.quantization.trains:
+        raise SettingsError(
+            f"the base is loaded as {model.quantization.name!r}, whose products have no gradient: "
+            "load it without quantization, or as nf4, fp4, int8 or intx, and quantize what comes out"
+        )
+    if settings.quantization_aware is not None:
+        raise SettingsError(
+            "quantization_aware rounds the weights of a whole base, and this one is quantized already: "
+            "leave it out, or load the base without quantization"
+        )
+
+
 def adapter_for(model: LocalModel, asked: KeptAdapter) -> KeptAdapter:
     """What will be trained: the model's own adapter where it is tuned already.
 

@@ -37,7 +37,16 @@ from condition.prefix_sharing.logprobs import output_head
 from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import as_prompt
 from condition.protocols import Prompt
-from condition.training.adapting import adapted, adapter_for, check_adapter, made_whole, steps_of, tuned_on, with_room
+from condition.training.adapting import (
+    adapted,
+    adapter_for,
+    check_adapter,
+    check_gradients,
+    made_whole,
+    steps_of,
+    tuned_on,
+    with_room,
+)
 from condition.training.checkpoints import claim, finished, keep_finished, kept_or_gone, locked, make_own
 from condition.training.engine import Engine
 from condition.training.objective import BeforeStep, Measure, Objective, Whole
@@ -131,7 +140,7 @@ def fitted(
         check_writable(Path(settings.output))
     elif "tensorboard" in settings.report_to:
         raise SettingsError("report_to='tensorboard' needs an output folder to write to: Settings(output=...)")
-    _check_gradients(model, settings)
+    check_gradients(model, settings)
     adapter = adapter_for(model, adapter)
     between = "watch" if watch is not None else task.trainer if task.before_step is not None else None
     check_launcher(settings, adapter, quantized=model.quantization is not None, asks_between=between)
@@ -154,21 +163,6 @@ def fitted(
     seconds = {"seconds": time.perf_counter() - began, "loop_seconds": trained.seconds}
     tuned.contract = _contract(task, adapter, settings, tuned, rows, seconds)
     return tuned
-
-
-def _check_gradients(model: LocalModel, settings: Settings) -> None:
-    if model.quantization is None:
-        return
-    if not model.quantization.trains:
-        raise SettingsError(
-            f"the base is loaded as {model.quantization.name!r}, whose products have no gradient: "
-            "load it without quantization, or as nf4, fp4, int8 or intx, and quantize what comes out"
-        )
-    if settings.quantization_aware is not None:
-        raise SettingsError(
-            "quantization_aware rounds the weights of a whole base, and this one is quantized already: "
-            "leave it out, or load the base without quantization"
-        )
 
 
 def _train(
