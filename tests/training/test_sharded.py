@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file, save_file
@@ -78,7 +78,7 @@ def on_processors() -> None:
     def started(self: AcceleratorState, *given: Any, **options: Any) -> None:
         start(self, *given, **options)
         if self.distributed_type == DistributedType.MULTI_CPU:
-            self.distributed_type = DistributedType.FSDP
+            self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
             self.fsdp_plugin = FullyShardedDataParallelPlugin()
 
     AcceleratorState.__init__ = started
