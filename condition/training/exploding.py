@@ -5,12 +5,15 @@ Two signs, of which neither is seen in a training that learns:
 weights     One is larger than 65504, the largest number of fp16: the network could not be served in it, and in fp32 a
             step of the usual size is rounded away there. Looked at before anything is logged, measured or written.
 surprise    In most of ten steps what is to become likely was absurdly unlikely, and a step was twice as good. A token
-            is absurd beyond two blind guesses, 2 ln(vocabulary) nats: its probability is below 1 / vocabulary^2, where
-            a network that says the same of all tokens gives 1 / vocabulary. A pair is at odds of e^100 for the worse.
+            is absurd from 0.9 ln(vocabulary) nats on: a network that knows nothing, and says the same of all tokens,
+            gives ln(vocabulary). A pair is absurd at odds of e^100 for the worse one.
 
-What begins high, as soft prompts and networks rounded to two bits do, is no explosion: it was never twice as good. Nor
+What begins high, as soft prompts and networks rounded to two bits may, is no explosion: it was never twice as good. Nor
 are rows of noise, which are few steps of ten, nor what is to become less likely: of pairs and thumbs only the better
 and the good ones count, and rows of weight 0 do not.
+
+SmolLM2-135M begins with 0.3 ln(vocabulary) a token. LoRA at rates of 1 and 100 ends at 0.96 and more. Prompts and
+prefixes at 0.3, P-tuning at 0.05 and IA3 at 0.5, all of which learn, see 0.76 at most, and below 0.6 behind ten steps.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ from condition.training.processes import summed
 LARGEST = 65504.0
 """Of fp16."""
 STEPS = 10
+TOKEN = 0.9
+"""Times ln(vocabulary), nats."""
 PAIR = 100.0
 """Nats."""
 _WHAT_TO_DO = "Lower Settings.learning_rate; checkpoints written before are intact"
@@ -44,12 +49,12 @@ class Surprise(NamedTuple):
     nats: Tensor
     """`[items]`, of what is to become likely."""
     absurd: float
-    """Above this an item is further off than a network that knows nothing."""
+    """From here on an item is what a network that knows nothing would give it, or worse."""
 
 
 def of_tokens(network: PreTrainedModel, logprobs: Tensor) -> Surprise:
     """Of log-probabilities of tokens, or means of them, that are to become likely: `[items]`."""
-    return Surprise(-logprobs.detach(), 2 * math.log(network.config.get_text_config().vocab_size))
+    return Surprise(-logprobs.detach(), TOKEN * math.log(network.config.get_text_config().vocab_size))
 
 
 def of_pairs(better: Tensor, worse: Tensor) -> Surprise:
@@ -88,8 +93,8 @@ class Exploding(TrainerCallback, ExportableState):
         self.lowest = share if self.lowest is None else min(share, self.lowest)
         if len(self.recent) == STEPS and statistics.median(self.recent) > max(1.0, 2 * self.lowest):
             raise ModelError(
-                f"step {step}: the training has exploded: in most of {STEPS} steps the network was further off than "
-                f"one that knows nothing, and it had been better. {_WHAT_TO_DO}"
+                f"step {step}: the training has exploded: in most of {STEPS} steps the network was no better than one "
+                f"that knows nothing, and it had been. {_WHAT_TO_DO}"
             )
 
     def _look_at_weights(self, objective: Any, step: int) -> None:
