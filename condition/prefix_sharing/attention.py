@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -80,6 +80,12 @@ class Steps(Protocol):
 def plan(blocks: Sequence[Block], tokens: int, past: KeysAndValues | None = None, ends: Tensor | None = None) -> Plan:
     """How a row of `tokens` in `blocks` attends. With the `ends` of `layout.lay` it may do so by one mask on a GPU."""
     return Plan(blocks, tokens, past, ends, torch.device("cpu"))
+
+
+def check_exchanged(network: PreTrainedModel) -> None:
+    """Raises RuntimeError for a network whose attention was never exchanged: it would read a tree as one plain row."""
+    if network.config._attn_implementation != NAME:
+        raise RuntimeError(f"{type(network).__name__} does not attend by blocks: ask probe.shareable(network) first")
 
 
 class _Pad(torch.autograd.Function):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from condition.prefix_sharing.attention import NAME, plan
+from condition.prefix_sharing.attention import check_exchanged, plan
 from condition.prefix_sharing.head import gather_logprobs, head_logprobs
 from condition.prefix_sharing.layout import Packed, common_prefix, pack
 from condition.prefix_sharing.learned import before_row
@@ -51,8 +51,7 @@ def packed_hidden(network: PreTrainedModel, packed: Packed, past: Past | None = 
 
     Raises RuntimeError for a network whose attention was never exchanged: it would read the tree as one plain row.
     """
-    if network.config._attn_implementation != NAME:
-        raise RuntimeError(f"{type(network).__name__} does not attend by blocks: ask probe.shareable(network) first")
+    check_exchanged(network)
     device, before = network.device, len(past.ids) if past else 0
     # A 4-D mask goes through transformers untouched, so that no dense mask is built for the whole row.
     untouched = torch.zeros(1, 1, 1, 1, device=device)

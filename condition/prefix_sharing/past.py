@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from condition.prefix_sharing.attention import plan
+from condition.prefix_sharing.attention import check_exchanged, plan
 from condition.prefix_sharing.layout import Laid, lay
 from condition.prefix_sharing.learned import before_row
 
@@ -66,7 +66,11 @@ def read_long(network: PreTrainedModel, past: Past | None, ids: Sequence[int]) -
 
 
 def read(network: PreTrainedModel, past: Past | None, laid: Laid) -> Read:
-    """One pass over a tree of tokens behind `past`."""
+    """One pass over a tree of tokens behind `past`.
+
+    Raises RuntimeError for a network whose attention was never exchanged: it would read the tree as one plain row.
+    """
+    check_exchanged(network)
     device, before = network.device, len(past.ids) if past else 0
     cache = DynamicCache(config=network.config)
     output = cast(Any, network.base_model)(

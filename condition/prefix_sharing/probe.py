@@ -19,8 +19,12 @@ from condition.prefix_sharing.past import remember
 from condition.types import Sampling
 
 _VERDICTS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.25, torch.float16: 0.1}
-"""Largest difference of one token's log-probability that is still rounding."""
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.75, torch.float16: 0.2}
+"""Largest difference of one token's log-probability that is still rounding; on average a fifth of it.
+
+In bf16 a logit is rounded to an eighth. The embedded model differs by up to 0.21 on a processor and 0.25 on a GPU, by
+0.07 on average; a row that misses one token of its prompt by 1.1 to 3.4 and, on average, by 0.4 to 0.7.
+"""
 
 
 def shareable(network: PreTrainedModel) -> bool:
@@ -94,10 +98,14 @@ def _compare(network: PreTrainedModel) -> str | None:
     shared = torch.cat([packed_logprobs(network, pack(sequences, starts, minimum_saving=1)), logprobs])
     starts = [*starts, 36, 24]
     plain = torch.cat(plain_logprobs(network, sequences + written, starts))
-    worst = float((shared - plain).abs().max())
-    allowed = TOLERANCE.get(next(network.parameters()).dtype, 0.25)
-    if not worst <= allowed:
-        return f"its numbers differ from the plain path by {worst:.1e}, more than {allowed:.0e}"
+    apart = (shared - plain).abs()
+    worst, mean = float(apart.max()), float(apart.mean())
+    allowed = TOLERANCE.get(next(network.parameters()).dtype, TOLERANCE[torch.bfloat16])
+    if not (worst <= allowed and mean <= allowed / 5):
+        return (
+            f"its numbers differ from the plain path by up to {worst:.1e} and by {mean:.1e} on average, more than "
+            f"{allowed:.0e} and {allowed / 5:.0e}"
+        )
     return None
 
 

@@ -13,6 +13,7 @@ from condition.errors import Interrupted, ModelError
 from condition.models import generate as generate_module
 from condition.models.completion import cut
 from condition.models.local import LocalModel
+from condition.prefix_sharing.probe import shareable
 from condition.types import Completion, Message, Sampling
 from tests.conftest import TinyModel
 
@@ -415,7 +416,7 @@ def test_text_prompts_and_turns_in_one_call(tiny_model: TinyModel) -> None:
 
 def test_a_prompt_that_nobody_wants_any_more_ends_early(tiny_model: TinyModel, family: str, monkeypatch: Any) -> None:
     for shared in (True, False):
-        monkeypatch.setattr("condition.models.generate.shareable", lambda _, shared=shared: shared)
+        monkeypatch.setattr("condition.models.generate.shareable", lambda own, shared=shared: shared and shareable(own))
         model, prompts, asked = tiny_model(family), PROMPTS[:2], []
 
         def wanted(place: int, asked: list[int] = asked) -> bool:

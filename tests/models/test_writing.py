@@ -6,8 +6,10 @@ import pytest
 
 from condition.adapters.packed import PackedProducts
 from condition.models.completion import asked
+from condition.models.local import LocalModel
 from condition.models.writing import Writing
 from condition.prefix_sharing.decode import Decoder
+from condition.prefix_sharing.probe import shareable
 from condition.types import Message, Sampling
 from tests.conftest import TinyModel
 from tests.models.test_generate import Forced, said
@@ -15,10 +17,16 @@ from tests.models.test_generate import Forced, said
 ASKED = (Message("user", "Who built the bridge?"),)
 
 
+def exchanged(model: LocalModel) -> LocalModel:
+    """Asked, as `generate` asks: a network that was not would read a tree as a plain row."""
+    assert shareable(model.network)
+    return model
+
+
 @pytest.mark.parametrize("most", [1, 40])
 def test_what_is_drawn_from_counts_as_well_as_what_is_stored(tiny_model: TinyModel, most: int) -> None:
     """This network stores 2 layers x 2 shared heads x 2 x 16 numbers of 4 bytes a token, prompts too."""
-    model = tiny_model()
+    model = exchanged(tiny_model())
     model.memory_bytes = 2 * 100_000
     ids = asked(model._writer, 0, ASKED).ids
     drawn = Writing(model._writer, [asked(model._writer, 0, ASKED)], Sampling(max_tokens=most, temperature=1.0, n=1000))
@@ -26,7 +34,7 @@ def test_what_is_drawn_from_counts_as_well_as_what_is_stored(tiny_model: TinyMod
 
 
 def test_weights_are_laid_out_once_more_where_that_is_allowed(tiny_model: TinyModel) -> None:
-    model = tiny_model()
+    model = exchanged(tiny_model())
     weights = sum(weight.numel() * 4 for weight in model.network.parameters())
     for memory_bytes, packs in ((2 * weights, True), (2 * weights - 2, False)):
         model.memory_bytes = memory_bytes
@@ -55,7 +63,7 @@ def test_samples_of_all_waves_have_their_own_numbers(tiny_model: TinyModel, monk
 
 
 def test_a_stop_text_ends_a_sample_with_the_token_that_completes_it(tiny_model: TinyModel) -> None:
-    model = tiny_model()
+    model = exchanged(tiny_model())
     forced = said(model, "the sky is blue and the grass is green")
     heads = [str(model.tokenizer.decode(forced[:n])) for n in range(len(forced))]
     written = Writing(model._writer, [asked(model._writer, 0, ASKED)], Sampling(stop=("is bl",)), Forced(*forced))

@@ -31,7 +31,7 @@ from transformers import (
 
 from condition.errors import SharingWarning
 from condition.prefix_sharing import probe
-from condition.prefix_sharing.logprobs import logprobs, plain_logprobs
+from condition.prefix_sharing.logprobs import logprobs, packed_logprobs, plain_logprobs
 from condition.prefix_sharing.probe import shareable, trust
 
 TOKENS: dict[str, Any] = {"vocab_size": 128, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -185,6 +185,21 @@ def test_no_gradients_and_no_randomness_are_left_behind(tiny: Any) -> None:
 
 def test_half_precision_is_allowed_its_rounding(tiny: Any, family: str) -> None:
     assert verdict(tiny(family).to(torch.bfloat16)) == (True, [])
+
+
+def test_half_precision_is_no_excuse(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth of a nat in each token is no rounding, nor is a whole one in one token."""
+    for each, one in ((0.2, 0.0), (0.0, 1.0)):
+        network = tiny("llama").to(torch.bfloat16)
+
+        def off(network: Any, packed: Any, each: float = each, one: float = one) -> torch.Tensor:
+            values = packed_logprobs(network, packed)
+            return values + each + one * (torch.arange(len(values)) == 4)
+
+        monkeypatch.setattr(probe, "packed_logprobs", off)
+        answer, [warning] = verdict(network)
+        assert not answer
+        assert "on average" in warning
 
 
 def test_a_verdict_does_not_keep_a_network_alive(tiny: Any) -> None:
