@@ -167,12 +167,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _two_outputs(row: Row, where: str) -> Judged:
-    """1 or 2 is the better one; 0 and 1.5 are ties."""
-    preference = float(row["preference"])
+    """1 or 2 is the better one, and what lies between says how surely; 0 and 1.5 are ties."""
+    preference = float(row["preference"]) or 1.5
     texts = (row["output_1"], row["output_2"])
-    scores = {1.0: (1.0, 0.0), 2.0: (0.0, 1.0), 0.0: (0.0, 0.0), 1.5: (0.0, 0.0)}.get(preference)
-    if scores is None:
+    if not 1 <= preference <= 2:
         raise NoRating
+    scores = (2 - preference, preference - 1)
     inputs = {k: v for k, v in row.items() if k in ("instruction", "input", "dataset")}
     return Judged(Ranking.graded(inputs, texts, scores))  # which was shown first is not told
 

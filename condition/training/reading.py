@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ def read_completions(network: PreTrainedModel, rows: Sequence[Candidates], share
     """
     sequences = [sequence for row in rows for sequence in row.sequences]
     starts = [row.start for row in rows for _ in row.completions]
-    tokens, watched = _read(network, sequences, starts) if shared else (_plain(network, sequences, starts), {})
+    tokens, watched = (_read if shared else _plain)(network, sequences, starts)
     sums = torch.stack([value.sum() for value in tokens])
     lengths = torch.tensor([float(len(value)) for value in tokens], device=sums.device, dtype=sums.dtype)
     kept = [reference for row in rows for reference in row.reference]
@@ -75,10 +75,6 @@ def read_completions(network: PreTrainedModel, rows: Sequence[Candidates], share
     return Read(tokens, sums, references, lengths, {**watched, "kl": apart.exp() - 1 - apart})
 
 
-def _plain(network: PreTrainedModel, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> list[Tensor]:
-    return logprobs(network, sequences, starts, shared=False)
-
-
 def _read(
     network: PreTrainedModel, sequences: Sequence[Sequence[int]], starts: Sequence[int]
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
@@ -86,13 +82,37 @@ def _read(
     hidden = packed_hidden(network, packed)[packed.predictors.to(network.device)]
     values = head_logprobs(head, hidden, packed.targets.to(network.device))
     sizes = [len(s) - start for s, start in zip(sequences, starts, strict=True)]
-    return list(values.split(sizes)), {"entropy": _entropy(head, hidden.detach())}
+    with torch.no_grad():
+        logits = head(hidden.detach()[_spread(len(hidden), hidden.device)])
+    return list(values.split(sizes)), {"entropy": _entropy(logits)}
+
+
+def _plain(
+    network: PreTrainedModel, sequences: Sequence[Sequence[int]], starts: Sequence[int]
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """By the network's own forward pass, whose output is looked at on its way out."""
+    numbers = [(i, place) for i, start in enumerate(starts) for place in range(start - 1, len(sequences[i]) - 1)]
+    rows, places = torch.tensor(numbers, device=network.device)[_spread(len(numbers), network.device)].T
+    found: dict[str, Tensor] = {}
+
+    def look(network: nn.Module, given: object, output: Any) -> None:
+        found["entropy"] = _entropy(output.logits.detach()[rows, places])
+
+    hook = network.register_forward_hook(look)
+    try:
+        return logprobs(network, sequences, starts, shared=False), found
+    finally:
+        hook.remove()
+
+
+def _spread(count: int, device: torch.device) -> Tensor:
+    """Evenly spaced places among `count`, so many as are looked at."""
+    return torch.linspace(0, count - 1, min(count, ENTROPY_POSITIONS), device=device).round().long()
 
 
 @torch.no_grad()
-def _entropy(head: nn.Module, hidden: Tensor) -> Tensor:
-    """Entropy `[places]` of the next token at evenly spaced places of `[scored, width]`."""
-    chosen = torch.linspace(0, len(hidden) - 1, min(len(hidden), ENTROPY_POSITIONS), device=hidden.device)
-    logs = head(hidden[chosen.round().long()]).float().log_softmax(-1)
+def _entropy(logits: Tensor) -> Tensor:
+    """Entropy `[places]` of the next token, nats, from `[places, vocabulary]`."""
+    logs = logits.float().log_softmax(-1)
     entropy: Tensor = -(logs.exp() * logs).sum(-1)
     return entropy

@@ -71,6 +71,29 @@ def test_grades_are_kept() -> None:
     assert read_rankings([PAIRS["aspects"]])[0].scores == (4.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("preference", "candidates", "scores"),
+    [
+        (1, ("no", "so"), (1, 0)),
+        (1.25, ("no", "so"), (0.75, 0.25)),
+        (1.75, ("so", "no"), (0.75, 0.25)),
+        (1.5, ("no", "so"), (0.5, 0.5)),
+        (0, ("no", "so"), (0.5, 0.5)),
+    ],
+)
+def test_alpaca_eval_says_how_surely(
+    preference: float, candidates: tuple[str, str], scores: tuple[float, float]
+) -> None:
+    (found,) = read_rankings([{**PAIRS["alpaca_eval"], "preference": preference}])
+    assert (found.candidates, found.scores) == (candidates, scores)
+
+
+@pytest.mark.parametrize("preference", [0.5, 3, float("nan")])
+def test_alpaca_eval_without_a_rating(preference: float) -> None:
+    with pytest.raises(DataError, match="a judgment without a rating"):
+        read_rankings([{**PAIRS["alpaca_eval"], "preference": preference}])
+
+
 def test_a_judge_that_contradicts_itself_has_seen_a_tie() -> None:
     assert read_rankings([judged("model_1", "model_1")])[0].candidates == ("so", "no")
     assert read_rankings([judged("model_2", "model_2", ("no", "so"))])[0].candidates == ("so", "no")

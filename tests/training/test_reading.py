@@ -42,8 +42,8 @@ def test_they_are_the_network_s_own(tiny: Tiny, family: str, shared: bool) -> No
     apart = torch.cat([torch.tensor(r) for row in ROWS for r in row.reference]) - torch.cat(read.tokens).detach()
     torch.testing.assert_close(read.watched["kl"], apart.exp() - 1 - apart)
     assert not any(value.requires_grad for value in read.watched.values())  # what is watched keeps no graph
-    if shared:
-        assert sorted(read.watched["entropy"].tolist()) == pytest.approx(sorted(entropies), abs=1e-3)
+    assert sorted(read.watched["entropy"].tolist()) == pytest.approx(sorted(entropies), abs=1e-3)
+    assert not network._forward_hooks
 
 
 def test_places(tiny: Tiny) -> None:
