@@ -9,22 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from functools import partial
 from inspect import isroutine
 from typing import Any
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
-from torch.nn.modules import module as modules
 
 from condition.errors import SettingsError
 from condition.models.contract import architecture_of, template_fingerprint, tokenizer_fingerprint, versions
+from condition.models.foreign import LIBRARIES, home_of, hooks_of, is_foreign
 from condition.models.local import LocalModel
 from condition.types import Sampling
 
-_LIBRARIES = {"condition", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "torchao"}
-"""Whose functions are known, and change with their versions only."""
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -34,9 +31,9 @@ def fingerprint(model: object) -> str | None:
 
     Half a second a gigabyte.
     """
-    if not isinstance(model, LocalModel) or _hooked_everywhere() or any(map(_is_unseen, model.network.modules())):
+    if not isinstance(model, LocalModel) or is_foreign(model.network):
         return None
-    if any(isroutine(one) and _home(one) not in _LIBRARIES for part in (model, model.tokenizer) for one in _own(part)):
+    if any(isroutine(one) and home_of(one) not in LIBRARIES for part in (model, model.tokenizer) for one in _own(part)):
         return None
     content = hashlib.sha256()
     generation = getattr(model.network, "generation_config", None)
@@ -78,7 +75,7 @@ def _parts(network: nn.Module) -> Iterator[tuple[str, Any]]:
     yield from network.named_parameters()
     yield from network.named_buffers()
     for name, module in network.named_modules():
-        hooks = [getattr(hook, "__qualname__", type(hook).__qualname__) for hook in _hooks(module)]
+        hooks = [getattr(hook, "__qualname__", type(hook).__qualname__) for hook in hooks_of(module)]
         yield name, f"{type(module).__qualname__} {hooks}"
         for own, value in sorted(vars(module).items()):
             if own in ("training", "_parameters", "_buffers", "_modules") or "_hooks" in own:  # numbered as they came
@@ -118,32 +115,5 @@ def _bytes(tensor: Tensor) -> Any:
     return header + flat.view(torch.uint8).numpy().tobytes() if flat.numel() else header
 
 
-def _is_unseen(module: nn.Module) -> bool:
-    """Whether functions that we can't see into may change what a module computes: hooks, but those of our adapters;
-    functions that somebody put into it; a class or a `forward` that is none of the libraries'."""
-    put = [one for one in vars(module).values() if callable(one) and not isinstance(one, nn.Module | type)]
-    return (
-        any(_home(hook) != "condition" for hook in _hooks(module))
-        or any(_home(one) not in _LIBRARIES for one in put)
-        or not {_home(type(module)), _home(type(module).forward)} <= _LIBRARIES
-    )
-
-
-def _hooked_everywhere() -> bool:
-    return bool(modules._global_forward_hooks or modules._global_forward_pre_hooks)
-
-
 def _own(part: object) -> list[Any]:
     return list(vars(part).values()) if hasattr(part, "__dict__") else []
-
-
-def _hooks(module: nn.Module) -> list[Any]:
-    return [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-
-
-def _home(function: Any) -> str:
-    """The package that it was written in."""
-    while isinstance(function, partial):
-        function = function.func
-    where: str = getattr(function, "__module__", None) or type(function).__module__
-    return where.partition(".")[0]

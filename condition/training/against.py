@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from condition.errors import SettingsError
 from condition.models.local import LocalModel
-from condition.training.references import check_reference, fingerprint, with_references
+from condition.training.references import check_reference, reference_hash, with_references
 from condition.training.rows import Prepared
 from condition.training.watched import DriftStop
 
@@ -40,7 +40,7 @@ class Against:
     @property
     def options(self) -> dict[str, Any]:
         """What of it makes a run the same run."""
-        own = None if self.reference is None else fingerprint(self.reference)
+        own = None if self.reference is None else reference_hash(self.reference)
         return {"stop_drift": self.stop_drift, "reference": own}
 
     @property

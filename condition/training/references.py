@@ -3,8 +3,9 @@
 The reference is the model that is given to `fit`. The tuned one stands on its very tensors, so that no second network
 is loaded; and because the reference never changes, one pass before the training is all that is ever needed. What it
 gives is kept in `$CONDITION_CACHE/references`, under a hash of the weights, their precision and the tokens of the rows:
-another run over the same rows finds it again, whatever its other settings are. Every number that a log-probability
-depends on is part of the hash, so that nobody is given what another model said.
+another run over the same rows finds it again, whatever its other settings are. All that a log-probability depends on
+is part of the hash, so that nobody is given what another model said; where a hook or code of somebody's own takes part,
+which can't be seen, nothing is kept.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from transformers import PreTrainedModel
 from condition.adapters.fused import fused
 from condition.adapters.registry import adapter_of
 from condition.errors import ContractError, ModelError
-from condition.models.contract import architecture_of, tokenizer_fingerprint
+from condition.models.contract import architecture_of, tokenizer_fingerprint, versions
 from condition.models.embedded import cache_folder
+from condition.models.foreign import is_foreign
 from condition.models.local import LocalModel
 from condition.prefix_sharing.logprobs import logprobs
 from condition.prefix_sharing.probe import shareable
@@ -41,12 +43,16 @@ PACK_TOKENS = 2048
 
 def with_references(rows: Sequence[Candidates], reference: LocalModel, dtype: torch.dtype) -> list[Candidates]:
     """The rows with the log-probability of each token of each completion. Products are computed in `dtype`."""
-    file = cache_folder() / "references" / f"{_key(rows, reference, dtype)}.safetensors"
+    file = None
+    if not is_foreign(reference.network):
+        file = cache_folder() / "references" / f"{_key(rows, reference, dtype)}.safetensors"
     sizes = [len(completion) for row in rows for completion in row.completions]
-    values = _kept(file, sum(sizes))
+    values = None if file is None else _kept(file, sum(sizes))
     if values is None:
         values = torch.cat(_measured(rows, reference.network, dtype))
-        _keep(file, values)
+        _check_numbers(values)
+        if file is not None:
+            _keep(file, values)
     told = iter([tuple(part.tolist()) for part in values.split(sizes)])
     return [replace(row, reference=tuple(next(told) for _ in row.completions)) for row in rows]
 
@@ -63,8 +69,9 @@ def check_reference(model: LocalModel, reference: LocalModel) -> None:
         raise ContractError("the reference has another tokenizer than the model: give one tuned from the same base")
 
 
-def fingerprint(model: LocalModel) -> str:
-    """Hash of all that a model's log-probabilities depend on: every weight, its adapter's settings, how it computes.
+def reference_hash(model: LocalModel) -> str:
+    """Hash of what the log-probabilities of given tokens depend on: every weight, the adapter's settings, how it
+    computes. `evaluation.fingerprint` is that of what a model answers, with its tokenizer and chat template.
 
     To read the weights costs about a second a gigabyte. A few of each would not do: who edits one row of a matrix has
     another model.
@@ -101,8 +108,8 @@ def _parts(tensor: Tensor) -> Iterator[Tensor]:
 def _key(rows: Sequence[Candidates], reference: LocalModel, dtype: torch.dtype) -> str:
     """Tokens say all of tokenizer, template and prompt that a log-probability depends on."""
     told = {
-        "reference": fingerprint(reference),
-        "products": [reference.device.type, str(dtype)],
+        "reference": reference_hash(reference),
+        "products": [reference.device.type, str(dtype), versions()],
         "rows": [[row.prompt, row.completions] for row in rows],
     }
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
@@ -156,10 +163,13 @@ def _kept(file: Path, count: int) -> Tensor | None:
     return values if values.shape == (count,) and bool(torch.isfinite(values).all()) else None
 
 
-def _keep(file: Path, values: Tensor) -> None:
-    """All or nothing; where it can't be written the next run computes it again."""
+def _check_numbers(values: Tensor) -> None:
     if not bool(torch.isfinite(values).all()):
         raise ModelError("the reference gives log-probabilities that are no numbers: its weights are broken")
+
+
+def _keep(file: Path, values: Tensor) -> None:
+    """All or nothing; where it can't be written the next run computes it again."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, half = tempfile.mkstemp(dir=file.parent, prefix=".half-")

@@ -24,7 +24,7 @@ from condition.training import references
 from condition.training.candidates import Candidates, prepare_rankings
 from condition.training.preference import DPOTrainer
 from condition.training.reading import read_completions
-from condition.training.references import fingerprint, with_references
+from condition.training.references import reference_hash, with_references
 from condition.training.settings import Settings
 from condition.types import Ranking
 from tests.conftest import TinyModel
@@ -152,7 +152,32 @@ def test_what_a_model_is_computed_in_belongs_to_it(tiny_model: TinyModel) -> Non
     base = tiny_model()
     kinds = [None, *(Quantization(bits=4, compute_dtype=dtype) for dtype in ("float32", "bfloat16"))]
     models = [LocalModel(base.network, base.tokenizer, source=base.source, quantization=kind) for kind in kinds]
-    assert len({fingerprint(model) for model in models}) == 3
+    assert len({reference_hash(model) for model in models}) == 3
+
+
+def test_what_a_hook_does_is_never_kept(tiny_model: TinyModel, computed: list[int], own_references: Path) -> None:
+    """Nor is what was kept before it was there given to a model that computes something else now."""
+    model = tiny_model()
+    rows = rows_of(model)
+    plain = with_references(rows, model, torch.float32)
+    steer = model.network.get_submodule("model.layers.0").register_forward_hook(lambda layer, given, out: out * 1.5)
+    steered = with_references(rows, model, torch.float32)
+    assert steered[0].reference[0] != pytest.approx(plain[0].reference[0])
+    assert len(list(own_references.iterdir())) == 1
+    steer.remove()
+    assert with_references(rows, model, torch.float32) == plain
+    assert computed == [12, 12]
+
+
+def test_other_versions_of_the_libraries_read_anew(
+    tiny_model: TinyModel, computed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model()
+    rows = rows_of(model)
+    with_references(rows, model, torch.float32)
+    monkeypatch.setattr(references, "versions", lambda: {"transformers": "5.99"})
+    with_references(rows, model, torch.float32)
+    assert computed == [12, 12]
 
 
 def test_a_reference_in_training_is_read_without_dropout(tiny_model: TinyModel) -> None:
