@@ -88,13 +88,11 @@ class AskAndExplain(Reasoner):
 
     def _chosen(self, inputs: Inputs, choices: Sequence[str]) -> Program[Answer]:
         prompts = [fill(self.explain, {**inputs, "answer": choice}) for choice in choices]
-        replies = yield from tried(self.model, prompts, self.sampling)
-        failed = [str(found) for found in replies if isinstance(found, ConditionError)]
-        told = [(choice, found[0]) for choice, found in zip(choices, replies, strict=True) if isinstance(found, list)]
+        told, failed = yield from tried(self.model, choices, prompts, self.sampling)
         whys = [why for _, why in told]
         shown = "\n".join(f"{choice}: {why.text.strip()}" for choice, why in told)
-        if failed:
-            return Answer("", reasoning=shown, candidates=tuple(whys), error=failed[0])
+        if failed is not None:
+            return Answer("", reasoning=shown, candidates=tuple(whys), error=failed)
         try:
             asked = fill(self.decide, {**inputs, "explanations": shown})
             ((said, *_),) = yield from ask(self.model, [asked], READING, fixed=True)

@@ -138,13 +138,11 @@ class Decompose(Reasoner):
         ((plan, *_),) = yield from ask(self.model, [fill(self.split, inputs)], self.sampling)
         questions = list(dict.fromkeys(texts_in(self.parse_split, plan.text)))[: self.most]
         prompts = [fill(self.part, {**inputs, "subquestion": question}) for question in questions]
-        replies = yield from tried(self.model, prompts, self.sampling)
-        failed = [str(found) for found in replies if isinstance(found, ConditionError)]
-        told = [(q, found[0]) for q, found in zip(questions, replies, strict=True) if isinstance(found, list)]
+        told, failed = yield from tried(self.model, questions, prompts, self.sampling)
         parts = [said for _, said in told]
         solved = "".join(f"Q: {q}\nA: {said.text.strip()}\n\n" for q, said in told)
-        if failed:
-            return Answer("", reasoning=solved.rstrip(), candidates=(plan, *parts), error=failed[0])
+        if failed is not None:
+            return Answer("", reasoning=solved.rstrip(), candidates=(plan, *parts), error=failed)
         try:
             ((said, *_),) = yield from ask(self.model, [fill(self.whole, {**inputs, "solved": solved})], self.sampling)
         except ConditionError as error:

@@ -96,10 +96,12 @@ def ask(
 
 
 def tried(
-    model: Model, prompts: Sequence[Messages], sampling: Sampling = Sampling()
-) -> Program[list[list[Completion] | ConditionError]]:
-    """Completions for each prompt, or the error of one that has none."""
-    return list((yield _asks(model, prompts, sampling)))
+    model: Model, names: Sequence[str], prompts: Sequence[Messages], sampling: Sampling = Sampling()
+) -> Program[tuple[list[tuple[str, Completion]], str | None]]:
+    """A completion of each prompt that has one, beside its name; and the first error of the others."""
+    replies = yield _asks(model, prompts, sampling)
+    failed = next((str(found) for found in replies if isinstance(found, ConditionError)), None)
+    return [(name, found[0]) for name, found in zip(names, replies, strict=True) if isinstance(found, list)], failed
 
 
 def _asks(model: Model, prompts: Sequence[Messages], sampling: Sampling, fixed: bool = False) -> list[Ask]:

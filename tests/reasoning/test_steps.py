@@ -242,11 +242,14 @@ def test_what_is_no_completion_is_named(written: Any) -> None:
     assert "among its completions: let generate() give a list of them for each prompt" in str(end.result)
 
 
-def test_what_was_tried_has_a_completion_or_an_error_each(oracle: type[Oracle]) -> None:
+def test_what_was_tried_has_a_completion_each_and_the_first_error(oracle: type[Oracle]) -> None:
     def rule(text: str) -> str:
         return str(1 // int(text))
 
-    (end,) = run([tried(oracle(rule), [said("1"), said("0"), said("-1")])])
-    first, second, third = cast("list[Any]", end.result)
-    assert (first[0].text, third[0].text) == ("1", "-1")
-    assert isinstance(second, ModelError)
+    asked = [said("1"), said("0"), said("-1"), said("none")]
+    (end,) = run([tried(oracle(rule), ["one", "zero", "minus one", "none"], asked)])
+    found, failed = cast("tuple[list[Any], str]", end.result)
+    assert [(name, completion.text) for name, completion in found] == [("one", "1"), ("minus one", "-1")]
+    assert "division" in failed
+    (end,) = run([tried(oracle(rule), ["one"], asked[:1])])
+    assert cast("tuple[list[Any], str | None]", end.result)[1] is None
