@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -111,9 +111,22 @@ def _states(network: nn.Module) -> Iterator[Tensor]:
 
 
 def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    _settle(network)
     yield from network.parameters()
     yield from network.buffers()
     for module in network.modules():  # bitsandbytes keeps its scales outside parameters and buffers
         for value in vars(module).values():
             if isinstance(value, torch.Tensor) or type(value).__name__ == "QuantState":
                 yield value
+            elif type(value).__name__ == "MatmulLtState":
+                yield from (inner for inner in vars(value).values() if isinstance(inner, torch.Tensor))
+
+
+def _settle(network: nn.Module) -> None:
+    """Let layers of int8 take their scales from their weights, as they do when they first run.
+
+    A weight that two networks share would give its scales to whichever runs first, and the other one has none.
+    """
+    for module in network.modules():
+        if type(module).__name__ == "Linear8bitLt" and getattr(module.weight, "CB", None) is not None:
+            cast(Any, module).init_8bit_state()

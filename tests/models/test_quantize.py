@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +12,17 @@ from torch import nn
 
 from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA
+from condition.adapters.mixed import Mixed
+from condition.adapters.soft_prompts import PrefixTuning, PromptTuning
 from condition.errors import ModelError, SettingsError
 from condition.models.device import resolve_device
 from condition.models.load import load
 from condition.models.local import LocalModel
-from condition.models.quantize import Quantization
+from condition.models.quantize import BITS, Quantization
 from condition.prefix_sharing.logprobs import logprobs
 from condition.training.settings import Settings
 from condition.training.sft import SFTTrainer
-from condition.types import Sampling
+from condition.types import Example, Message, Sampling
 from tests.conftest import TinyModel
 
 CPU = resolve_device("cpu")
@@ -43,11 +46,23 @@ def test_kinds_and_bits() -> None:
         ({"bits": 3, "kind": "nf4"}, "3 bits and kind 'nf4' do not go together"),
         ({"bit": 4}, "did you mean 'bits'"),
         ({"kind": "gptq"}, r"Quantization\.kind = 'gptq'"),
+        (
+            {"kind": "intx", "double": False},
+            "double=False would do nothing with intx4, only with nf4 and fp4: leave it",
+        ),
+        ({"bits": 8, "compute_dtype": "bfloat16"}, "compute_dtype='bfloat16' would do nothing with int8"),
+        ({"kind": "int8-dynamic", "double": False, "compute_dtype": "float32"}, "double=False and compute_dtype="),
     ],
 )
 def test_what_does_not_fit(options: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         Quantization(**options)
+
+
+@pytest.mark.parametrize("kind", BITS)
+def test_what_a_contract_has_written_of_it_is_taken(kind: Any) -> None:
+    told = Quantization(kind=kind).model_dump()
+    assert Quantization(**told).model_dump() == told
 
 
 def test_a_device_without_kernels() -> None:
@@ -127,6 +142,32 @@ def test_a_tiny_model_in_eight_bits(tiny_folder: Any, tiny_model: TinyModel) -> 
     model = load(tiny_folder, quantization=Quantization(bits=8))
     [[one]], [[other]] = model.score(["x"], [["blue"]]), tiny_model().score(["x"], [["blue"]])
     assert one.logprob == pytest.approx(other.logprob, abs=0.05)
+
+
+@pytest.mark.parametrize("base_first", [True, False])
+def test_two_networks_over_weights_that_have_never_run(tiny_folder: Path, base_first: bool) -> None:
+    """bitsandbytes hands a weight's scales to the layer that runs first: both have to have them."""
+    ids = torch.arange(3, 40)[None]
+    base = load(tiny_folder, quantization=Quantization(bits=8)).network
+    with torch.no_grad():
+        expected = load(tiny_folder, quantization=Quantization(bits=8)).network(input_ids=ids).logits
+        adapted = LoRA(rank=2).attach(base)
+        for network in (base, adapted) if base_first else (adapted, base):
+            assert torch.equal(network(input_ids=ids).logits, expected)
+    one, other = (network.get_submodule("model.layers.0.mlp.up_proj") for network in (base, adapted))
+    assert other.base_layer.state.CB.data_ptr() == one.state.CB.data_ptr()
+    assert other.base_layer.state is not one.state
+
+
+@pytest.mark.parametrize("adapter", [PrefixTuning(length=4), PromptTuning(length=4), Mixed()], ids=lambda a: a.kind)
+def test_what_was_tuned_on_int8_comes_back(tiny_folder: Path, tmp_path: Path, adapter: Any) -> None:
+    base = load(tiny_folder, quantization=Quantization(bits=8))
+    rows = [Example({"q": "What is blue?"}, "The sky.")]
+    tuned = SFTTrainer(adapter, Settings(max_steps=1, warmup=0.0, packing=False)).fit(base, rows, prompt="{q}")
+    tuned.save_pretrained(tmp_path / "tuned")
+    again = load(tmp_path / "tuned")
+    asked = [(Message("user", "What is blue?"),)]
+    assert again.score(asked, [["The sky."]]) == tuned.score(asked, [["The sky."]])
 
 
 TORCHAO = [Quantization(bits=bits, kind="intx") for bits in (8, 4, 3, 2)] + [Quantization(kind="int8-dynamic")]
