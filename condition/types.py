@@ -130,7 +130,7 @@ class Feedback(Value):
 
     inputs: Mapping[str, Any]
     completion: str
-    said: bool | float | str
+    said: bool | Annotated[float, Field(allow_inf_nan=False)] | str
     """A thumb (True is up), a grade (higher is better), or words."""
     id: str | None = None
 

@@ -11,6 +11,7 @@ judgment, score                      MT-bench's single answers, graded
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +23,12 @@ from condition.types import Feedback, Message, Ranking
 
 Row = Mapping[str, Any]
 
-BESIDE = ("id", "score_chosen", "score_rejected", "chosen_score", "rejected_score", "margin", "source", "models")
-"""Columns about the judgment, no inputs."""
+BESIDE = ("id", "score_chosen", "score_rejected", "chosen_score", "rejected_score")
+"""Columns about the judgment, no inputs. So are those of UltraFeedback and alpaca_eval below, in their rows alone."""
+ULTRAFEEDBACK = ("models", "source", "correct_answers", "incorrect_answers")
+ALPACA_EVAL = ("generator_1", "generator_2", "annotator", "price_per_example", "time_per_example", "raw_completion")
+DIALOGUES = ("conversations", "messages", "prompt", "history")
+"""Columns that may hold turns."""
 _DIALOGUE = re.compile(r"\n\n(Human|Assistant):")
 _PAIR = re.compile(
     r"\[User Question\]\n(.*?)\n\n(?:\[The Start of Reference Answer\].*?\[The End of Reference Answer\]\n\n)?"
@@ -77,7 +82,7 @@ def _a_pair(row: Row, where: str) -> Judged:
         other, bad = _split_turns(rejected, where)
     if before != other:
         raise DifferentPrompts
-    inputs = _inputs(others, before, where)
+    inputs = _inputs(others, before, where, (good, bad))
     identity = None if row.get("id") is None else str(row["id"])
     names = ("score_chosen", "score_rejected") if "score_chosen" in row else ("chosen_score", "rejected_score")
     if all(_is_number(row.get(name)) for name in names):  # in a CSV file they are words
@@ -85,14 +90,20 @@ def _a_pair(row: Row, where: str) -> Judged:
     return Judged(Ranking(inputs, (good, bad), id=identity))
 
 
-def _inputs(others: Mapping[str, Any], before: tuple[Message, ...], where: str) -> dict[str, Any]:
+def _inputs(
+    others: Mapping[str, Any], before: tuple[Message, ...], where: str, answers: Sequence[str] = ()
+) -> dict[str, Any]:
     """Inputs of a row: turns become `history`, and so does what was said before in a dialogue."""
     inputs: dict[str, Any] = {}
     for name, value in others.items():
-        if name in ("conversations", "messages", "prompt", "history") and _is_turns(value):
-            inputs["history"] = tuple(_message(turn, where) for turn in value)
-        else:
+        if not (name in DIALOGUES and _is_turns(value)):
             inputs[name] = value
+            continue
+        turns = tuple(_message(turn, where) for turn in value)
+        if turns[-1].role == "assistant" and turns[-1].content in answers:
+            turns = turns[:-1]  # the whole dialogue, as ultrafeedback_binarized has it
+        if turns and turns != before:
+            inputs["history"] = turns
     if before and "history" in inputs:
         if inputs["history"] != before:
             raise DifferentPrompts
@@ -141,19 +152,39 @@ def _message(turn: Any, where: str) -> Message:
 
 def _graded_completions(row: Row, where: str) -> Judged:
     texts, scores = [], []
-    for completion in row["completions"]:
+    for completion in _list(row, "completions", where):
+        if not isinstance(completion, Mapping):
+            raise DataError(
+                f"{where}: {completion!r:.60} is no completion with a score: give 'candidates' and 'scores'"
+            )
         texts.append(completion.get("response", completion.get("text")))
-        scores.append(_grade(completion))
-    others = {k: v for k, v in row.items() if k not in ("completions", *BESIDE, "correct_answers", "incorrect_answers")}
+        scores.append(_grade(completion, where))
+    others = {k: v for k, v in row.items() if k not in ("completions", *BESIDE, *ULTRAFEEDBACK)}
     return _shown(Ranking.graded(_inputs(others, (), where), texts, scores), texts)
 
 
-def _grade(completion: Row) -> float:
+def _list(row: Row, name: str, where: str) -> Sequence[Any]:
+    """A column that holds a list; a CSV file holds it as JSON."""
+    value = row[name]
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+        if not isinstance(value, list):
+            raise DataError(f"{where}: {name} is {row[name]!r:.60}: give a list; in a CSV file as JSON has it")
+    return tuple(value)
+
+
+def _grade(completion: Row, where: str) -> float:
     """The overall grade, or the mean of UltraFeedback's four aspects."""
-    for name in ("overall_score", "score", "fine-grained_score"):
-        if isinstance(completion.get(name), int | float):
-            return float(completion[name])
-    ratings = [float(aspect["Rating"]) for aspect in completion["annotations"].values() if _is_number(aspect["Rating"])]
+    told = [completion[name] for name in GRADES if completion.get(name) is not None]
+    if not told and "annotations" not in completion:
+        raise DataError(f"{where}: a completion without a grade: give each a 'score'")
+    if numbers := [float(grade) for grade in told if _is_number(grade)]:
+        return numbers[0]
+    aspects = completion.get("annotations", {}).values()
+    ratings = [float(aspect["Rating"]) for aspect in aspects if _is_number(aspect["Rating"])]
     if not ratings:
         raise NoRating
     return sum(ratings) / len(ratings)
@@ -173,8 +204,9 @@ def _two_outputs(row: Row, where: str) -> Judged:
     if not 1 <= preference <= 2:
         raise NoRating
     scores = (2 - preference, preference - 1)
-    inputs = {k: v for k, v in row.items() if k in ("instruction", "input", "dataset")}
-    return Judged(Ranking.graded(inputs, texts, scores))  # which was shown first is not told
+    others = {k: v for k, v in row.items() if k not in ("output_1", "output_2", "preference", *BESIDE, *ALPACA_EVAL)}
+    inputs = _inputs(others, (), where, texts)
+    return Judged(Ranking.graded(inputs, texts, scores, _identity(row)))  # which was shown first is not told
 
 
 def _judged_pair(row: Row, where: str) -> Judged:
@@ -195,9 +227,13 @@ def _judged_pair(row: Row, where: str) -> Judged:
 def _listed(row: Row, where: str) -> Judged:
     others = {k: v for k, v in row.items() if k not in ("candidates", "scores", *BESIDE)}
     inputs = others["inputs"] if set(others) == {"inputs"} else _inputs(others, (), where)
-    if row.get("scores") is None:
-        return Judged(Ranking(inputs, tuple(row["candidates"]), id=_identity(row)))
-    return _shown(Ranking.graded(inputs, row["candidates"], row["scores"], _identity(row)), row["candidates"])
+    candidates = _list(row, "candidates", where)
+    if row.get("scores") in (None, ""):
+        return Judged(Ranking(inputs, candidates, id=_identity(row)))
+    scores = _list(row, "scores", where)
+    if wrong := [score for score in scores if not _is_number(score)]:
+        raise DataError(f"{where}: the score {wrong[0]!r:.60} is no number")
+    return _shown(Ranking.graded(inputs, candidates, [float(s) for s in scores], _identity(row)), candidates)
 
 
 def _shown(ranking: Ranking, texts: Sequence[str]) -> Judged:
@@ -215,11 +251,11 @@ def _one_completion(row: Row, where: str) -> Feedback:
     others = {k: v for k, v in row.items() if k not in ("completion", *SAID, *BESIDE)}
     given = row["completion"] if "completion" in row else row["messages"]
     if isinstance(given, str):
-        return Feedback(_inputs(others, (), where), given, said, _identity(row))
+        return Feedback(_inputs(others, (), where, (given,)), given, said, _identity(row))
     before, completion = _split_turns(given, where)
     if "completion" not in row:
         others.pop("messages")
-    return Feedback(_inputs(others, before, where), completion, said, _identity(row))
+    return Feedback(_inputs(others, before, where, (completion,)), completion, said, _identity(row))
 
 
 def _said(row: Row) -> Any:
@@ -249,7 +285,10 @@ def _judged_single(row: Row, where: str) -> Feedback:
 SAID = ("label", "said", "feedback", "rating", "score")
 """Columns that hold what somebody thought of a completion; the first that is there counts."""
 
-THUMBS = {"true": True, "false": False}
+GRADES = ("overall_score", "score", "fine-grained_score")
+"""What a completion's grade may be called."""
+
+THUMBS = {"true": True, "yes": True, "up": True, "👍": True, "false": False, "no": False, "down": False, "👎": False}
 
 RANKINGS: tuple[tuple[Callable[[Row], bool], Callable[[Row, str], Judged]], ...] = (
     (lambda row: {"chosen", "rejected"} <= row.keys(), _a_pair),

@@ -5,7 +5,8 @@ read_rankings("ultrafeedback.jsonl")             K completions with a grade each
 read_rankings("gpt4_pair.jsonl")                 MT-bench's judgments of pairs; alpaca_eval; ShareGPT's pairs
 read_feedback("kto.jsonl")                       one completion with a thumb, a grade or words
 
-Rows are known by their columns (`preference_formats`); what is no candidate and no judgment is an input.
+Rows are known by their columns (`preference_formats`); what is no candidate and no judgment is an input. `id` names the
+row, and what UltraFeedback and alpaca_eval tell of their models and annotators is left out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from condition.data.preference_formats import FEEDBACK, RANKINGS, DifferentPrompts, Judged, NoRating
@@ -24,6 +27,7 @@ log = logging.getLogger("condition")
 
 Found = TypeVar("Found")
 Unusable = Literal["raise", "skip"]
+UNKNOWN = "no preferences are known by the columns"
 
 
 def read_rankings(source: object, *, unusable: Unusable = "raise") -> list[Ranking]:
@@ -40,6 +44,24 @@ def read_rankings(source: object, *, unusable: Unusable = "raise") -> list[Ranki
 def read_feedback(source: object, *, unusable: Unusable = "raise") -> list[Feedback]:
     """Feedback from a path, a `datasets.Dataset`, rows, or Feedback itself; see `read_rankings`."""
     return list(_usable(source, _feedback, unusable))
+
+
+def read_opinions(source: object) -> list[Ranking | Feedback]:
+    """Rankings and Feedback, mixed or from one source of either kind. Raises DataError for neither."""
+    is_rows = isinstance(source, Iterable) and not isinstance(source, str | Path | Mapping)
+    given = list(source) if is_rows and not hasattr(source, "iterrows") else source  # type: ignore[call-overload]
+    if isinstance(given, list) and given and all(isinstance(row, Ranking | Feedback) for row in given):
+        return [one for kind, run in groupby(given, type) for one in _opinions(kind, list(run))]
+    try:
+        return list(read_rankings(given))
+    except DataError as error:
+        if UNKNOWN not in str(error):
+            raise
+        return list(read_feedback(given))
+
+
+def _opinions(kind: type, rows: list[Any]) -> Iterable[Ranking | Feedback]:
+    return read_rankings(rows) if kind is Ranking else read_feedback(rows)
 
 
 def judgments(source: object, *, unusable: Unusable = "raise") -> Iterator[Judged]:
@@ -85,7 +107,10 @@ def _usable(source: object, parse: Callable[[Any, str], Found], unusable: Unusab
             yield parse(row, where)
         except (_Useless, DifferentPrompts, NoRating) as error:
             if unusable == "raise":
-                raise DataError(f"{where}: {error}; fix the row, or leave such rows out: unusable='skip'") from None
+                reader = "read_feedback" if parse is _feedback else "read_rankings"
+                raise DataError(
+                    f"{where}: {error}; fix the row, or leave such rows out: cd.{reader}(rows, unusable='skip')"
+                ) from None
             skipped[str(error)] += 1
     if skipped:
         told = ", ".join(f"{count} for {reason}" for reason, count in sorted(skipped.items()))
@@ -126,6 +151,8 @@ def _feedback(row: Any, where: str) -> Feedback:
     found = row if isinstance(row, Feedback) else _parsed(row, where, FEEDBACK)
     if not found.completion.strip():
         raise _Useless("an empty completion")
+    if isinstance(found.said, str) and not found.said.strip():
+        raise NoRating
     return found
 
 
@@ -145,6 +172,6 @@ def _parsed(
             except DataError as error:
                 raise error if str(error).startswith(where) else DataError(f"{where}: {error}") from None
     raise DataError(
-        f"{where}: no preferences are known by the columns {', '.join(map(repr, row)) or 'none'}: write them as "
+        f"{where}: {UNKNOWN} {', '.join(map(repr, row)) or 'none'}: write them as "
         "'chosen' and 'rejected', as 'candidates' (the best first, or with 'scores'), or as 'completion' and 'label'"
     )

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 
-from condition.data.preferences import read_feedback, read_rankings
+from condition.data.preferences import read_feedback, read_opinions, read_rankings
 from condition.errors import DataError
 from condition.types import Feedback, Message, Ranking
 
@@ -50,6 +51,34 @@ def judged(first: str, second: str, answers: tuple[str, str] = ("so", "no")) -> 
     return {"question_id": 7, "g1_winner": first, "g2_winner": second, "g1_user_prompt": told, "turn": 1}
 
 
+@pytest.mark.parametrize("said", ["so", "no"])
+def test_a_whole_dialogue_beside_the_pair_is_said_once_more(said: str) -> None:
+    """As ultrafeedback_binarized has it: prompt, both sides and the dialogue with the better answer."""
+    whole = {"prompt_id": "x", "messages": [USER, {"role": "assistant", "content": said}], "score_chosen": 8.0}
+    (turns,) = read_rankings([{**PAIRS["whole turns"], **whole, "score_rejected": 6.5}])
+    assert (turns.inputs, turns.candidates) == ({"prompt": "Why?", "prompt_id": "x"}, ("so", "no"))
+    assert turns.scores == (8.0, 6.5)
+    (texts,) = read_rankings([{"chosen": "so", "rejected": "no", "messages": whole["messages"]}])
+    assert texts.inputs == {"history": ASKED}  # an answer is never read as what was said before it
+    (liked,) = read_feedback([{"completion": said, "messages": whole["messages"], "label": True}])
+    assert liked.inputs == {"history": ASKED}
+    other = [{"role": "user", "content": "Who?"}, GOOD]
+    with pytest.raises(DataError, match="prompts that differ within a pair"):
+        read_rankings([{**PAIRS["whole turns"], "messages": other}])
+
+
+def test_columns_of_one_s_own_are_inputs() -> None:
+    """Only those that UltraFeedback and alpaca_eval keep books in are none, in their own rows."""
+    own = {"source": "a book", "models": "both", "margin": 0.5}
+    for form in ("texts", "turns", "ranking", "alpaca_eval"):
+        found = read_rankings([{**PAIRS[form], **own, "id": 7, "question": "Why?"}])[0]
+        assert own.items() <= found.inputs.items()
+        assert found.inputs["question"] == "Why?"
+        assert "annotator" not in found.inputs
+        assert found.id == "7"
+    assert read_rankings([PAIRS["ultrafeedback"]])[0].inputs == {"instruction": "Why?"}
+
+
 @pytest.mark.parametrize("form", list(PAIRS))
 def test_a_pair_in_every_form(form: str) -> None:
     (found,) = read_rankings([PAIRS[form]])
@@ -69,6 +98,10 @@ def test_grades_are_kept() -> None:
     assert read_rankings([PAIRS["scored"]])[0].scores == (4, 1)
     assert read_rankings([PAIRS["ultrafeedback"]])[0].scores == (7.5, 2.0)
     assert read_rankings([PAIRS["aspects"]])[0].scores == (4.0, 1.0)
+    words = [{"response": "no", "overall_score": "2"}, {"response": "so", "overall_score": "N/A", "score": "8"}]
+    assert read_rankings([{"completions": words}])[0].scores == (8.0, 2.0)
+    with pytest.raises(DataError, match="a judgment without a rating"):
+        read_rankings([{"completions": [{"response": "no", "score": "N/A"}]}])
 
 
 @pytest.mark.parametrize(
@@ -111,13 +144,14 @@ UNUSABLE = {
         "rejected": "\n\nHuman: Who?\n\nAssistant: so",
     },
 }
+SKIP = r"cd.read_rankings\(rows, unusable='skip'\)"
 HALF = {"chosen": "\n\nHuman: Why?\n\nAssistant: so", "rejected": "no"}
 
 
 @pytest.mark.parametrize("reason", list(UNUSABLE))
 def test_rows_that_teach_nothing(reason: str, caplog: pytest.LogCaptureFixture) -> None:
     rows = [PAIRS["texts"], UNUSABLE[reason], UNUSABLE[reason]]
-    with pytest.raises(DataError, match=rf"row 1: {reason}; fix the row, or leave such rows out: unusable='skip'"):
+    with pytest.raises(DataError, match=rf"row 1: {reason}; fix the row, or leave such rows out: {SKIP}"):
         read_rankings(rows)
     assert len(read_rankings(rows, unusable="skip")) == 1
     assert f"2 for {reason}" in caplog.text
@@ -149,10 +183,18 @@ def test_a_csv_file_holds_words_only(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("q,completion,label\nWhy?,so,True\nWho?,me,false\nWhat?,it,4.5\nHow?,so,too short\n")
     assert [f.said for f in read_feedback(file)] == [True, False, 4.5, "too short"]
+    file.write_text("q,completion,rating\nWhy?,so,Yes\nWho?,me,no\nWhat?,it,👍\nHow?,so,down\n")
+    assert [f.said for f in read_feedback(file)] == [True, False, True, False]
     file.write_text("q,completion,feedback\nWhy?,so,true\n")
     assert read_feedback(file)[0].said == "true"  # words are asked for
     file.write_text("q,chosen,rejected,score_chosen,score_rejected\nWhy?,so,no,4.5,2\n")
     assert read_rankings(file)[0].scores == (4.5, 2.0)
+    file.write_text('q,candidates,scores\nWhy?,"[""no"", ""so""]","[1, ""4""]"\nWho?,"[""me"", ""you""]",\n')
+    one, two = read_rankings(file)
+    assert (one.candidates, one.scores) == (("so", "no"), (4, 1))
+    assert (two.candidates, two.scores) == (("me", "you"), None)
+    file.write_text('q,completions\nWhy?,"[{""text"": ""no"", ""score"": 1}, {""text"": ""so"", ""score"": 2}]"\n')
+    assert read_rankings(file)[0].candidates == ("so", "no")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +202,15 @@ def test_a_csv_file_holds_words_only(tmp_path: Path) -> None:
     [
         ({"question": "Why?", "answer": "so"}, r"no preferences are known by the columns 'question', 'answer'"),
         ({"chosen": [USER], "rejected": [BAD]}, r"the last turn of a candidate is not the assistant's"),
-        ({"completions": [{"text": "a"}, {"text": "b"}]}, r"breaks its form: KeyError\('annotations'\)"),
+        ({"completions": [{"text": "a"}, {"text": "b"}]}, r"row 0: a completion without a grade: give each a 'score'"),
+        (
+            {"candidates": "ab", "scores": [1, 2]},
+            r"row 0: candidates is 'ab': give a list; in a CSV file as JSON has it",
+        ),
+        ({"completions": ["a", "b"]}, r"row 0: 'a' is no completion with a score: give 'candidates' and 'scores'"),
+        ({"candidates": "12"}, r"row 0: candidates is '12': give a list"),
+        ({"candidates": ["a", "b"], "scores": "high"}, r"row 0: scores is 'high': give a list"),
+        ({"candidates": ["a", "b"], "scores": ["1", "high"]}, r"row 0: the score 'high' is no number"),
         (Feedback({}, "a", True), r"Feedback on one completion is no ranking"),
         ({"candidates": ["a", "b"], "scores": [1]}, r"row 0: 2 candidates and 1 scores"),
         ({"candidates": ["a"]}, r"row 0: Ranking.candidates = .* at least 2 items"),
@@ -173,7 +223,25 @@ def test_what_is_no_ranking(row: Any, said: str) -> None:
         read_rankings([row], unusable="skip")
 
 
+def test_opinions_of_any_kind() -> None:
+    """Rankings, feedback, both, rows of either, from a generator or a DataFrame."""
+    pair, thumb = Ranking.pair({"q": "Why?"}, "so", "no"), Feedback({"q": "Who?"}, "me", True)
+    rows = [{"q": "Who?", "completion": "me", "label": True}]
+    assert read_opinions(one for one in (pair, thumb, pair)) == [pair, thumb, pair]
+    assert read_opinions([PAIRS["texts"]])[0].inputs == {"question": "Why?"}
+    assert read_opinions(rows) == read_opinions(iter(rows)) == read_opinions(pandas.DataFrame(rows)) == [thumb]
+    with pytest.raises(DataError, match="no preferences are known"):
+        read_opinions([{"question": "Why?"}])
+
+
 def test_what_is_no_feedback() -> None:
+    with pytest.raises(DataError, match=r"row 0: an empty completion; .* cd.read_feedback\(rows, unusable='skip'\)"):
+        read_feedback([{"q": "Why?", "completion": " ", "label": True}])
+    with pytest.raises(DataError, match="row 0: a judgment without a rating"):
+        read_feedback([{"q": "Why?", "completion": "so", "label": " "}])
+    for grade in (float("nan"), float("inf")):
+        with pytest.raises(DataError, match=r"row 0: Feedback.said"):
+            read_feedback([{"q": "Why?", "completion": "so", "label": grade}])
     with pytest.raises(DataError, match=r"row 0: Feedback.said"):
         read_feedback([{"q": "Why?", "completion": "so", "label": None}])
 
