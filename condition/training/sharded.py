@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +88,7 @@ def reshard(module: nn.Module) -> None:
     """Let go of weights that were gathered for a forward pass without a backward one: the pieces are what counts."""
     for part in module.modules():
         if hasattr(part, "reshard"):
-            part.reshard()
+            cast(Any, part).reshard()
 
 
 def save_optimizer(optimizer: Any, scheduler: Any, folder: Path, *, writes: bool) -> None:
