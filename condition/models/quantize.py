@@ -38,7 +38,7 @@ class Quantization(Options):
     double: bool = True
     """Quantize the scales too: 0.4 bits a weight less (nf4 and fp4 only)."""
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """What nf4 and fp4 weights are unpacked to for a product."""
+    """What nf4 and fp4 weights are unpacked to for a product (nf4 and fp4 only)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -55,6 +55,15 @@ class Quantization(Options):
             raise ValueError(
                 f"{self.bits} bits and kind {self.kind!r} do not go together: nf4 and fp4 have 4 bits, int8 and "
                 f"int8-dynamic 8, intx 8, 4, 3 or 2"
+            )
+        changed = {
+            "double=False": not self.double,
+            f"compute_dtype={self.compute_dtype!r}": self.compute_dtype != "auto",
+        }
+        idle = [name for name, is_changed in changed.items() if is_changed]
+        if idle and self.kind not in ("nf4", "fp4"):
+            raise ValueError(
+                f"{' and '.join(idle)} would do nothing with {self.name}, only with nf4 and fp4: leave it out"
             )
         return self
 
