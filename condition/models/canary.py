@@ -1,9 +1,10 @@
 """A short text whose numbers a saved model must give again.
 
-Two kinds of numbers: the log-probability of each token, and the gain of each layer (linear layer, norm, embedding): how
-much longer its output is than its input. A gain is local: a layer whose weights are wrong shows there even where the
-text's probabilities barely move, and rounding, also to four bits, hardly changes it. An adapter's factors are never
-rounded: for them it is the norm of the weights.
+Three kinds of numbers: the log-probability of each token; the gain of each layer (linear layer, norm, embedding), which
+is how much longer its output is than its input; and the strength of each linear layer, which is its gain of vectors
+that are always the same. Gains are local: a layer whose weights are wrong shows there even where the text's
+probabilities barely move, and rounding, also to four bits, hardly changes them; strengths hold in two bits too
+(`strengths.py`). An adapter's factors are never rounded: for them it is the norm of the weights.
 
     saved   gain |W x| / |x|  = 1.31          loaded in NF4 = 1.29: rounding      loaded with 3 W = 3.93: other weights
 """
@@ -22,6 +23,7 @@ from transformers import PreTrainedModel
 from condition.adapters.attach import LEARNED
 from condition.errors import ContractError, PromptError
 from condition.models.render import Renderer
+from condition.models.strengths import STRENGTH_DRIFT, strengths
 from condition.types import Message, Value
 
 _MESSAGES = (
@@ -43,6 +45,8 @@ GAIN_DRIFT = {"float32": 5e-3, "bfloat16": 0.03, "float16": 0.01, "int8": 0.1, "
 GAIN_DRIFT |= {"int8-dynamic": 0.1, "intx8": 0.02, "intx4": 0.35, "intx3": 0.8, "intx2": 1.05}
 """Natural log of the ratio of a layer's gains that a precision may cause; three-fold weights give log 3 = 1.1."""
 
+_WHAT_TO_DO = "The weights are not those that were saved; check base and adapter"
+
 FACTORS = ("lora_", "ia3_", LEARNED)
 """What the names of adapters' parts begin with: they are measured by the norms of their weights."""
 
@@ -56,13 +60,16 @@ class Canary(Value):
     gains: Mapping[str, float]
     """Of each layer, by name: mean ratio of the lengths of its output and input vectors; an adapter's norms."""
     precision: str
+    strengths: Mapping[str, float] = {}
+    """Of each linear layer of the base, by name; none in folders of before there were any."""
 
 
 def sing(network: PreTrainedModel, renderer: Renderer, precision: str) -> Canary:
     """The canary of a network as it is now."""
     ids = _ids(renderer)
     logprobs, gains = numbers(network, ids)
-    return Canary(ids=ids, logprobs=tuple(logprobs.tolist()), gains=gains, precision=precision)
+    strong = strengths(network, FACTORS)
+    return Canary(ids=ids, logprobs=tuple(logprobs.tolist()), gains=gains, precision=precision, strengths=strong)
 
 
 def listen(canary: Canary, network: PreTrainedModel, renderer: Renderer, precision: str) -> None:
@@ -72,7 +79,19 @@ def listen(canary: Canary, network: PreTrainedModel, renderer: Renderer, precisi
             "the tokenizer or its chat template renders the canary differently than when the model was saved; "
             "use the saved one"
         )
+    compare_strengths(canary, strengths(network, FACTORS), precision)
     compare(canary, *numbers(network, canary.ids), precision)
+
+
+def compare_strengths(canary: Canary, found: Mapping[str, float], precision: str) -> None:
+    """Raises ContractError where `strengths` of a network in a precision are not the canary's."""
+    layer, drift = worst_gain(canary.strengths, found)
+    allowed = _allowed(STRENGTH_DRIFT, canary.precision, precision)
+    if not drift <= allowed:
+        raise ContractError(
+            f"the canary does not reproduce: from {canary.precision} to {precision} {layer} makes the same vectors "
+            f"{_times(drift)} as long, or as short, as it did (allowed {_times(allowed)}). {_WHAT_TO_DO}"
+        )
 
 
 def compare(canary: Canary, logprobs: Tensor, gains: Mapping[str, float], precision: str) -> None:
@@ -84,8 +103,7 @@ def compare(canary: Canary, logprobs: Tensor, gains: Mapping[str, float], precis
         raise ContractError(
             f"the canary does not reproduce: from {canary.precision} to {precision} its log-probabilities drift by "
             f"{token_drift:.3g} nats a token (allowed {allowed_token:.3g}), and {layer} makes its input "
-            f"{_times(gain_drift)} as long, or as short, as it did (allowed {_times(allowed_gain)}). "
-            f"The weights are not those that were saved; check base and adapter"
+            f"{_times(gain_drift)} as long, or as short, as it did (allowed {_times(allowed_gain)}). {_WHAT_TO_DO}"
         )
 
 

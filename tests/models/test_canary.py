@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from condition.models.canary import Canary, listen, numbers, sing, worst_gain
 from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.models.quantize import Quantization
+from condition.models.strengths import STRENGTH_DRIFT, same_vectors, strengths
 from condition.training.settings import Settings
 from condition.training.sft import SFTTrainer
 from condition.types import Example
@@ -37,6 +39,8 @@ def changed(layer: nn.Module, factor: float) -> None:
             for owner in (weight, layer.state):
                 if owner.SCB is not None:
                     owner.SCB = owner.SCB * factor
+        elif hasattr(weight, "qdata"):  # torchao's
+            weight.scale.mul_(factor)
         else:
             weight.mul_(factor)
 
@@ -135,6 +139,66 @@ def test_tolerances_stay_below_three_fold_weights() -> None:
             assert canary._allowed(canary.GAIN_DRIFT, saved, loaded) < 1.0
     assert canary._allowed(canary.GAIN_DRIFT, "float32", "intx3") < 1.0
     assert canary._allowed(canary.GAIN_DRIFT, "int2", "float32") >= canary.GAIN_DRIFT["fp4"]
+
+
+def test_tolerances_of_strengths_stay_far_below_three_fold_weights() -> None:
+    assert STRENGTH_DRIFT.keys() == canary.GAIN_DRIFT.keys() == canary.TOKEN_DRIFT.keys()
+    for saved in STRENGTH_DRIFT:
+        for loaded in STRENGTH_DRIFT:
+            assert canary._allowed(STRENGTH_DRIFT, saved, loaded) < math.log(3) / 2
+
+
+def test_strengths_by_hand(tiny_model: TinyModel, family: str) -> None:
+    network = tiny_model(family).network
+    found = strengths(network, canary.FACTORS)
+    vectors = same_vectors(64)
+    assert vectors.flatten()[[0, 1, 511]].tolist() == pytest.approx([math.sin(n * n) for n in (1, 2, 512)])
+    assert float(vectors.mean()) == pytest.approx(0, abs=0.05)
+    head = network.get_output_embeddings()
+    name = next(name for name, module in network.named_modules() if module is head)
+    answers = vectors.float() @ head.weight.detach().T
+    assert found[name] == pytest.approx(float(answers.norm() / vectors.norm()), rel=1e-5)
+    adapted = LoRA(rank=2).attach(network)
+    assert sorted(strengths(adapted, canary.FACTORS).values()) == pytest.approx(sorted(found.values()))
+
+
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+def test_three_fold_weights_are_heard_in_whole_numbers(tiny_folder: Path, bits: Any) -> None:
+    """Each layer of a network that is rounded, against what the whole one sang."""
+    whole = load(tiny_folder)
+    sung = sing(whole.network, whole.renderer, "float32")
+    model = load(tiny_folder, quantization=Quantization(bits=bits, kind="intx"))
+    listen(sung, model.network, model.renderer, f"intx{bits}")
+    for number, name in enumerate(sung.strengths):
+        factor = 1 / 3 if number % 2 else 3
+        changed(model.network.get_submodule(name), factor)
+        heard = strengths(model.network, canary.FACTORS)
+        with pytest.raises(ContractError, match=rf"does not reproduce: .* {name} makes the same vectors"):
+            canary.compare_strengths(sung, heard, f"intx{bits}")
+        changed(model.network.get_submodule(name), 1 / factor)
+    canary.compare_strengths(sung, strengths(model.network, canary.FACTORS), f"intx{bits}")
+
+
+@pytest.mark.real
+def test_two_bits_of_the_embedded_model(embedded: LocalModel) -> None:
+    sung = sing(embedded.network, embedded.renderer, "float32")
+    model = load(quantization=Quantization(bits=2, kind="intx"))
+    listen(sung, model.network, model.renderer, "intx2")
+    for name in (
+        "model.layers.14.mlp.gate_proj",
+        "model.layers.29.self_attn.q_proj",
+        "model.layers.24.self_attn.o_proj",
+    ):
+        changed(model.network.get_submodule(name), 3)
+        with pytest.raises(ContractError, match=rf"from float32 to intx2 {name} makes the same vectors"):
+            listen(sung, model.network, model.renderer, "intx2")
+        changed(model.network.get_submodule(name), 1 / 3)
+
+
+def test_a_canary_of_before_there_were_strengths(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    told = sing(model.network, model.renderer, "float32").model_dump(mode="json", exclude={"strengths"})
+    listen(Canary.model_validate(told), model.network, model.renderer, "float32")
 
 
 LOADS: dict[str, dict[str, object]] = {
