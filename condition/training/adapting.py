@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 from transformers import PreTrainedModel, TrainerCallback
 
 from condition.adapters.attach import private_copy
+from condition.adapters.bottleneck import Bottleneck
+from condition.adapters.ia3 import IA3
 from condition.adapters.lora import LoRA
 from condition.adapters.registry import KINDS, KeptAdapter, adapter_of, attached, told_of
-from condition.adapters.soft_prompts import tokens_before
+from condition.adapters.soft_prompts import PromptTuning, tokens_before
 from condition.errors import SettingsError
-from condition.models.arguments import check_options
 from condition.models.local import LocalModel
 from condition.prefix_sharing.probe import trust
 from condition.protocols import Adapter
 from condition.training.checkpoints import digest
+from condition.training.limits import Limits
 from condition.training.settings import Settings
 from condition.training.sharded import gathered
 
@@ -30,7 +32,23 @@ def check_adapter(given: object) -> None:
             "see condition.adapters.registry.KeptAdapter"
         )
     if isinstance(given, type) or not isinstance(given, (KeptAdapter, *KINDS.values())):
-        check_options(given, LoRA, "adapter", {"rank": given}, {"rank": 16})
+        meant = _meant(given)
+        others = ", ".join(
+            f"cd.{kind.__name__}" for kind in (PromptTuning, IA3, Bottleneck) if kind.__name__ not in meant
+        )
+        raise SettingsError(f"adapter={given!r:.80} is no adapter: give one, {meant}, or another such as {others}")
+
+
+def _meant(given: object) -> str:
+    """The adapter that was meant, as it is written."""
+    if isinstance(given, type) and issubclass(given, tuple(KINDS.values())):
+        return f"cd.{given.__name__}()"
+    named = str(given).lower().replace("-", "_") if isinstance(given, str) else ""
+    kind = KINDS.get(named) or next((k for k in KINDS.values() if k.__name__.lower() == named), None)
+    if kind is not None:
+        return f"cd.{kind.__name__}()"
+    settings = given if isinstance(given, Mapping) else {"rank": given if type(given) is int and given > 0 else 16}
+    return f"cd.LoRA({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
 
 
 def check_gradients(model: LocalModel, settings: Settings) -> None:
@@ -103,7 +121,7 @@ def with_room(settings: Settings, model: LocalModel, adapter: KeptAdapter) -> Se
     most = model.context - taken
     if most < 2:
         raise SettingsError(f"the adapter takes {taken} tokens of a context of {model.context}: make it shorter")
-    return settings.model_copy(update={"max_length": min(settings.max_length or most, most)})
+    return Limits.beside(settings, taken)
 
 
 def tuned_on(model: LocalModel) -> str | None:

@@ -13,6 +13,7 @@ from condition.errors import DataError
 from condition.models.local import LocalModel
 from condition.models.trim import trim
 from condition.protocols import Prompt
+from condition.training.limits import limit_of, over_limit
 from condition.training.rows import Prepared, render
 from condition.training.settings import Settings
 from condition.types import Example, Ranking, Rendered
@@ -80,7 +81,7 @@ def prepare_rankings(
     reads their scores. Raises DataError for none left, a missing column or score, an empty candidate, and a row over
     the limit without a policy.
     """
-    limit = min(settings.max_length or model.context, model.context)
+    limit = limit_of(model, settings)
     rows: list[Candidates] = []
     gone: Counter[str] = Counter()
     trimmed = 0
@@ -98,7 +99,7 @@ def prepare_rankings(
         rendered = render_all(model, prompt, ranking.inputs, ranking.candidates, where)
         excess = max(len(r.ids) for r in rendered) - limit
         if excess > 0:
-            cut = shortened(rendered, excess, limit, settings, where)
+            cut = shortened(rendered, excess, model, settings, where)
             if cut is None:
                 gone["too long"] += 1
                 continue
@@ -128,17 +129,14 @@ def render_all(
 
 
 def shortened(
-    rendered: Sequence[Rendered], excess: int, limit: int, settings: Settings, where: str
+    rendered: Sequence[Rendered], excess: int, model: LocalModel, settings: Settings, where: str
 ) -> list[Rendered] | None:
     """Candidates with the same cut in their common prompt, so that the longest fits; none where they are dropped.
 
     Raises DataError where the settings say so.
     """
     if settings.too_long == "raise":
-        raise DataError(
-            f"{where} has {limit + excess:,} tokens, the limit is {limit:,}. Choose: "
-            f"Settings(too_long='drop'), too_long='trim' to cut the longest message, or a larger max_length"
-        )
+        raise DataError(over_limit(where, limit_of(model, settings) + excess, model, settings))
     if settings.too_long == "drop":
         return None
     cut = [trim(r, len(r.ids) - excess) for r in rendered]

@@ -40,6 +40,7 @@ from condition.training.candidates import log_left_out
 from condition.training.exploding import of_tokens
 from condition.training.fit import Task, check_arguments, fitted
 from condition.training.forgetting import forgetful
+from condition.training.limits import limit_of, over_limit
 from condition.training.losses import sft_loss
 from condition.training.objective import Measured
 from condition.training.rows import Prepared, Row, render
@@ -202,7 +203,7 @@ def prepare_chains(
     without a policy, and as `prepare` does.
     """
     inner = prompt.prompt if isinstance(prompt, Told) else prompt
-    limit = min(settings.max_length or model.context, model.context)
+    limit = limit_of(model, settings)
     rows: list[HindsightChain] = []
     gone: Counter[str] = Counter()
     trimmed = 0
@@ -215,11 +216,8 @@ def prepare_chains(
         short = _trimmed(links, rendered, limit) if settings.too_long == "trim" else _short(links, limit)
         trimmed += not set(short) <= set(links)
         if not short and settings.too_long == "raise":
-            raise DataError(
-                f"{where} has {len(links[0].ids):,} tokens, the limit is {limit:,}. Choose: "
-                "Settings(too_long='drop'), too_long='trim' to cut the longest message of the prompt, or a larger "
-                "max_length"
-            )
+            long = len(links[0].ids)
+            raise DataError(over_limit(where, long, model, settings, "the longest message of the prompt"))
         gone["too long"] += not short
         gone["links of a chain too long"] += len(links) - len(short) if short else 0
         rows += [HindsightChain(tuple(short))] if short else []

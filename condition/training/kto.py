@@ -28,6 +28,7 @@ from condition.training.candidates import Candidates, log_left_out, render_all, 
 from condition.training.dropout import without_dropout
 from condition.training.exploding import of_tokens
 from condition.training.fit import Task, check_arguments, fitted
+from condition.training.limits import limit_of
 from condition.training.losses import kto_loss
 from condition.training.objective import Measured
 from condition.training.processes import number_of_processes, summed
@@ -116,7 +117,7 @@ def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Se
 
     Raises DataError for what is no thumb, for thumbs of one row only, and as `prepare` does.
     """
-    limit = min(settings.max_length or model.context, model.context)
+    limit = limit_of(model, settings)
     found: list[_Thumb] = []
     gone: Counter[str] = Counter()
     trimmed = 0
@@ -125,7 +126,7 @@ def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Se
         rendered = render_all(model, prompt, thumb.inputs, [thumb.completion], where)
         excess = len(rendered[0].ids) - limit
         if excess > 0:
-            cut = shortened(rendered, excess, limit, settings, where)
+            cut = shortened(rendered, excess, model, settings, where)
             if cut is None:
                 gone["too long"] += 1
                 continue

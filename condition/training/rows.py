@@ -19,6 +19,7 @@ from condition.models.trim import trim
 from condition.prompts.fill import fill
 from condition.prompts.template import LangChainPrompt
 from condition.protocols import Prompt
+from condition.training.limits import limit_of, over_limit
 from condition.training.settings import Settings
 from condition.types import Example, Rendered
 
@@ -80,6 +81,13 @@ class Prepared:
         """Hash of all rows, in their order."""
         return hashlib.sha256(repr(list(self.rows)).encode()).hexdigest()
 
+    @property
+    def says(self) -> str | None:
+        """Hash of what the rows say, whatever the prompt; none where their origins are not known."""
+        if not self.origins:
+            return None
+        return hashlib.sha256("".join(origin.key for origin in self.origins).encode()).hexdigest()
+
 
 def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str = "training") -> Prepared:
     """Render rows.
@@ -87,7 +95,7 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
     Raises DataError for no rows, a missing column or value, a prompt that uses no column, and a row over the limit
     without a policy.
     """
-    limit = min(settings.max_length or model.context, model.context)
+    limit = limit_of(model, settings)
     rows: list[Row] = []
     origins: list[Origin] = []
     dropped = trimmed = 0
@@ -99,10 +107,7 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
             origins.append(_origin(example, number))
             continue
         if settings.too_long == "raise":
-            raise DataError(
-                f"{what} {_named(example, number)} has {len(rendered.ids):,} tokens, the limit is {limit:,}. Choose: "
-                f"Settings(too_long='drop'), too_long='trim' to cut the longest message, or a larger max_length"
-            )
+            raise DataError(over_limit(f"{what} {_named(example, number)}", len(rendered.ids), model, settings))
         short = trim(rendered, limit) if settings.too_long == "trim" else None
         trimmed += short is not None
         dropped += short is None

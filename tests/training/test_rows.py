@@ -14,6 +14,7 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from condition.data.read import read
 from condition.errors import DataError
 from condition.prompts.template import ChatPrompt, TextPrompt, as_prompt
+from condition.training.limits import Limits
 from condition.training.rows import Row, collate, prepare
 from condition.training.settings import Settings
 from condition.types import Example, Message
@@ -157,6 +158,30 @@ def test_a_target_that_alone_is_too_long_is_dropped(tiny_model: TinyModel) -> No
 def test_the_context_is_a_limit_too(tiny_model: TinyModel) -> None:
     with pytest.raises(DataError, match="the limit is 64"):
         prepare(tiny_model(max_position_embeddings=64), ROWS, PROMPT, Settings(max_length=500))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Settings(max_length=500), r"the limit is 64, the model's context\. Choose: .* or too_long='trim' .*message$"),
+        (Settings(), r"the limit is 64, the model's context\."),
+        (Settings(max_length=20), r"the limit is 20\. Choose: .*, or a larger max_length, up to 64$"),
+        (
+            Limits.beside(Settings(), 62),
+            r"limit is 2, the model's context of 64 less the adapter's 62\. .*shorter adapter",
+        ),
+        (Limits.beside(Settings(max_length=3), 60), r"limit is 3\. .*larger max_length, up to 4$"),
+    ],
+)
+def test_what_the_limit_is_and_what_raises_it(tiny_model: TinyModel, given: Settings, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        prepare(tiny_model(max_position_embeddings=64), ROWS[1:], PROMPT, given)
+
+
+def test_what_rows_say_is_the_same_behind_every_prompt(tiny_model: TinyModel) -> None:
+    one, other = (prepare(tiny_model(), ROWS, as_prompt(p), Settings()) for p in ("{context} {question}", "{question}"))
+    assert one.says == other.says is not None
+    assert one.says != prepare(tiny_model(), ROWS[:1], PROMPT, Settings()).says
 
 
 def test_the_digest_follows_rows_and_order(tiny_model: TinyModel) -> None:
