@@ -27,6 +27,7 @@ from condition.adapters.blocks import width
 from condition.adapters.learned_prefix import LearnedPrefix, Recurrent, embeddings_of, folded, perceptron
 from condition.errors import ContractError, SettingsError
 from condition.prefix_sharing.attention import NAME as ATTENTION
+from condition.prefix_sharing.attention import check_seen
 from condition.prefix_sharing.learned import NAME, KeysAndValues, record, see
 from condition.types import Options
 
@@ -201,6 +202,7 @@ def with_prefix(network: PreTrainedModel, module: LearnedPrefix) -> None:
     base = network.base_model
     network.set_attn_implementation(ATTENTION)
     base.add_module(NAME, module.to(network.device))
+    base.register_forward_pre_hook(check_seen)
     base.register_forward_pre_hook(see, with_kwargs=True)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Protocol, final
+from typing import Any, Protocol, cast, final
 
 import torch
 from torch import Tensor
@@ -20,11 +20,12 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from condition.errors import ModelError
 from condition.prefix_sharing.flex import due, flex_pays, tree_attention, tree_mask
 from condition.prefix_sharing.groups import Group, Grouped, grouped
 from condition.prefix_sharing.header import can_divide, divided_attention
 from condition.prefix_sharing.layout import Block
-from condition.prefix_sharing.learned import KeysAndValues, widened
+from condition.prefix_sharing.learned import KeysAndValues, learned_of, widened
 from condition.prefix_sharing.products import product_attention, products_pay
 
 NAME = "condition_shared"
@@ -86,6 +87,19 @@ def check_exchanged(network: PreTrainedModel) -> None:
     """Raises RuntimeError for a network whose attention was never exchanged: it would read a tree as one plain row."""
     if network.config._attn_implementation != NAME:
         raise RuntimeError(f"{type(network).__name__} does not attend by blocks: ask probe.shareable(network) first")
+
+
+def check_seen(base: torch.nn.Module, given: object) -> None:
+    """A hook in front of a base model with a learned prefix, which only our attention adds to what a row sees.
+
+    Raises ModelError where another one was set afterwards: the row would be read without its prefix.
+    """
+    now = base.config._attn_implementation  # type: ignore[union-attr]  # nn.Module types its attributes so
+    if now != NAME and learned_of(cast(PreTrainedModel, base)) is not None:
+        raise ModelError(
+            f"{type(base).__name__} has learned a prefix, and its attention was set to {now!r}, which does not see it: "
+            f"network.set_attn_implementation({NAME!r}) brings back the one that does"
+        )
 
 
 class _Pad(torch.autograd.Function):

@@ -12,10 +12,12 @@ from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerB
 
 from condition.adapters.attach import freeze, trainable
 from condition.adapters.learned_prefix import folded, unfolded
+from condition.adapters.mixed import Mixed
 from condition.adapters.registry import adapter_of, load_adapter, save_adapter
 from condition.adapters.soft_prompts import PrefixTuning, PromptTuning, PTuning, tokens_before
-from condition.errors import ContractError, SettingsError
+from condition.errors import ContractError, ModelError, SettingsError
 from condition.models.local import LocalModel
+from condition.prefix_sharing.attention import NAME
 from condition.prefix_sharing.learned import learned_length
 from condition.prefix_sharing.logprobs import logprobs, plain_logprobs
 from condition.prefix_sharing.probe import shareable
@@ -44,6 +46,23 @@ def test_made_of_a_text_it_is_that_text(
     behind = plain_logprobs(network, [words + row for row in rows], [len(words) + 10] * 3)
     for found, wanted in zip(logprobs(soft, rows, [10] * 3), behind, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("adapter", [*SOFT[:1], SOFT[-1], Mixed()], ids=lambda a: a.kind)
+@pytest.mark.parametrize("other", ["eager", "sdpa"])
+@torch.no_grad()
+def test_an_attention_that_does_not_see_the_prefix_is_refused(tiny: Tiny, adapter: Any, other: str) -> None:
+    """It would read rows without it; the base may have any."""
+    base = tiny("llama")
+    network = adapter.attach(base).eval()
+    expected = network(input_ids=IDS).logits
+    network.set_attn_implementation(other)
+    with pytest.raises(ModelError, match=f"was set to '{other}', which does not see it: network.set_attn"):
+        network(input_ids=IDS)
+    network.set_attn_implementation(NAME)
+    assert torch.equal(network(input_ids=IDS).logits, expected)
+    base.set_attn_implementation(other)
+    assert torch.isfinite(base(input_ids=IDS).logits).all()
 
 
 def test_what_is_written_behind_a_text_of_numbers(tiny_model: TinyModel) -> None:
