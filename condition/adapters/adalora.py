@@ -16,6 +16,7 @@ import torch
 from peft import AdaLoraConfig
 from peft.tuners.adalora import AdaLoraLayer
 from pydantic import Field, model_validator
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -29,11 +30,14 @@ from condition.adapters.injected import (
     save_injected,
     targets_for,
 )
+from condition.errors import ContractError
 from condition.types import Options
 
 SMOOTHING = 0.85
 """Of importance and of uncertainty, as in the paper."""
 BUDGET = "learned_budget"
+FILE = f"{BUDGET}.safetensors"
+"""What was counted, beside PEFT's files: without it a budget begins anew where the adapter is tuned on."""
 PARTS = ("lora_A", "lora_B", "lora_E")
 ENDLESS = 1 << 30  # PEFT wants a number of steps; our allocation asks the engine
 
@@ -87,12 +91,20 @@ class AdaLoRA(Options):
         return self._counting(injected(network, config, "AdaLoRA"))
 
     def save(self, network: PreTrainedModel, folder: Path, base: str) -> None:
-        """Write a plain PEFT folder."""
+        """Write a plain PEFT folder, with what was counted beside."""
         save_injected(network, folder, base)
+        counted = network.get_submodule(BUDGET).state_dict()
+        save_file({name: t.cpu().contiguous().clone() for name, t in counted.items()}, folder / FILE)
 
     def load(self, network: PreTrainedModel, folder: Path) -> PreTrainedModel:
-        """The network with the adapter of a PEFT folder."""
-        return self._counting(load_injected(network, folder, AdaLoraConfig))
+        """The network with the adapter of a PEFT folder, and what was counted where it was kept."""
+        twin = self._counting(load_injected(network, folder, AdaLoraConfig))
+        if (folder / FILE).is_file():
+            try:
+                twin.get_submodule(BUDGET).load_state_dict(load_file(folder / FILE))
+            except RuntimeError as error:
+                raise ContractError(f"{folder / FILE} is not of this adapter on this base: {error}") from error
+        return twin
 
     def _counting(self, network: PreTrainedModel) -> PreTrainedModel:
         network.add_module(BUDGET, _Importance([layer for _, layer in layers(network)]))

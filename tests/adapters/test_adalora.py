@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from condition.adapters.adalora import BUDGET, SMOOTHING, AdaLoRA, layers, ranks
+from condition.adapters.adalora import BUDGET, FILE, SMOOTHING, AdaLoRA, layers, ranks
 from condition.adapters.attach import is_learned, private_copy, trainable, trained_state
+from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.registry import from_folder, load_adapter, save_adapter
-from condition.errors import SettingsError
+from condition.adapters.stack import Stack
+from condition.errors import ContractError, SettingsError
 from tests.conftest import Tiny
 
 IDS = torch.arange(3, 40)[None]
@@ -179,6 +182,32 @@ def test_what_it_counts_is_trained_state_and_a_copys_own(tiny: Tiny) -> None:
     assert all(torch.equal(network.get_buffer(name), tensor) for name, tensor in kept.items())
     assert not all(torch.equal(other.get_buffer(name), tensor) for name, tensor in kept.items())
     assert BUDGET in dict(network.named_children())
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_tuned_on_from_its_folder_it_is_the_one_from_memory(tiny: Tiny, tmp_path: Path, stacked: bool) -> None:
+    """The same ranks are taken away; of a folder without what was counted, as PEFT writes it, the budget is new."""
+    own = AdaLoRA(rank=2, start=6, warmup=0.0, every=2)
+    adapter: Any = Stack((own, Bottleneck(size=2))) if stacked else own
+    network = filled(adapter.attach(tiny("llama")))
+    for step in range(1, 11):
+        slopes(network, step)
+        adapter.after_step(network, step, 10)
+    save_adapter(network, tmp_path, "org/base")
+    loaded = adapter.load(tiny("llama"), tmp_path)
+    (file,) = tmp_path.rglob(FILE)
+    file.unlink()
+    without = adapter.load(tiny("llama"), tmp_path)
+    for other in (network, loaded, without):
+        slopes(other, 11)
+        adapter.after_step(other, 4, 10)
+    here, there, anew = (trained_state(other) for other in (network, loaded, without))
+    assert here.keys() == there.keys()
+    assert all(torch.equal(here[name], there[name]) for name in here)
+    assert not all(torch.equal(here[name], anew[name]) for name in here if "lora_E" in name)
+    save_file({}, file)
+    with pytest.raises(ContractError, match=f"{FILE} is not of this adapter on this base"):
+        adapter.load(tiny("llama"), tmp_path)
 
 
 @torch.no_grad()
