@@ -33,10 +33,10 @@ from condition.training.losses import kto_loss
 from condition.training.objective import Measured
 from condition.training.processes import number_of_processes, summed
 from condition.training.reading import Read, read_completions
-from condition.training.rows import Prepared
+from condition.training.rows import Origin, Prepared, origin_of
 from condition.training.settings import Settings
 from condition.training.watch import Watch
-from condition.types import Feedback, Ranking, Rendered
+from condition.types import Example, Feedback, Ranking, Rendered
 
 log = logging.getLogger("condition")
 
@@ -110,6 +110,8 @@ class _Thumb(NamedTuple):
 
     rendered: Rendered
     good: bool
+    origin: Origin
+    """Its own: the row that it becomes has the next one's completion too."""
 
 
 def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str) -> Prepared:
@@ -131,11 +133,14 @@ def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Se
                 gone["too long"] += 1
                 continue
             rendered, trimmed = cut, trimmed + 1
-        found.append(_Thumb(rendered[0], bool(thumb.said)))
+        origin = origin_of(Example(thumb.inputs, thumb.completion, id=thumb.id), number)
+        said = bool(thumb.said)
+        found.append(_Thumb(rendered[0], said, origin._replace(key=f"{origin.key} {said}")))
     log_left_out(gone, what)
     if len(found) < 2:
         raise DataError(f"{len(found)} {what} rows: KTO needs at least two, to compare with each other's completions")
-    return Prepared(list(_beside_each_other(found, limit)), sum(gone.values()), trimmed)
+    origins = [thumb.origin for thumb in found]
+    return Prepared(list(_beside_each_other(found, limit)), sum(gone.values()), trimmed, origins)
 
 
 def _thumbs(data: object, what: str) -> Iterator[Feedback]:

@@ -104,7 +104,7 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
         excess = len(rendered.ids) - limit
         if excess <= 0:
             rows.append(Row(rendered.ids, len(rendered.prompt_ids), example.weight))
-            origins.append(_origin(example, number))
+            origins.append(origin_of(example, number))
             continue
         if settings.too_long == "raise":
             raise DataError(over_limit(f"{what} {_named(example, number)}", len(rendered.ids), model, settings))
@@ -113,7 +113,7 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
         dropped += short is None
         if short is not None:
             rows.append(Row(short.ids, len(short.prompt_ids), example.weight))
-            origins.append(_origin(example, number))
+            origins.append(origin_of(example, number))
     if dropped or trimmed:
         log.warning("%s rows over %s tokens: %s dropped, %s trimmed", what, limit, dropped, trimmed)
     if not rows:
@@ -125,7 +125,8 @@ def _named(example: Example, number: int) -> str:
     return f"row {number}" if example.id is None else f"row {number} ({example.id})"
 
 
-def _origin(example: Example, number: int) -> Origin:
+def origin_of(example: Example, number: int) -> Origin:
+    """Where an example comes from, and what it says."""
     return Origin(_named(example, number), hashlib.sha256("\1".join(words_of(example)).encode()).hexdigest())
 
 

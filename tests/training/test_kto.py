@@ -211,6 +211,20 @@ def test_bad_rows(tiny_model: TinyModel, rows: Any, said: str) -> None:
         fit(tiny_model(), rows)
 
 
+def test_shared_and_repeated_rows_are_known_by_their_own_words(tiny_model: TinyModel) -> None:
+    """Whatever row comes next; the other thumb on the same completion says something else."""
+    said = Feedback({"q": "what  is 3? sky sky sky"}, THUMBS[3].completion.upper(), True)
+    with pytest.raises(DataError, match=r"training row 3 is in the validation data"):
+        fit(tiny_model(), held=[said, THUMBS[3].model_copy(update={"said": False})])
+    other = [THUMBS[i].model_copy(update={"said": not THUMBS[i].said}) for i in (1, 2)]
+    tuned = fit(tiny_model(), settings={"overlap": "drop"}, held=[*other, THUMBS[8], THUMBS[5]])
+    assert tuned.contract is not None
+    assert tuned.contract.rows == len(THUMBS) - 2
+    again = [THUMBS[0], THUMBS[1].model_copy(update={"id": "a"}), THUMBS[0], THUMBS[2], said, THUMBS[3], other[0]]
+    with pytest.raises(DataError, match=r"training rows row 2, row 5 were there before"):
+        fit(tiny_model(), again, settings={"duplicates": "raise"})
+
+
 def test_bad_settings() -> None:
     with pytest.raises(SettingsError, match="good_weight=0: give a number above 0"):
         KTOTrainer(good_weight=0)
