@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from condition.adapters.attach import is_torchao
 from condition.data.shipped import sample
 from condition.errors import DataError, ModelError, SettingsError
 from condition.models.load import load
@@ -37,8 +38,10 @@ class QuantizationRow(Value):
     """One way of storing the weights."""
 
     name: str
+    """The quantization's, and `double=False` where its scales are not quantized too."""
     megabytes: float
-    """Of all weights, as they lie in memory here: torchao's intx takes a byte a weight, whatever its bits."""
+    """Of all weights and scales, as they lie in memory here: torchao's intx takes a byte a weight, whatever its bits,
+    and bitsandbytes' nf4 and fp4 keep tables of a kilobyte for each layer."""
     bits: float
     """A weight of the quantized layers, with its share of the scales, as it could be packed."""
     perplexity: float
@@ -54,9 +57,9 @@ class QuantizationReport(Value):
     rows: tuple[QuantizationRow, ...]
 
     def __str__(self) -> str:
-        head = f"{'':14}{'MB':>9}{'bits':>7}{'perplexity':>12}{'tokens/s':>10}"
+        head = f"{'':18}{'MB':>9}{'bits':>7}{'perplexity':>12}{'tokens/s':>10}"
         lines = [
-            f"{row.name:14}{row.megabytes:9.0f}{row.bits:7.2f}{row.perplexity:12.2f}{row.tokens_per_second:10.1f}"
+            f"{row.name:18}{row.megabytes:9.0f}{row.bits:7.2f}{row.perplexity:12.2f}{row.tokens_per_second:10.1f}"
             for row in self.rows
         ]
         return "\n".join([self.model, head, *lines])
@@ -101,9 +104,9 @@ def _measured(model: LocalModel, texts: Sequence[str]) -> QuantizationRow:
     [[written]] = model.generate("Tell me of the sea.", Sampling(max_tokens=NEW_TOKENS))
     seconds = time.perf_counter() - began
     return QuantizationRow(
-        name=quantization.name if quantization else str(model.network.dtype).removeprefix("torch."),
-        megabytes=sum(_bytes(p) for p in {*model.network.parameters(), *model.network.buffers()}) / 1e6,
-        bits=_bits(quantization) if quantization else model.network.dtype.itemsize * 8.0,
+        name=_told(quantization) if quantization else str(model.network.dtype).removeprefix("torch."),
+        megabytes=_bytes(model.network) / 1e6,
+        bits=_bits(quantization, model.network) if quantization else model.network.dtype.itemsize * 8.0,
         perplexity=_perplexity(model, texts),
         tokens_per_second=len(written.token_ids) / seconds,
     )
@@ -127,16 +130,48 @@ def _perplexity(model: LocalModel, texts: Sequence[str]) -> float:
     return math.exp(min(total / tokens, 99.0))
 
 
-def _bits(quantization: Quantization) -> float:
+def _told(quantization: Quantization) -> str:
+    return quantization.name if quantization.double else f"{quantization.name} double=False"
+
+
+def _bits(quantization: Quantization, network: nn.Module) -> float:
     """Bits a weight, with its share of the scales."""
     if quantization.kind == "intx":
         return quantization.bits + 32 / 32  # a scale in fp32 for 32 weights
-    if quantization.bits == 8:
-        return 8.0
+    if quantization.bits == 8:  # one for each row of a layer
+        stored = [p for p in network.parameters() if type(p).__name__ == "Int8Params" or is_torchao(p)]
+        return 8 + 32 * sum(p.shape[0] for p in stored) / max(1, sum(p.numel() for p in stored))
     return 4 + (8 / 64 + 32 / (64 * 256) if quantization.double else 32 / 64)
 
 
-def _bytes(tensor: torch.Tensor) -> int:
-    """As it lies in memory; a tensor of torchao's is made of several."""
-    parts: list[Any] = [getattr(tensor, name) for name in getattr(tensor, "tensor_data_names", ())]
-    return sum(_bytes(part) for part in parts) if parts else tensor.numel() * tensor.element_size()
+def _bytes(network: nn.Module) -> int:
+    """Of all that a network holds, each tensor once, by whatever name it is reached."""
+    held = {(t.device, t.data_ptr(), t.numel()): t.numel() * t.element_size() for t in _held(network)}
+    return sum(held.values())
+
+
+def _held(network: nn.Module) -> Iterator[Tensor]:
+    for tensor in (*network.parameters(), *network.buffers()):
+        yield from _parts(tensor)
+        yield from _scales(tensor)
+    for module in network.modules():
+        yield from _scales(module)
+
+
+def _parts(tensor: Any) -> Iterator[Tensor]:
+    """A tensor of torchao's is made of several."""
+    if not is_torchao(tensor):
+        yield tensor
+        return
+    for name in tensor.__tensor_flatten__()[0]:
+        yield from _parts(getattr(tensor, name))
+
+
+def _scales(holder: Any) -> Iterator[Tensor]:
+    """Bitsandbytes keeps scales beside its weights, and moves those of int8 to the layer where it first runs."""
+    for name, value in vars(holder).items():
+        if name in ("CB", "SCB") and isinstance(value, Tensor):
+            yield value
+        elif type(value).__name__ in ("QuantState", "MatmulLtState"):
+            yield from (inner for inner in vars(value).values() if isinstance(inner, Tensor))
+            yield from _scales(value)  # the scales of nf4 and fp4 may have scales of their own

@@ -53,11 +53,36 @@ def test_bits_a_weight_with_its_share_of_the_scales(tiny_folder: Path) -> None:
     """Dettmers et al. 2023: a scale in fp32 for 64 weights, or in 8 bits with one in fp32 for 256 of those."""
     asked = [Quantization(), Quantization(double=False), Quantization(bits=8)]
     rows = quantization_report(tiny_folder, asked, texts=["The bridge at Orla."]).rows
-    assert [row.bits for row in rows] == [32, pytest.approx(4.127, abs=1e-3), 4.5, 8]
-    layers = sum(m.weight.numel() for n, m in load(tiny_folder).network.named_modules() if n.endswith("_proj"))
+    assert [row.name for row in rows] == ["float32", "nf4", "nf4 double=False", "int8"]
+    shapes = [m.weight.shape for n, m in load(tiny_folder).network.named_modules() if n.endswith("_proj")]
+    layers = sum(s.numel() for s in shapes)
+    rowwise = 32 * sum(s[0] for s in shapes) / layers  # int8 has a scale for each row
+    assert [row.bits for row in rows] == [32, pytest.approx(4.127, abs=1e-3), 4.5, pytest.approx(8 + rowwise)]
     saved = [rows[0].megabytes - row.megabytes for row in rows[1:]]
-    assert saved[2] == pytest.approx(layers * 3 / 1e6, rel=0.05)  # of four bytes one is left
-    assert saved[1] > saved[2]
+    # Of 32 bits those are left, and of nf4 a table of 16 numbers for each layer, and one of 256 for scales of scales.
+    tables = [len(shapes) * 4 * (16 + 256 + 1), len(shapes) * 4 * 16, 0]
+    for one, row, table in zip(saved, rows[1:], tables, strict=True):
+        assert one * 1e6 == pytest.approx(layers * (32 - row.bits) / 8 - table, rel=1e-3)
+
+
+@pytest.mark.parametrize("quantization", [Quantization(), Quantization(kind="fp4", double=False), Quantization(bits=8)])
+def test_megabytes_are_all_that_is_held(tiny_folder: Path, quantization: Quantization) -> None:
+    """By storages, found from outside: all tensors that a network's weights and layers lead to."""
+    network = load(tiny_folder, quantization=quantization).network
+    waiting: list[Any] = [*network.parameters(), *network.buffers(), *network.modules()]
+    seen: set[int] = set()
+    storages: dict[int, int] = {}
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, torch.Tensor) and found.numel():
+            storages[found.untyped_storage().data_ptr()] = found.numel() * found.element_size()
+        if type(found).__module__.startswith("bitsandbytes"):
+            waiting += vars(found).values()
+    row = quantization_report(tiny_folder, [quantization], texts=["The bridge at Orla."]).rows[1]
+    assert row.megabytes == pytest.approx(sum(storages.values()) / 1e6, rel=1e-6)
 
 
 def test_what_is_done_once_is_not_counted_as_writing(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
