@@ -44,8 +44,9 @@ def watcher(task: Task, measure: str | None = None, *, rows: int = 64, seed: int
     """A function of a model that gives a measure of a task, higher for better, on `rows` of its rows drawn by `seed`.
 
     Trainers take it as a plain function: training knows nothing of evaluation. 64 rows that are written once an epoch
-    cost little beside training on thousands; rows with choices cost less still. Call it once on the base before
-    training: that says where it starts, and raises DataError for a measure that the task does not have.
+    cost little beside training on thousands; rows with choices cost less still. Call it once on the base:
+    that says where it starts. It raises DataError for a measure that the task does not have; a training calls it once
+    before its first step, so there too nothing is lost.
     """
     rows_of(watcher, task, rows)
     part = copy.copy(task)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations import is_mlflow_available
 
 from condition.errors import SettingsError
 from condition.training.settings import Settings
@@ -31,6 +32,8 @@ def arguments_for(s: Settings, output: Path, rows: int, best: str | None, device
     keeps = validates or s.output is not None
     if device.type != "cuda" and ("8bit" in s.optimizer or "paged" in s.optimizer):
         raise SettingsError(f"optimizer={s.optimizer!r} needs a GPU, the model is on the {device.type}: use 'adamw'")
+    if "mlflow" in s.report_to and not is_mlflow_available():  # its callback, half made, would complain once more
+        raise SettingsError("report_to='mlflow' needs mlflow, which is not installed: pip install mlflow")
     arguments = TrainingArguments(
         output_dir=str(output),
         num_train_epochs=s.epochs,

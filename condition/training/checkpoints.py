@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import sys
 import zipfile
@@ -31,11 +32,14 @@ from condition.errors import ModelError, SettingsError
 from condition.models.contract import RUN
 from condition.models.place import unwritten
 from condition.training.processes import is_first, number_of_processes
+from condition.training.runs import differences, more_steps
 from condition.training.sharded import OPTIMIZER, SCHEDULER, put, whole
 from condition.training.sums import check_sum, is_as_written, sum_of, write_sum
 
 if sys.platform != "win32":
     import fcntl
+
+log = logging.getLogger("condition")
 
 WEIGHTS = "trainable.safetensors"
 STATE = "trainer_state.json"  # transformers writes it last
@@ -51,6 +55,7 @@ KEYS = frozenset({"trainer", "base", "adapter", "data"})
 _WRITTEN = (WEIGHTS, sum_of(Path(WEIGHTS)).name, STATE, LOG, *ARCHIVES, "scaler.pt", "rng_state_*.pth", ".*")
 """What is in our folders; a hidden file is a file browser's or a file system's."""
 _ELSEWHERE = "choose another output folder"
+_OVER = "start over in this one with Settings(resume=False), once: it deletes what was trained there"
 
 
 def save_trainable(network: nn.Module, folder: Path) -> None:
@@ -72,7 +77,7 @@ def load_trainable(network: nn.Module, folder: Path) -> None:
     check_sum(folder / WEIGHTS)
     saved = load_file(folder / WEIGHTS)
     if own.keys() != saved.keys():
-        raise SettingsError(f"{folder} was written by another adapter; choose another output folder, or resume=False")
+        raise SettingsError(f"{folder} was written by another adapter; choose another output folder, or {_OVER}")
     for name, parameter in own.items():
         put(parameter, saved[name])
 
@@ -130,12 +135,11 @@ def claim(output: Path, run: Mapping[str, Any], resume: bool) -> None:
             )
     if not before or not resume or not _worth_keeping(output):
         return
-    told = json.loads(json.dumps(_by_processes(run)))
-    different = sorted(name for name in told.keys() | before.keys() if told.get(name) != before.get(name))
+    different = differences(before, _by_processes(run))
     if different:
         raise SettingsError(
             f"{output} holds checkpoints of another run; it differs in {', '.join(different)}. Choose another "
-            f"output folder, or start over in this one with Settings(resume=False)"
+            f"output folder, or {_OVER}{more_steps(different)}"
         )
 
 
@@ -171,6 +175,11 @@ def make_own(output: Path, run: Mapping[str, Any], resume: bool) -> Path | None:
         return last_complete(output)  # the first process has made it ours
     if resume and mark.is_file() and _worth_keeping(output):
         return last_complete(output)
+    if not resume and _worth_keeping(output) and not differences(_run_in(output, resume) or {}, _by_processes(run)):
+        log.warning(
+            "resume=False deletes what this same run has trained in %s, and it starts over: leave it out to go on",
+            output,
+        )
     for part in _parts(output):
         _remove(part)
     with writing(half):

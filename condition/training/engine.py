@@ -48,6 +48,7 @@ from condition.training.schedule import share_of_rate
 from condition.training.settings import Settings
 from condition.training.sharded import launched_with, load_optimizer, reshard, save_optimizer
 from condition.training.stopping import StopWithCheckpoint
+from condition.training.watch import number_of
 from condition.training.watched import Watched, means
 
 log = logging.getLogger("condition")
@@ -108,6 +109,7 @@ class Engine(Trainer):
         network = self.model.network
         hearing = nullcontext() if self.settings.output is None else self._stop.listening()
         try:
+            self._ask_ahead(resumed=options.get("resume_from_checkpoint") is not None)
             with noisy(network, self.settings.neftune) as self._noise, hearing:
                 return super().train(*given, **options)
         except KeyboardInterrupt:
@@ -223,9 +225,18 @@ class Engine(Trainer):
             watched["eval_watch"] = self._asked(self._watch)
         return output._replace(metrics={**(output.metrics or {}), "eval_loss": total / tokens, **watched})
 
-    def _asked(self, watch: Callable[[], float]) -> float:
+    def _ask_ahead(self, *, resumed: bool) -> None:
+        """Ask what is watched once before the first step: what can't be asked is seen before anything is lost."""
+        if self._watch is not None and not resumed:
+            self.model.eval()
+            log.info("watch gives %.4g before the first step", self._answer(self._watch, "before the first step"))
+
+    def _answer(self, watch: Callable[[], float], when: str) -> float:
         with seeded(self.settings.seed), torch.no_grad():  # what it draws does not move the training
-            value = float(watch())
+            return number_of(watch(), when)
+
+    def _asked(self, watch: Callable[[], float]) -> float:
+        value = self._answer(watch, f"step {self.state.global_step}")
         if not math.isfinite(value):
             raise ModelError(
                 f"step {self.state.global_step}: watch gave {value}, which is no measure; checkpoints written before "

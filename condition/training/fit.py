@@ -51,12 +51,14 @@ from condition.training.checkpoints import claim, finished, keep_finished, kept_
 from condition.training.engine import Engine
 from condition.training.objective import BeforeStep, Measure, Objective, Whole
 from condition.training.overlap import without_repeats
-from condition.training.processes import is_first, one_folder, together
+from condition.training.processes import is_first, one_folder, together, warn_alone
+from condition.training.progress import say_finished
 from condition.training.rounding import rounded
 from condition.training.rows import Prepared
+from condition.training.runs import SAYS
 from condition.training.settings import Settings
 from condition.training.sharded import check_launcher
-from condition.training.watch import Watch, asking
+from condition.training.watch import Watch, asking, check_watch
 
 
 def _as_prepared(model: LocalModel, rows: Prepared, dtype: torch.dtype) -> Prepared:
@@ -130,11 +132,13 @@ def fitted(
         name = repr(str(model)) if isinstance(model, str | Path) else "..."
         raise ModelError(f"fit takes a loaded model, not {model!r:.80}: load it first: cd.load({name})")
     prompt = as_prompt(prompt)
-    if settings.patience and validation is None:
-        raise SettingsError("patience needs validation rows: fit(..., validation=rows)")
+    for name in ("patience", "eval_every"):
+        if getattr(settings, name) and validation is None:
+            raise SettingsError(f"{name} needs validation rows: fit(..., validation=rows)")
     if watch is not None and validation is None:
         raise SettingsError("watch is asked whenever validation rows are: fit(..., validation=rows, watch=watch)")
     if watch is not None:
+        check_watch(watch)
         task = replace(task, options={**task.options, "watch": True})
     if settings.output is not None:
         check_writable(Path(settings.output))
@@ -142,6 +146,7 @@ def fitted(
         raise SettingsError("report_to='tensorboard' needs an output folder to write to: Settings(output=...)")
     check_gradients(model, settings)
     adapter = adapter_for(model, adapter)
+    warn_alone()
     between = "watch" if watch is not None else task.trainer if task.before_step is not None else None
     check_launcher(settings, adapter, quantized=model.quantization is not None, asks_between=between)
     limits = with_room(settings, model, adapter)
@@ -211,6 +216,8 @@ def _train(
                 if is_first():
                     keep_finished(network, output, *done)
                 together(model.device)
+            elif is_first():
+                say_finished(output, settings.report_to)
     network.activation_checkpointing_disable()
     for parameter in network.parameters():
         parameter.grad = None
@@ -249,7 +256,9 @@ def _run(
         "adapter": told_of(adapter),
         "tuned_on": tuned_on(model),
         "data": rows.digest,
+        f"data{SAYS}": rows.says,
         "validation": None if held is None else held.digest,
+        f"validation{SAYS}": None if held is None else held.says,
         "dtype": str(dtype),
         **settings.model_dump(mode="json", exclude=beside),
     }

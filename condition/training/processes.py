@@ -5,6 +5,7 @@ With one process, which is the usual case, nothing here does anything.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,10 +17,23 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
 
+log = logging.getLogger("condition")
+
 
 def number_of_processes() -> int:
     """Processes that train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def warn_alone() -> None:
+    """Say where `accelerate launch` was asked for several processes and has started one, as it does on processors."""
+    names = os.environ.keys()
+    asked = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= names  # what it sets for several, also before one
+    if asked and not {"WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"} & names:
+        log.warning(
+            "accelerate launch was asked for several processes and started one: each step reads the rows of one. "
+            "On processors: ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 train.py"
+        )
 
 
 def is_first() -> bool:

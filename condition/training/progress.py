@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -32,7 +33,7 @@ class Progress(TrainerCallback):
             best = checkpoint_at(args, state.best_global_step)  # the folder may have been moved
             if not is_complete(best):
                 raise SettingsError(
-                    f"{best}, the best so far, is gone or broken: start over with Settings(resume=False)"
+                    f"{best}, the best so far, is gone or broken: start over with Settings(resume=False), once"
                 )
             state.best_model_checkpoint = str(best)
         # Resumed from where patience had ended it: not one step more.
@@ -85,3 +86,9 @@ class Progress(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def say_finished(output: Path, report_to: Sequence[str]) -> None:
+    """Say of a run that came to its end before that nothing is done."""
+    unheard = f", and nothing reported to {', '.join(report_to)}" if report_to else ""
+    tqdm.write(f"finished before: its result is taken from {output}, nothing is trained{unheard}", file=sys.stderr)

@@ -13,7 +13,16 @@ from condition.types import Options
 
 
 def _as_names(value: object) -> object:
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else value
+    if not isinstance(value, Iterable):
+        raise ValueError("give names, such as 'wandb' or ['wandb', 'tensorboard'], or leave it out")
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _as_rows_at_once(value: object) -> object:
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if not is_number and value is not None and value != "auto":
+        raise ValueError("at_once is a number of rows, 1 or more, or 'auto'")
+    return value
 
 
 def _as_text(value: object) -> object:
@@ -52,13 +61,14 @@ class Settings(Options):
     output: Annotated[str | Path | None, BeforeValidator(_as_text)] = None
     """Folder for checkpoints. Without one nothing outlives the call."""
     resume: bool = True
-    """Go on from the last complete checkpoint of the same run in `output`; False starts over."""
+    """Go on from the last complete checkpoint of the same run in `output`; False starts over, at each call, and
+    deletes those."""
     report_to: Annotated[Sequence[str], BeforeValidator(_as_names)] = ()
     """Trackers by name: wandb, tensorboard, trackio, mlflow …"""
     log_every: int = Field(default=10, ge=1)
     """Steps."""
     eval_every: int | None = Field(default=None, ge=1)
-    """Steps between validations; with each checkpoint, or each epoch, where it is not given."""
+    """Steps between validations; with each checkpoint, or each epoch, where it is not given. Needs validation rows."""
     save_every: int | None = Field(default=None, ge=1)
     """Steps between checkpoints; with each validation, or each epoch, where it is not given. With validation each best
     one so far is a checkpoint besides."""
@@ -80,7 +90,7 @@ class Settings(Options):
     quantization_aware: Literal[8, 4, 3, 2] | None = None
     """Compute with the base's linear layers rounded to so many bits, so that what is learned fits a base that is loaded
     with `Quantization(bits=…, kind="intx")`. Needs torchao."""
-    at_once: int | Literal["auto"] | None = Field(default=None)
+    at_once: Annotated[int | Literal["auto"] | None, BeforeValidator(_as_rows_at_once)] = None
     """Rows of a batch that go through the network at once; the optimizer sees the same batch. All of them where it is
     not given; `auto` as many as fit, by a dry run of three steps. Where memory runs out, half as many from then on."""
     duplicates: Literal["allow", "drop", "raise"] = "allow"
@@ -92,6 +102,4 @@ class Settings(Options):
     def _fit_together(self) -> Self:
         if self.packing and self.order != "shuffled":
             raise ValueError(f"packing puts rows together by how they begin, order={self.order!r} by length: take one")
-        if self.at_once is not None and self.at_once != "auto" and self.at_once < 1:
-            raise ValueError("at_once is a number of rows, 1 or more, or 'auto'")
         return self

@@ -13,13 +13,31 @@ from collections.abc import Callable
 from transformers import PreTrainedModel
 
 from condition.adapters.fused import unfused
+from condition.errors import SettingsError
 from condition.models.local import LocalModel
 from condition.prefix_sharing.head import uncast
 from condition.prefix_sharing.logprobs import output_head
 from condition.protocols import Prompt
 
+_MEANT = "give a function of the model that returns one, higher for better, such as cd.watcher(task)"
 Watch = Callable[[LocalModel], float]
 """A measure of a model, higher for better, such as `condition.evaluation.watch.watcher` gives."""
+
+
+def check_watch(watch: object) -> None:
+    """Raises SettingsError for what is no function of a model."""
+    if not callable(watch):
+        raise SettingsError(f"watch={watch!r:.80} is no function: {_MEANT}")
+
+
+def number_of(given: object, when: str) -> float:
+    """What a measure gave, as a number. Raises SettingsError for anything else."""
+    try:
+        if not isinstance(given, str | bytes):
+            return float(given)  # type: ignore[arg-type]  # also numpy's and torch's numbers
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    raise SettingsError(f"{when}: watch gave {given!r:.80}, which is no number: {_MEANT}")
 
 
 def asking(

@@ -153,6 +153,22 @@ def test_a_run_is_claimed_once(network: torch.nn.Module, tmp_path: Path) -> None
     assert json.loads((output / RUN).read_text()) == other
 
 
+def test_starting_over_is_told_as_what_it_is(
+    network: torch.nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_own(tmp_path, RUN_ONE, False)
+    assert not caplog.text  # nothing is lost
+    checkpoint(network, tmp_path, 3)
+    with pytest.raises(SettingsError, match=r"Settings\(resume=False\), once: it deletes what was trained there$"):
+        claim(tmp_path, {**RUN_ONE, "seed": 1}, True)
+    make_own(tmp_path, {**RUN_ONE, "seed": 1}, False)
+    assert not caplog.text  # another run: that is what was asked for
+    checkpoint(network, tmp_path, 3)
+    make_own(tmp_path, {**RUN_ONE, "seed": 1}, False)
+    assert f"resume=False deletes what this same run has trained in {tmp_path}" in caplog.text
+    assert "leave it out to go on" in caplog.text
+
+
 def test_another_number_of_processes_is_another_run(
     network: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

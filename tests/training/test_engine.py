@@ -30,6 +30,13 @@ def arguments(validates: bool = False, **options: Any) -> Any:
     return arguments_for(Settings(**options), Path("x"), 100, "eval_loss" if validates else None, CPU)
 
 
+def test_a_tracker_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its callback is begun, which would complain once more when it goes."""
+    monkeypatch.setattr("condition.training.arguments.is_mlflow_available", lambda: False)
+    with pytest.raises(SettingsError, match=r"report_to='mlflow' needs mlflow, .*: pip install mlflow"):
+        arguments(report_to="mlflow")
+
+
 def test_arguments_follow_the_settings() -> None:
     found = arguments(epochs=3, batch_size=4, accumulation=2, warmup=0.1, schedule="constant", clip=0.5, seed=7)
     assert (found.num_train_epochs, found.per_device_train_batch_size, found.gradient_accumulation_steps) == (3, 4, 2)

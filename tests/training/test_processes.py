@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils.launch import prepare_simple_launcher_cmd_env
 
 from condition.adapters.attach import trainable
 from condition.training.checkpoints import load_trainable
-from condition.training.processes import is_first, number_of_processes, one_folder, together
+from condition.training.processes import is_first, number_of_processes, one_folder, together, warn_alone
 from tests.conftest import ROOT, TinyModel
 from tests.training.test_fit import ROWS, fit
 from tests.training.test_kto import THUMBS
@@ -103,3 +105,26 @@ def test_who_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert (number_of_processes(), is_first()) == (2, False)
+
+
+def test_several_were_asked_for_and_one_was_started(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What `accelerate launch --cpu --num_processes 2` leaves in the environment of the only process."""
+    args = launch_command_parser().parse_args(["--cpu", "--num_processes", "2", "train.py"])
+    args.num_machines, args.mixed_precision, args.dynamo_backend, args.num_cpu_threads_per_process = 1, "no", "no", 1
+    for number, warned in ((1, False), (2, True)):
+        args.num_processes = number
+        _, environment = prepare_simple_launcher_cmd_env(args)
+        with monkeypatch.context() as process:
+            for name in environment.keys() - os.environ.keys():
+                process.setenv(name, environment[name])
+            caplog.clear()
+            warn_alone()
+            assert ("asked for several processes and started one" in caplog.text) == warned
+            process.setenv("WORLD_SIZE", "2")
+            caplog.clear()
+            warn_alone()
+            assert not caplog.text
+    warn_alone()
+    assert not caplog.text

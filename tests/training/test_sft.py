@@ -362,6 +362,32 @@ def test_the_same_folder_with_something_else(
     assert listing(tmp_path) == before
 
 
+def test_the_same_rows_behind_another_prompt(tiny_model: TinyModel, tmp_path: Path) -> None:
+    base, settings = tiny_model(), Settings(**QUICK, max_steps=2, output=tmp_path / "run")
+    trainer = SFTTrainer(LoRA(rank=2), settings)
+    trainer.fit(base, ROWS, prompt="{q}", validation=HELD)
+    with pytest.raises(SettingsError, match=r"differs in the prompt or chat template \(the rows are the same\)\."):
+        trainer.fit(base, ROWS, prompt="Q: {q}", validation=HELD)
+    longer = SFTTrainer(LoRA(rank=2), settings.model_copy(update={"max_steps": 3}))
+    with pytest.raises(SettingsError, match=r"differs in max_steps\. .*train its result on, fit\(tuned, \.\.\.\)"):
+        longer.fit(base, ROWS, prompt="{q}", validation=HELD)
+
+
+def test_a_run_that_is_finished_says_so(
+    tiny_model: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, output = tiny_model(), str(tmp_path / "run")
+    done = fit(base, max_steps=1, output=output)
+    assert "finished before" not in capsys.readouterr().err
+    assert same(fit(base, max_steps=1, output=output, report_to="tensorboard"), done)
+    told = (
+        f"finished before: its result is taken from {output}, nothing is trained, and nothing reported to tensorboard"
+    )
+    assert told in capsys.readouterr().err
+    fit(base, max_steps=1, output=output)
+    assert capsys.readouterr().err.endswith("nothing is trained\n")
+
+
 def test_tuning_on_other_weights_is_another_run(tiny_model: TinyModel, tmp_path: Path) -> None:
     base = tiny_model()
     one, two = fit(base, max_steps=1), fit(base, max_steps=2)
@@ -639,6 +665,7 @@ def test_the_last_step_is_always_logged(tiny_model: TinyModel, max_steps: int, l
     ("options", "error", "said"),
     [
         ({"patience": 2}, SettingsError, "patience needs validation rows"),
+        ({"eval_every": 2}, SettingsError, "eval_every needs validation rows"),
         ({"report_to": "nonsense"}, SettingsError, "these settings can't be used here: nonsense is not supported"),
         ({"rows": [{"q": "x"}]}, DataError, "row 0: no column 'target'"),
         ({"rows": [{"q": "x", "target": ""}]}, DataError, "row 0: the target is empty"),
@@ -663,8 +690,12 @@ def test_refused_before_any_work(
         ({"adapter": Settings()}, r"give SFTTrainer\(settings=cd\.Settings\(\.\.\.\)\)"),
         ({"settings": {"epochs": 2, "seed": 1}}, r"is no Settings: give cd\.Settings\(epochs=2, seed=1\)"),
         ({"settings": None}, r"settings=None is no Settings: give cd\.Settings\(epochs=1\)"),
-        ({"adapter": 8}, r"adapter=8 is no LoRA: give cd\.LoRA\(rank=8\)"),
-        ({"adapter": LoRA}, r"is no LoRA: give cd\.LoRA\(rank=16\)"),
+        ({"adapter": 8}, r"adapter=8 is no adapter: give one, cd\.LoRA\(rank=8\), or another such as cd\.PromptTuning"),
+        ({"adapter": LoRA}, r"is no adapter: give one, cd\.LoRA\(\), or"),
+        ({"adapter": "lora"}, r"adapter='lora' is no adapter: give one, cd\.LoRA\(\), or"),
+        ({"adapter": "Prompt-Tuning"}, r"give one, cd\.PromptTuning\(\), or another such as cd\.IA3, cd\.Bottleneck"),
+        ({"adapter": None}, r"adapter=None is no adapter: give one, cd\.LoRA\(rank=16\), or"),
+        ({"adapter": {"rank": 4, "alpha": 8}}, r"give one, cd\.LoRA\(rank=4, alpha=8\), or"),
     ],
 )
 def test_arguments_of_another_type(arguments: dict[str, Any], said: str) -> None:

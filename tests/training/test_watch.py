@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import condition as cd
 from condition.adapters.attach import trainable
 from condition.errors import ModelError, SettingsError
+from condition.training.engine import Engine
+from condition.training.watch import number_of
 
 ROWS = [cd.Example({"q": f"What is {i}?"}, f"It is {i}") for i in range(4)]
 HELD = [cd.Example({"q": "What is 9?"}, "It is 9")]
@@ -25,17 +30,20 @@ def test_it_says_which_weights_are_the_best(tiny_folder: Path) -> None:
         model.generate(["What is 1?"], cd.Sampling(max_tokens=2, temperature=1.0))
         torch.rand(3)
         modes.append(model.network.training)
-        return -abs(len(modes) - 2.0)  # the second is the best
+        return -abs(len(modes) - 3.0)  # the second is the best, behind the one before the first step
 
     trainer = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS)
     plain = trainer.fit(base, ROWS, prompt="{q}", validation=HELD)
     tuned = trainer.fit(base, ROWS, prompt="{q}", validation=HELD, watch=watch)
     assert [line["eval_watch"] for line in tuned.history if "eval_watch" in line] == [-1.0, 0.0, -1.0, -2.0]
+    assert len(modes) == 5
     assert not any(modes)
     assert tuned.history.series("loss") == plain.history.series("loss")
     assert tuned.contract is not None
     assert tuned.contract.metrics["best_watch"] == 0.0
-    two = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS.model_copy(update={"max_steps": 2})).fit(base, ROWS, prompt="{q}")
+    two = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS.model_copy(update={"max_steps": 2, "eval_every": None})).fit(
+        base, ROWS, prompt="{q}"
+    )
     best = trainable(two.network)
     assert all(torch.equal(best[name], tensor) for name, tensor in trainable(tuned.network).items())
 
@@ -52,7 +60,7 @@ def test_what_is_watched_is_what_is_served(tiny_folder: Path) -> None:
 
 
 def test_patience_is_of_what_is_watched(tiny_folder: Path) -> None:
-    falling = iter([3.0, 2.0, 1.0, 0.0])
+    falling = iter([9.0, 3.0, 2.0, 1.0, 0.0])  # the first before the first step, which counts for nothing
     trainer = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS.model_copy(update={"patience": 1}))
     tuned = trainer.fit(cd.load(tiny_folder), ROWS, prompt="{q}", validation=HELD, watch=lambda model: next(falling))
     assert [line["eval_watch"] for line in tuned.history if "eval_watch" in line] == [3.0, 2.0]
@@ -64,6 +72,48 @@ def test_it_needs_validation_and_gives_numbers(tiny_folder: Path) -> None:
         trainer.fit(cd.load(tiny_folder), ROWS, prompt="{q}", watch=lambda model: 1.0)
     with pytest.raises(ModelError, match="step 1: watch gave nan"):
         trainer.fit(cd.load(tiny_folder), ROWS, prompt="{q}", validation=HELD, watch=lambda model: math.nan)
+
+
+@pytest.mark.parametrize("given", ["x", "0.5", None, [1.0, 2.0], torch.zeros(2), {"f1": 1.0}])
+def test_what_is_no_number_is_refused_before_the_first_step(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, given: Any
+) -> None:
+    """A validation may be an epoch away."""
+    steps: list[int] = []
+    trainer = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS)
+    monkeypatch.setattr(Engine, "training_step", lambda *given, **options: steps.append(1))
+    with pytest.raises(
+        SettingsError, match=r"before the first step: watch gave .*, which is no number: give a function"
+    ):
+        trainer.fit(cd.load(tiny_folder), ROWS, prompt="{q}", validation=HELD, watch=lambda model: given)
+    assert not steps
+
+
+def test_numbers_of_other_libraries_are_numbers() -> None:
+    for given in (1, True, np.float32(1), torch.ones(()), torch.ones(1)):
+        assert number_of(given, "step 1") == 1.0
+
+
+def test_what_can_not_be_asked(tiny_folder: Path) -> None:
+    trainer = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS)
+    with pytest.raises(SettingsError, match=r"watch=0\.5 is no function: give a function of the model"):
+        trainer.fit(cd.load(tiny_folder), ROWS, prompt="{q}", validation=HELD, watch=0.5)  # type: ignore[arg-type]
+
+
+def test_a_run_that_goes_on_is_not_asked_again(tiny_folder: Path, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def watch(model: cd.LocalModel) -> float:
+        asked.append(1)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return float(len(asked))
+
+    trainer = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS.model_copy(update={"output": tmp_path / "run"}))
+    for _ in range(2):
+        with suppress(KeyboardInterrupt):
+            trainer.fit(cd.load(tiny_folder), ROWS, prompt="{q}", validation=HELD, watch=watch)
+    assert len(asked) == 3 + 3  # ahead, at steps 1 and 2; at steps 2, 3 and 4
 
 
 def test_a_task_is_watched(tiny_folder: Path) -> None:
