@@ -33,6 +33,19 @@ def is_conversation(row: Mapping[str, Any]) -> bool:
     return _column(row) is not None and not any(name in row for name in JUDGED)
 
 
+def conversation_lack(row: Mapping[str, Any]) -> str | None:
+    """What is wrong with a row that has a column of turns and is no conversation; none where nothing is."""
+    column = next((name for name in COLUMNS if name in row), None)
+    if column is None or is_conversation(row):
+        return None
+    if judged := [name for name in JUDGED if name in row]:
+        return f"{judged[0]!r} judges its answers, and such rows are for read_rankings and read_feedback"
+    turns, names = _listed(row[column]), " and ".join(map(repr, COLUMNS[column]))
+    if not isinstance(turns, list | tuple):
+        return f"{column!r} is {type(turns).__name__}, {turns!r:.80}, not a list of turns with {names}"
+    return f"{column!r} holds {turns[0]!r:.80}, not turns with {names}" if turns else f"{column!r} is empty"
+
+
 def conversation_examples(row: Mapping[str, Any], where: str) -> Iterator[Example]:
     """An Example for each assistant turn, but for those with OpenAI's `weight` 0.
 
@@ -42,26 +55,32 @@ def conversation_examples(row: Mapping[str, Any], where: str) -> Iterator[Exampl
     others = {name: value for name, value in row.items() if name not in (column, "id")}
     identity = str(row["id"]) if row.get("id") is not None else where
     history: list[Message] = []
-    answers = 0
+    answers = taught = 0
     for number, turn in enumerate(row[column]):  # a list, or an array that pandas made of one
         message = _message(turn, COLUMNS[column], f"{where}: turn {number}")
         if message.role == "assistant":
             answers += 1
             if turn.get("weight", 1) != 0:
+                taught += 1
                 yield Example({**others, "history": tuple(history)}, message.content, id=f"{identity}#{answers}")
         history.append(message)
-    if not answers:
-        raise DataError(f"{where}: {column!r} holds no turn of the assistant, there is nothing to learn; drop the row")
+    if not taught:
+        kind = " with another weight than 0" if answers else ""
+        raise DataError(
+            f"{where}: {column!r} holds no turn of the assistant{kind}, there is nothing to learn; drop the row"
+        )
 
 
 def _column(row: Mapping[str, Any]) -> str | None:
     for column in COLUMNS:
-        turns: Any = row.get(column)
-        if hasattr(turns, "tolist"):  # pandas keeps the lists of a Parquet file as arrays
-            turns = turns.tolist()
+        turns = _listed(row.get(column))
         if isinstance(turns, list | tuple) and turns and isinstance(turns[0], Mapping):
             return column
     return None
+
+
+def _listed(turns: Any) -> Any:
+    return turns.tolist() if hasattr(turns, "tolist") else turns  # pandas keeps the lists of a Parquet file as arrays
 
 
 def _message(turn: Any, names: tuple[str, str], where: str) -> Message:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from condition.errors import DataError
@@ -16,9 +16,23 @@ PRINTED = re.compile(r"""\s*(\{\s*['"](text|answer_start)['"]\s*:|\[\s*(['"]|\]\
 """How a cell begins that should have been a list: as text it would be taught word by word."""
 
 
+IMPOSSIBLE = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+"""What SQuAD's `is_impossible` says, however it was written."""
+
+
 def is_abstention(text: str, no_answer: str = NO_ANSWER) -> bool:
     """True for a text that says nothing but `no_answer`, or nothing at all."""
     return text.strip().strip(".!\"'").lower() in ("", no_answer.lower())
+
+
+def not_text(what: str, value: object) -> str:
+    """What to say of a target that is no text, and what to do."""
+    said = f"{what} is {type(value).__name__}, not text: {value!r:.80}"
+    if value is None:
+        return f"{said}; write what should be said, or drop the row"
+    if isinstance(value, bool | int | float):
+        return f"{said}; write it as text, {str(value)!r}, or as the word that the model should say for it"
+    return f"{said}; write it as one text"
 
 
 def is_squad(row: Mapping[str, Any]) -> bool:
@@ -26,30 +40,27 @@ def is_squad(row: Mapping[str, Any]) -> bool:
     return {"context", "question", "answers"} <= row.keys()
 
 
-def squad_paragraphs(data: Any, where: str) -> Iterator[dict[str, Any]]:
-    """Flat rows, as on the Hugging Face hub, from the nested original file."""
-    try:
-        for article in data:
-            for paragraph in article["paragraphs"]:
-                for qa in paragraph["qas"]:
-                    yield {
-                        "id": qa["id"],
-                        "title": article.get("title", ""),
-                        "context": paragraph["context"],
-                        "question": qa["question"],
-                        "answers": {
-                            "text": [a["text"] for a in qa["answers"]],
-                            "answer_start": [a["answer_start"] for a in qa["answers"]],
-                        },
-                    }
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{where}: looks like SQuAD but breaks its schema: {error!r}") from error
+def check_possible(impossible: object, texts: Iterable[object], where: str) -> None:
+    """Raises DataError where `is_impossible` says the opposite of the answers; a row without it says nothing."""
+    said = IMPOSSIBLE.get(str(impossible).strip().lower())  # a CSV file and pandas have their own words for it
+    given = [text for text in texts if not isinstance(text, str) or text.strip()]
+    if said is True and given:
+        raise DataError(
+            f"{where} has the answer {given[0]!r:.80} and says 'is_impossible' too: take the answer out, or set "
+            "'is_impossible' to false (what only looks like an answer stands in 'plausible_answers')"
+        )
+    if said is False and not given:
+        raise DataError(
+            f"{where} has no answer, but 'is_impossible' is false: were the answers taken out, as of a test file? "
+            f"Write them, or set 'is_impossible' to true; it would be read as {NO_ANSWER!r}"
+        )
 
 
 def squad_answers(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """The gold answers of a row; empty where it has none. A gold answer of white space is none.
 
-    A plain string, as in a CSV cell, is the one answer. Raises DataError for other types, and for a printed list.
+    A plain string, as in a CSV cell, is the one answer. Raises DataError for other types, for a printed list, and
+    where `is_impossible` says the opposite.
     """
     answers = row["answers"]
     texts: Any = answers.get("text") if isinstance(answers, Mapping) else answers
@@ -67,7 +78,12 @@ def squad_answers(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
             f"{where}: 'answers' should be {{'text': [...], 'answer_start': [...]}}, a list of strings, "
             f"or one string (empty for no answer), got {answers!r:.80}"
         )
+    check_possible(row.get("is_impossible"), texts, f"{where}: the row{_identified(row)}")
     return tuple(text for text in texts if text.strip())
+
+
+def _identified(row: Mapping[str, Any]) -> str:
+    return "" if row.get("id") is None else f" with the id {row['id']!r}"
 
 
 def squad_example(row: Mapping[str, Any], where: str) -> Example:

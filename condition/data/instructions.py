@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from condition.data.formats import not_text
 from condition.errors import DataError
 from condition.types import Example, Message, Messages
 
@@ -53,6 +54,14 @@ def is_gsm8k(row: Mapping[str, Any]) -> bool:
     return "question" in row and isinstance(answer, str) and _END.search(answer) is not None
 
 
+def gsm8k_lack(row: Mapping[str, Any]) -> str | None:
+    """What is wrong with a row that has GSM8K's columns; none where nothing is."""
+    answer = row.get("answer")
+    if not isinstance(answer, str):
+        return f"'answer' is {type(answer).__name__}, not text"
+    return None if _END.search(answer) else f"its 'answer' ends in no line '#### ' and a number: {answer!r:.80}"
+
+
 def gsm8k_example(row: Mapping[str, Any], where: str) -> Example:
     """The question as input, the number behind `####` as target, the steps as rationale, without <<2+2=4>>."""
     steps, number = _END.split(row["answer"])[:2]
@@ -64,7 +73,7 @@ def _example(
     inputs: dict[str, Any], target: object, row: Mapping[str, Any], where: str, rationale: str | None = None
 ) -> Example:
     if not isinstance(target, str):
-        raise DataError(f"{where}: the answer is {type(target).__name__}, not text: {target!r:.80}")
+        raise DataError(f"{where}: {not_text('the answer', target)}")
     return Example(inputs, target, rationale, str(row["id"]) if row.get("id") is not None else where)
 
 

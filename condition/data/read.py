@@ -8,57 +8,26 @@ read(datasets.load_dataset(...)["train"])
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 import math
-import re
-import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from condition.data.conversations import conversation_examples, is_conversation
-from condition.data.formats import is_squad, squad_example, squad_paragraphs
-from condition.data.instructions import (
-    alpaca_example,
-    dolly_example,
-    gsm8k_example,
-    is_alpaca,
-    is_dolly,
-    is_gsm8k,
-)
+from condition.data.files import Located, Row, nested, rows_of_file
+from condition.data.formats import not_text
+from condition.data.schemas import Schema, advice, known_schema
 from condition.errors import DataError
 from condition.types import Example
 
-Row = Mapping[str, Any]
-
-SCHEMAS: tuple[tuple[Callable[[Row], bool], Callable[[Row, str], Example]], ...] = (
-    (is_squad, squad_example),
-    (is_alpaca, alpaca_example),
-    (is_dolly, dolly_example),
-    (is_gsm8k, gsm8k_example),
-)
-"""What a row without the target's column is recognised as, and read by."""
+TARGET = "target"
+"""The column that should be written, where no other is named."""
 
 RESERVED = ("id", "rationale")
 """Columns about the row itself: no inputs, unless `read(..., inputs=...)` names them."""
 
-LONGEST_CELL = 1 << 30
-"""Characters in a cell of a CSV file; Python's own limit would refuse a long passage."""
-
-
-class Located(NamedTuple):
-    """A row and where it came from, for error messages."""
-
-    row: Row
-    where: str
-
 
 def read(
-    source: object, *, target: str = "target", inputs: Iterable[str] | None = None, weight: str | None = None
+    source: object, *, target: str = TARGET, inputs: Iterable[str] | None = None, weight: str | None = None
 ) -> list[Example]:
     """Examples from a path (.json .jsonl .csv .tsv .parquet, .gz of all but the last), a `datasets.Dataset`,
     a pandas DataFrame or rows.
@@ -69,15 +38,21 @@ def read(
     Raises DataError for a missing file or column, a wrong type or an empty target, with file and line.
     """
     wanted = (inputs,) if isinstance(inputs, str) else None if inputs is None else tuple(inputs)
-    return [example for located in locate(source) for example in _examples(located, target, wanted, weight)]
+    found: list[Example] = []
+    before: Schema | None = None
+    for located in locate(source):
+        schema = None if target in located.row else known_schema(located.row)
+        found += _examples(located, _Asked(target, wanted, weight), schema, before)
+        before = schema or before
+    return found
 
 
 def locate(source: object) -> Iterator[Located]:
     """Each raw row of a source with its place."""
     if isinstance(source, str | Path):
-        yield from _rows_of_file(Path(source), isinstance(source, str))
+        yield from rows_of_file(Path(source), isinstance(source, str))
     elif isinstance(source, Mapping):
-        yield from _nested(source, "row")
+        yield from nested(source, "row")
     elif hasattr(source, "iterrows"):  # a pandas DataFrame, known by what it can do: pandas is not needed here
         yield from locate(_records(source))
     elif isinstance(source, Iterable):
@@ -98,7 +73,16 @@ def column_hint(name: str, columns: Iterable[str]) -> str:
     return f"; the name {near[0]!r} has spaces at its ends: take them out of the header" if near else ""
 
 
-def _examples(located: Located, target: str, inputs: tuple[str, ...] | None, weight: str | None) -> Iterator[Example]:
+class _Asked(NamedTuple):
+    """What `read` was asked for."""
+
+    target: str
+    inputs: tuple[str, ...] | None
+    weight: str | None
+
+
+def _examples(located: Located, asked: _Asked, schema: Schema | None, before: Schema | None) -> Iterator[Example]:
+    """The Examples of a row; `before` is the schema of the rows before it."""
     row, where = located
     if isinstance(row.get("__example__"), Example):
         example: Example = row["__example__"]
@@ -106,33 +90,27 @@ def _examples(located: Located, target: str, inputs: tuple[str, ...] | None, wei
         yield example
         return
     _check_texts(row, where)
-    factor = 1.0 if weight is None else _weight(row, weight, where)
-    columns = row if weight is None else {name: value for name, value in row.items() if name != weight}
-    known = () if target in row else tuple(_known(columns, where))
-    for found in known or (_plain(columns, target, inputs, where),):
+    if schema is not None and asked.target != TARGET:
+        raise DataError(
+            f"{where}: no column {asked.target!r}; it has {_columns(row)}{column_hint(asked.target, row)}. By its "
+            f"columns the row is {schema.name}: leave `target` out to read it so"
+        )
+    factor = 1.0 if asked.weight is None else _weight(row, asked.weight, where)
+    columns = {name: value for name, value in row.items() if name != asked.weight}
+    for found in (_plain(columns, asked, before, where),) if schema is None else schema.examples(columns, where):
         _checked_target(found.target, where)
-        if known and inputs is not None:
-            found = found.model_copy(update={"inputs": _taken({**row, **found.inputs}, inputs, where)})
-        yield found if weight is None else found.model_copy(update={"weight": factor})
+        if schema is not None and asked.inputs is not None:
+            found = found.model_copy(update={"inputs": _taken({**row, **found.inputs}, asked.inputs, where)})
+        yield found if asked.weight is None else found.model_copy(update={"weight": factor})
 
 
-def _known(row: Row, where: str) -> Iterator[Example]:
-    """The Examples of a row whose columns are recognised."""
-    if is_conversation(row):
-        yield from conversation_examples(row, where)
-        return
-    for fits, example in SCHEMAS:
-        if fits(row):
-            yield example(row, where)
-            return
-
-
-def _plain(row: Row, target: str, inputs: tuple[str, ...] | None, where: str) -> Example:
-    names = tuple(name for name in row if name not in (target, *RESERVED)) if inputs is None else inputs
+def _plain(row: Row, asked: _Asked, before: Schema | None, where: str) -> Example:
+    target = asked.target
+    names = asked.inputs if asked.inputs is not None else tuple(n for n in row if n not in (target, *RESERVED))
     chosen = _taken(row, names, where)
     if target not in row:
-        advice = column_hint(target, row) or "; say which one should be written, e.g. read(path, target='answer')"
-        raise DataError(f"{where}: no column {target!r}; it has {_columns(row)}{advice}")
+        told = column_hint(target, row) or advice(row, before)
+        raise DataError(f"{where}: no column {target!r}; it has {_columns(row)}{told}")
     text = _checked_target(row[target], where)
     identity = str(row["id"]) if row.get("id") is not None else where
     rationale = row.get("rationale")
@@ -174,7 +152,7 @@ def _check_texts(row: Row, where: str) -> None:
 
 def _checked_target(value: object, where: str) -> str:
     if not isinstance(value, str):
-        raise DataError(f"{where}: the target is {type(value).__name__}, not text: {value!r:.80}")
+        raise DataError(f"{where}: {not_text('the target', value)}")
     if not value.strip():
         raise DataError(
             f"{where}: the target is empty, there is nothing to learn; drop the row or write what should be said"
@@ -186,120 +164,3 @@ def _records(frame: Any) -> list[Row]:
     """Rows of a pandas DataFrame; its marks for a missing value (NaN, NaT, NA) are None, as in every other source."""
     rows: list[Row] = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return rows
-
-
-def _rows_of_file(path: Path, named: bool) -> Iterator[Located]:
-    texts: dict[str, Callable[[Path], Iterator[Located]]] = {
-        ".json": _json,
-        ".jsonl": _jsonl,
-        ".csv": _csv,
-        ".tsv": partial(_csv, separator="\t"),
-    }
-    readers = {**texts, ".parquet": _parquet, **{f"{ending}.gz": reader for ending, reader in texts.items()}}
-    suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
-    if not path.is_file():
-        hub = named and suffix.lower() not in readers and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(path))
-        advice = f"; for a data set of the hub: read(datasets.load_dataset('{path}', split='train'))" if hub else ""
-        raise DataError(f"{path}: no such file{advice or f' (looked for in {Path.cwd()})'}")
-    if suffix.lower() not in readers:
-        raise DataError(f"{path}: can't read {suffix or 'a file without an ending'}; use one of {', '.join(readers)}")
-    try:
-        number = -1
-        for number, located in enumerate(readers[suffix.lower()](path)):  # noqa: B007 - counted for the check below
-            yield located
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: a damaged gzip file ({error}); copy it again") from error
-    if number < 0:
-        raise DataError(f"{path}: no rows")
-
-
-def _open(path: Path) -> Any:
-    # utf-8-sig: spreadsheets begin their files with a byte order mark, which is no part of the first column's name
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _jsonl(path: Path) -> Iterator[Located]:
-    with _open(path) as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield Located(_mapping(_parsed(line, f"{path}:{number}"), f"{path}:{number}"), f"{path}:{number}")
-
-
-def _json(path: Path) -> Iterator[Located]:
-    with _open(path) as file:
-        content = _parsed(file.read(), str(path))
-    if isinstance(content, Mapping):
-        yield from _nested(content, str(path))
-        return
-    for number, row in enumerate(content if isinstance(content, list) else [content]):
-        yield Located(_mapping(row, f"{path}: row {number}"), f"{path}: row {number}")
-
-
-def _nested(content: Mapping[str, Any], where: str) -> Iterator[Located]:
-    if "data" not in content:
-        raise DataError(f"{where}: expected a list of rows, or SQuAD's 'data'; it has {', '.join(map(repr, content))}")
-    for number, row in enumerate(squad_paragraphs(content["data"], where)):
-        yield Located(row, f"{where}: question {number}")
-
-
-def _csv(path: Path, separator: str = ",") -> Iterator[Located]:
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-    first = 1  # line of the row that is read: a cell may hold line breaks, and the reader counts to the row's end
-    header: list[str] = []
-    with _open(path) as lines:
-        reader = csv.reader(lines, delimiter=separator, strict=True)
-        try:
-            for cells in reader:
-                if not header:
-                    header = cells
-                    _check_header(header, separator, f"{path}:{first}")
-                elif cells and len(cells) != len(header):
-                    more = "more" if len(cells) > len(header) else "fewer"
-                    raise DataError(f"{path}:{first}: {more} cells than the header has")
-                elif cells:
-                    yield Located(dict(zip(header, cells, strict=True)), f"{path}:{first}")
-                first = reader.line_num + 1
-        except csv.Error as error:
-            raise DataError(f"{path}:{first}: {error}") from error
-
-
-def _check_header(header: list[str], separator: str, where: str) -> None:
-    if twice := [name for name, times in Counter(header).items() if times > 1]:
-        raise DataError(f"{where}: the column {twice[0]!r} is there twice")
-    if len(header) == 1 and (others := [other for other in ";\t,|" if other in header[0]]):
-        raise DataError(
-            f"{where}: the header is one column, {header[0]!r:.80}: cells are separated by {separator!r} here, not by "
-            f"{others[0]!r}. Save the file with {separator!r}{', or as .tsv' if others[0] == chr(9) else ''}"
-        )
-
-
-def _parquet(path: Path) -> Iterator[Located]:
-    import pyarrow  # noqa: PLC0415 - 0.3 s that only Parquet files need
-    import pyarrow.parquet as parquet  # noqa: PLC0415
-
-    try:
-        rows = parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{path}: not a Parquet file: {error}") from error
-    for number, row in enumerate(rows):
-        yield Located(row, f"{path}: row {number}")
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits and deep nesting included
-        said = str(error)
-        if isinstance(error, json.JSONDecodeError) and "\n" not in text.strip():  # `where` names the line already
-            said = f"{error.msg} at character {error.colno}"
-        raise DataError(f"{where}: not JSON: {said}") from error
-
-
-def _mapping(row: object, where: str) -> Row:
-    if not isinstance(row, Mapping):
-        raise DataError(f"{where}: expected an object with columns, got {type(row).__name__}")
-    return row

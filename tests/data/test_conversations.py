@@ -51,6 +51,9 @@ def test_turns_that_are_not_to_be_taught() -> None:
     turns[2]["weight"], turns[4]["weight"] = 0, 1
     (example,) = read([{"messages": turns}])
     assert (example.target, example.inputs["history"]) == ("Me", MESSAGES)
+    turns[4]["weight"] = 0
+    with pytest.raises(DataError, match="row 0: 'messages' holds no turn of the assistant with another weight than 0"):
+        read([{"messages": turns}])
 
 
 def test_calls_and_results_of_tools() -> None:

@@ -68,6 +68,26 @@ def test_an_empty_gold_answer_is_no_answer() -> None:
     assert squad_example({**ROW, "answers": {"text": ["  "]}}, "here").target == NO_ANSWER
 
 
+@pytest.mark.parametrize("flag", [True, "True", "true ", 1, 1.0, numpy.True_])
+def test_an_answer_where_there_should_be_none_is_refused(flag: object) -> None:
+    with pytest.raises(DataError, match="here: the row with the id 3 has the answer 'a' and says 'is_impossible' too"):
+        squad_answers({**ROW, "is_impossible": flag}, "here")
+    assert squad_answers({**ROW, "answers": [" "], "is_impossible": flag}, "here") == ()
+
+
+@pytest.mark.parametrize("flag", [False, "False", "0", 0, 0.0, numpy.False_])
+def test_no_answer_where_there_should_be_one_is_refused(flag: object) -> None:
+    with pytest.raises(DataError, match="here: the row with the id 3 has no answer, but 'is_impossible' is false"):
+        squad_answers({**ROW, "answers": {"text": []}, "is_impossible": flag}, "here")
+    assert squad_answers({**ROW, "is_impossible": flag}, "here") == ("a", "b")
+
+
+@pytest.mark.parametrize("flag", [None, "", float("nan")])
+def test_where_nothing_is_said_of_it_the_answers_count(flag: object) -> None:
+    assert squad_answers({**ROW, "is_impossible": flag}, "here") == ("a", "b")
+    assert squad_answers({**ROW, "answers": [], "is_impossible": flag}, "here") == ()
+
+
 @pytest.mark.parametrize("text", [NO_ANSWER, "UNANSWERABLE", "'unanswerable'", ' "Unanswerable." ', "", "  "])
 def test_abstentions(text: str) -> None:
     assert is_abstention(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy
 import pytest
 
 from condition.data.mix import mix
@@ -59,9 +60,29 @@ def test_rows_are_repeated_evenly_where_there_are_too_few() -> None:
         (TWO, {"a": 1}, {}, "the ratios name a, the sources a, b"),
         (TWO, {"a": 1, "b": 0}, {}, "the ratio of 'b' is 0: give a number above 0"),
         (TWO, None, {"rows": 1}, "1 rows are too few for 2 sources"),
+        (TWO, None, {"rows": -3}, "-3 rows are too few for 2 sources"),
+        (TWO, None, {"rows": 2.5}, "rows=2.5: give a whole number"),
+        (TWO, {"a": 1, "b": "much"}, {}, "the ratio of 'b' is 'much': give a number above 0"),
+        (TWO, [1, 2], {}, "the ratios are list, without names"),
+        ([rows("a", 3)], [1], {}, "the sources are list, without names: give {'name': …, 'other': …}"),
         ({"a": [{"q": "x"}]}, None, {}, "no column 'target'"),
     ],
 )
 def test_what_does_not_go(sources: Any, ratios: Any, options: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         mix(sources, ratios, **options)
+
+
+def test_no_source_vanishes_by_rounding() -> None:
+    sources = {"a": rows("a", 5), "b": rows("b", 7), "c": rows("c", 4)}
+    ratios = {"a": 0.1, "b": 5, "c": 0.3}
+    said = r"mix: 7 rows are too few for 3 sources by these ratios: 'a' would give none. Give mix\(..., rows=54\)"
+    with pytest.raises(DataError, match=said):
+        mix(sources, ratios)
+    with pytest.raises(DataError, match=r"3 rows are too few"):
+        mix(sources, ratios, rows=3)
+    assert counts(mix(sources, ratios, rows=54)) == {"a": 1, "b": 50, "c": 3}
+
+
+def test_numbers_of_numpy() -> None:
+    assert counts(mix(TWO, {"a": numpy.int64(1), "b": numpy.float32(1)}, rows=numpy.int64(4))) == {"a": 2, "b": 2}

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from condition.data.read import Located, locate
+from condition.data.files import Located
+from condition.data.read import locate
 from condition.errors import DataError
 
 QUESTIONS = ("question", "Question", "ctx", "input", "sentence", "text")
