@@ -36,6 +36,15 @@ def test_what_is_no_sign_yet(last: dict[str, float]) -> None:
     assert hacking_signs(history(**last)) == []
 
 
+def test_an_end_is_the_last_fifth_of_a_curve() -> None:
+    """Not what lies before it, and not its last value alone."""
+    curve = [*[-0.3] * 8, -0.05, -0.05]
+    assert hacking_signs(History([{"step": i, "drift_better": v} for i, v in enumerate(curve)])) == []
+    curve = [*[0.0] * 8, -0.4, 0.0]
+    (sign,) = hacking_signs(History([{"step": i, "drift_better": v} for i, v in enumerate(curve)]))
+    assert "has lost 0.2 nats" in sign
+
+
 def test_length_is_told_once() -> None:
     found = hacking_signs(history(prefers_longer=0.9, eval_prefers_longer=0.9, eval_longer_is_better=0.5))
     assert [sign for sign in found if "longer" in sign] == found
