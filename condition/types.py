@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from condition.errors import DataError
 from condition.values import Options as Options
 from condition.values import Texts as Texts
 from condition.values import Value as Value
-from condition.values import sentences
+from condition.values import meant
 
 Role = Literal["system", "user", "assistant", "tool", "text"]
 
@@ -59,12 +59,8 @@ class Example(Value):
         id: str | None = None,
         weight: float = 1.0,
     ) -> None:
-        try:
+        with meant(type(self), "Example({'question': 'When?'}, 'what should follow')"):
             super().__init__(inputs=inputs, target=target, rationale=rationale, id=id, weight=weight)
-        except ValidationError as error:
-            raise DataError(
-                f"{sentences(type(self), error)}. Write Example({{'question': 'When?'}}, 'what should follow')"
-            ) from None
 
 
 class Ranking(Value):
@@ -86,12 +82,8 @@ class Ranking(Value):
         if isinstance(candidates, str):
             raise DataError(f"the candidates are one string, {candidates!r:.60}: give a list, the best first")
         given = None if scores is None else tuple(scores)
-        try:
+        with meant(type(self), "Ranking({'question': 'When?'}, ['the best', 'a worse one'])"):
             super().__init__(inputs=inputs, candidates=tuple(candidates), scores=given, id=id)
-        except ValidationError as error:
-            raise DataError(
-                f"{sentences(type(self), error)}. Write Ranking({{'question': 'When?'}}, ['the best', 'a worse one'])"
-            ) from None
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
@@ -137,12 +129,8 @@ class Feedback(Value):
     def __init__(
         self, inputs: Mapping[str, Any], completion: str, said: bool | float | str, id: str | None = None
     ) -> None:
-        try:
+        with meant(type(self), "Feedback({'question': 'When?'}, 'what was said', True)"):
             super().__init__(inputs=inputs, completion=completion, said=said, id=id)
-        except ValidationError as error:
-            raise DataError(
-                f"{sentences(type(self), error)}. Write Feedback({{'question': 'When?'}}, 'what was said', True)"
-            ) from None
 
 
 def _as_stops(value: object) -> object:

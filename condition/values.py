@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from condition.errors import SettingsError
+from condition.errors import DataError, SettingsError
 
 Texts = Annotated[Sequence[str], AfterValidator(tuple)]
 """Several texts in whatever sequence they are typed; kept as a tuple."""
@@ -38,6 +39,15 @@ class Options(Value):
             super().__init__(**settings)
         except ValidationError as error:
             raise SettingsError(sentences(type(self), error)) from None
+
+
+@contextmanager
+def meant(owner: type[BaseModel], call: str) -> Iterator[None]:
+    """Raises DataError, with the call that was meant, for a value of data that does not fit."""
+    try:
+        yield
+    except ValidationError as error:
+        raise DataError(f"{sentences(owner, error)}. Write {call}") from None
 
 
 _ELSEWHERE = {

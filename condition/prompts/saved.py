@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,13 +22,14 @@ from condition.prompts.compose import Joined, Partial, PipelinePrompt
 from condition.prompts.copies import MOST, multiplies
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.history import History
+from condition.prompts.lost import LostPrompt, code_in, lost_parser
 from condition.prompts.sandbox import check_jinja
 from condition.prompts.saved_parsers import parser_from_json, parser_to_json
 from condition.prompts.saved_selectors import example_from_json, example_to_json, selector_from_json, selector_to_json
 from condition.prompts.template import ChatPrompt, TextPrompt
 from condition.prompts.told import APART, Told
 from condition.protocols import Prompt
-from condition.types import Message, Messages
+from condition.types import Message
 
 VERSION = 2
 """1 had the kinds chat, text and code, and no number."""
@@ -40,7 +41,7 @@ def prompt_to_json(prompt: Prompt) -> dict[str, Any]:
     Warns where a parser is code: the prompt comes back without it.
     """
     saved = _written(prompt)
-    if lost := _lost_parser(saved):
+    if lost := lost_parser(saved):
         warnings.warn(
             f"the parser {lost} is code and not saved: answers will not be parsed where this is loaded. "
             "Use one of condition.prompts.parse, or give the prompt again there with model.with_prompt(prompt)",
@@ -99,7 +100,7 @@ def prompt_from_json(saved: Mapping[str, Any]) -> Prompt:
 def save_prompt(prompt: Prompt, file: str | Path) -> None:
     """Write a prompt as JSON. Raises PromptError where part of it is code, which would be lost, and where it can't."""
     saved = _written(prompt)
-    if lost := _code_in(saved):
+    if lost := code_in(saved):
         raise PromptError(
             f"{lost} is code or holds values that JSON can't, such as a tuple, which would come back as a list: "
             "save the rest without it, and make that part in Python"
@@ -129,33 +130,13 @@ def prompt_of(saved: Mapping[str, Any] | None) -> Prompt | None:
     if saved is None:
         return None
     prompt = prompt_from_json(saved)
-    if lost := _lost_parser(saved):
+    if lost := lost_parser(saved):
         warnings.warn(
             f"this model was tuned with the parser {lost}, which is code and was not saved with it: "
             "its answers are not parsed until you give the prompt again with model.with_prompt(prompt)",
             stacklevel=2,
         )
     return prompt
-
-
-@final
-class LostPrompt:
-    """Stands for a prompt that was code when it was saved. Never guesses: formatting is an error."""
-
-    def __init__(self, name: str, variables: Any) -> None:
-        self.name = name
-        self._variables = frozenset(variables)
-
-    @property
-    def variables(self) -> frozenset[str]:
-        return self._variables
-
-    def format(self, **inputs: object) -> Messages:
-        """Raises PromptError."""
-        raise PromptError(
-            f"this model was tuned with {self.name}, which is code and was not saved with it: "
-            f"give the prompt again with model.with_prompt(prompt)"
-        )
 
 
 def _made_of_prompts(prompt: Prompt) -> dict[str, Any] | None:
@@ -279,31 +260,3 @@ def _histories(prompt: Prompt) -> set[str]:
 
 def _listed(value: object) -> object:
     return list(map(_listed, value)) if isinstance(value, list | tuple) else value
-
-
-def _code_in(saved: object) -> str | None:
-    """The name of the first part that is code."""
-    for part in _parts(saved):
-        if part.get("kind") == "code":
-            return str(part["name"])
-        if part.get("inputs"):
-            return f"the input model {part['inputs']}"
-    lost = _lost_parser(saved)
-    return f"the parser {lost}" if lost else None
-
-
-def _lost_parser(saved: object) -> str | None:
-    """The name of the first parser that is code."""
-    parsers = (part.get("parse") for part in _parts(saved))
-    return next((str(parse["code"]) for parse in parsers if isinstance(parse, Mapping) and "code" in parse), None)
-
-
-def _parts(saved: object) -> Iterator[Mapping[str, Any]]:
-    """A saved prompt and the prompts that it is made of."""
-    if isinstance(saved, list):
-        for part in saved:
-            yield from _parts(part)
-    if isinstance(saved, Mapping):
-        yield saved
-        for name in ("prompt", "instruction", "parts"):
-            yield from _parts(saved.get(name))

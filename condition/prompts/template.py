@@ -9,19 +9,19 @@ percent signs and Jinja markers in data are safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, cast, final, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 from langchain_core.messages import BaseMessage
 from langchain_core.prompts import ChatMessagePromptTemplate, ChatPromptTemplate, PromptTemplate
 from langchain_core.prompts.base import BasePromptTemplate
 from langchain_core.prompts.message import BaseMessagePromptTemplate
-from langchain_core.prompts.string import get_template_variables
 from pydantic import BaseModel, ValidationError
 
 from condition.errors import PromptError
-from condition.prompts.braces import check_names, warn_of_jinja
+from condition.prompts.braces import warn_of_jinja
 from condition.prompts.compose import Composable, Parse, Partial
+from condition.prompts.engines import FORMATS, TemplateFormat, format_of, guarded, variables_of
 from condition.prompts.messages import (
     ROLES,
     from_langchain_messages,
@@ -33,10 +33,6 @@ from condition.prompts.placed import place
 from condition.prompts.wrapped import WrappedPrompt
 from condition.protocols import Prompt
 from condition.types import Message, Messages, Role
-
-TemplateFormat = Literal["f-string", "jinja2"]
-FORMATS = frozenset(get_args(TemplateFormat))
-T = TypeVar("T")
 
 _LANGCHAIN = {"user": "human", "assistant": "ai"}
 
@@ -91,14 +87,14 @@ class ChatPrompt(_Templated):
         if isinstance(messages, str) or not isinstance(messages, Sequence) or not messages:
             raise PromptError('a ChatPrompt takes a list of (role, template) pairs, e.g. [("user", "{question}")]')
         self.messages = tuple(_part(m) for m in messages)
-        self.template_format = _format(template_format)
+        self.template_format = format_of(template_format)
         variables = frozenset(
-            v for m in self.messages if not isinstance(m, Message) for v in _variables(m[1], template_format)
+            v for m in self.messages if not isinstance(m, Message) for v in variables_of(m[1], template_format)
         )
         parts = [
             to_langchain_message(m) if isinstance(m, Message) else _templated(m, template_format) for m in self.messages
         ]
-        self._template = _guarded(lambda: ChatPromptTemplate(parts, template_format=template_format))
+        self._template = guarded(lambda: ChatPromptTemplate(parts, template_format=template_format))
         super().__init__(variables, inputs, parse)
         if template_format == "f-string":
             warn_of_jinja([m[1] for m in self.messages if not isinstance(m, Message)], variables)
@@ -106,7 +102,7 @@ class ChatPrompt(_Templated):
     def format(self, /, **inputs: object) -> Messages:
         """The messages with the values in place."""
         checked = self._checked(inputs)
-        messages = from_langchain_messages(_guarded(lambda: self._template.format_messages(**checked)))
+        messages = from_langchain_messages(guarded(lambda: self._template.format_messages(**checked)))
         return tuple(
             _text(part[1], self.template_format, checked, message.content)
             if message.role == "text" and not isinstance(part, Message)
@@ -157,9 +153,9 @@ class TextPrompt(_Templated):
         if not isinstance(template, str):
             raise PromptError(f"a TextPrompt takes one string, not {type(template).__name__}")
         self.template = template
-        self.template_format = _format(template_format)
-        variables = frozenset(_variables(template, template_format))
-        self._template = _guarded(lambda: PromptTemplate.from_template(template, template_format=template_format))
+        self.template_format = format_of(template_format)
+        variables = frozenset(variables_of(template, template_format))
+        self._template = guarded(lambda: PromptTemplate.from_template(template, template_format=template_format))
         super().__init__(variables, inputs, parse)
         if template_format == "f-string":
             warn_of_jinja([template], variables)
@@ -167,7 +163,7 @@ class TextPrompt(_Templated):
     def format(self, /, **inputs: object) -> Messages:
         """One message of role `text`."""
         checked = self._checked(inputs)
-        content = _guarded(lambda: self._template.format(**checked))
+        content = guarded(lambda: self._template.format(**checked))
         return (_text(self.template, self.template_format, checked, content),)
 
     def read(self, other: object, /) -> Prompt:
@@ -175,7 +171,7 @@ class TextPrompt(_Templated):
         if isinstance(other, str):
             return TextPrompt(other, template_format=self.template_format)
         if isinstance(other, PromptTemplate) and not other.partial_variables:
-            return TextPrompt(other.template, template_format=_format(other.template_format))
+            return TextPrompt(other.template, template_format=format_of(other.template_format))
         return as_prompt(other)
 
     def __add__(self, other: object) -> Composable:
@@ -210,7 +206,7 @@ class LangChainPrompt(Composable):
     def format(self, /, **inputs: object) -> Messages:
         if missing := self.variables - inputs.keys():
             raise PromptError(f"no value for {_names(missing)}; given: {_names(inputs) or 'nothing'}")
-        return from_langchain_messages(_guarded(lambda: self._template.format_prompt(**inputs).to_messages()))
+        return from_langchain_messages(guarded(lambda: self._template.format_prompt(**inputs).to_messages()))
 
     def read(self, other: object, /) -> Prompt:
         return as_prompt(other)
@@ -226,7 +222,7 @@ def as_prompt(x: object, /) -> Prompt:
     if isinstance(x, PromptTemplate):
         if x.partial_variables or x.template_format not in FORMATS:
             return LangChainPrompt(x)
-        return ChatPrompt([("user", x.template)], template_format=_format(x.template_format))
+        return ChatPrompt([("user", x.template)], template_format=format_of(x.template_format))
     if isinstance(x, ChatPromptTemplate):
         return _from_chat_template(x)
     if isinstance(x, WrappedPrompt):
@@ -258,7 +254,7 @@ def _from_chat_template(template: ChatPromptTemplate) -> Prompt:
             return LangChainPrompt(template)
     if template.partial_variables or len(formats) > 1 or not formats <= FORMATS:
         return LangChainPrompt(template)
-    return ChatPrompt(parts, template_format=_format(formats.pop() if formats else "f-string"))
+    return ChatPrompt(parts, template_format=format_of(formats.pop() if formats else "f-string"))
 
 
 def _part(message: object) -> tuple[Role, str] | Message:
@@ -279,7 +275,7 @@ def _part(message: object) -> tuple[Role, str] | Message:
 def _templated(part: tuple[Role, str], template_format: TemplateFormat) -> Any:
     role, template = part
     if role in ("tool", "text"):  # LangChain has no pairs for these
-        return _guarded(
+        return guarded(
             lambda: ChatMessagePromptTemplate.from_template(template, template_format=template_format, role=role)
         )
     return _LANGCHAIN.get(role, role), template
@@ -289,30 +285,8 @@ def _text(template: str, template_format: TemplateFormat, given: Mapping[str, ob
     return Message("text", content, place(template, template_format, given, content))
 
 
-def _variables(template: str, template_format: TemplateFormat) -> list[str]:
-    if template_format == "f-string":
-        check_names(template)
-    return _guarded(lambda: get_template_variables(template, template_format))
-
-
-def _format(name: str) -> TemplateFormat:
-    if name not in FORMATS:
-        raise PromptError(f"template format {name!r} is not supported: use f-string or jinja2")
-    return cast(TemplateFormat, name)
-
-
-def _guarded(work: Callable[[], T], advice: str = "Check the template and the values that it is given") -> T:
-    """Errors of the template engines as ours; they come in many types, and a template is user input."""
-    try:
-        return work()
-    except PromptError:
-        raise
-    except Exception as error:
-        raise PromptError(f"the template can't be used: {str(error).rstrip('.')}. {advice}") from error
-
-
 def _names(names: Mapping[str, object] | frozenset[str]) -> str:
     return ", ".join(repr(n) for n in sorted(names))
 
 
-__all__ = ["ChatPrompt", "LangChainPrompt", "TextPrompt", "as_prompt", "from_langchain_messages"]
+__all__ = ["ChatPrompt", "LangChainPrompt", "TemplateFormat", "TextPrompt", "as_prompt", "from_langchain_messages"]

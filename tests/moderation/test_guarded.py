@@ -14,7 +14,8 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from condition.errors import Interrupted, ModelError, PromptError, SettingsError, UnfinishedError
 from condition.moderation.guard import Judged
-from condition.moderation.guarded import REFUSAL, Guarded, GuardedChain, GuardedModel
+from condition.moderation.guarded import REFUSAL, Guarded, GuardedModel
+from condition.moderation.guarded_chain import GuardedChain
 from condition.moderation.words import WordList
 from condition.protocols import Chain, Control, Model
 from condition.types import Answer, Completion, Message, Messages, Sampling, Usage, Verdict

@@ -16,8 +16,9 @@ from condition.prompts.bm25 import BM25Selector
 from condition.prompts.compose import PipelinePrompt
 from condition.prompts.few_shot import FewShotPrompt
 from condition.prompts.history import History
+from condition.prompts.lost import LostPrompt
 from condition.prompts.parse import first_of, last_number
-from condition.prompts.saved import LostPrompt, load_prompt, prompt_from_json, prompt_of, prompt_to_json, save_prompt
+from condition.prompts.saved import load_prompt, prompt_from_json, prompt_of, prompt_to_json, save_prompt
 from condition.prompts.selectors import BalancedSelector, FixedSelector, LengthSelector, RandomSelector
 from condition.prompts.similarity import DiverseSelector, MMRSelector, SemanticSelector
 from condition.prompts.template import ChatPrompt, TextPrompt

@@ -19,7 +19,8 @@ from condition.evaluation.ranking import Order
 from condition.evaluation.statistics import Estimate
 from condition.evaluation.tasks import Task
 from condition.evaluation.watch import Forgetting
-from condition.moderation.guarded import GuardedChain, GuardedModel
+from condition.moderation.guarded import GuardedModel
+from condition.moderation.guarded_chain import GuardedChain
 from condition.prompts.saved import prompt_from_json
 from condition.protocols import Adapter, Chain, Control, Filter, Metric, Model, Moderator, Prompt, Scorer, Verifier
 from condition.types import Messages, Options, Rendered, Span
