@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from condition.adapters.adalora import AdaLoRA, adalora_from
@@ -147,6 +149,27 @@ def _from_peft(config: PeftConfig) -> KeptAdapter:
     raise ContractError(f"a PEFT adapter of the method {config.peft_type} is not known here: use PEFT itself")
 
 
+def switches(network: PreTrainedModel) -> dict[str, Any]:
+    """Of each part of an adapter, by name: whether it is off; of PEFT's also which are active, and how strong."""
+    found: dict[str, Any] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
+            strong = getattr(module, "scaling", None)
+            found[name] = [bool(module.disable_adapters), list(module.active_adapters), strong]
+        elif is_learned(name) and hasattr(module, "off"):
+            found[name] = [bool(module.off)]
+    return found
+
+
+def check_switched_on(network: PreTrainedModel) -> None:
+    """Raises SettingsError where an adapter, or a part of one, is switched off: it would neither act nor learn."""
+    if any(off for off, *_ in switches(network).values()):
+        raise SettingsError(
+            "the model's adapter is switched off, and would learn nothing: fit it outside of `switched_off`, "
+            "call model.network.enable_adapters() first, or fit the base"
+        )
+
+
 @contextmanager
 def switched_off(network: PreTrainedModel) -> Iterator[None]:
     """Inside, a network is the base that its adapter was attached to.
@@ -172,5 +195,7 @@ def _switch(network: PreTrainedModel, *, off: bool) -> None:
     if configs(network):
         (network.disable_adapters if off else network.enable_adapters)()
     for name, module in network.named_modules():
+        if isinstance(module, AuxiliaryTrainingWrapper):
+            module.enable_adapters(enabled=not off)  # a whole head, which transformers leaves off
         if is_learned(name) and hasattr(module, "off"):
             module.__dict__["off"] = off

@@ -11,7 +11,7 @@ from condition.adapters.attach import private_copy
 from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.ia3 import IA3
 from condition.adapters.lora import LoRA
-from condition.adapters.registry import KINDS, KeptAdapter, adapter_of, attached, told_of
+from condition.adapters.registry import KINDS, KeptAdapter, adapter_of, attached, check_switched_on, told_of
 from condition.adapters.soft_prompts import PromptTuning, tokens_before
 from condition.errors import SettingsError
 from condition.models.local import LocalModel
@@ -70,11 +70,12 @@ def check_gradients(model: LocalModel, settings: Settings) -> None:
 def adapter_for(model: LocalModel, asked: KeptAdapter) -> KeptAdapter:
     """What will be trained: the model's own adapter where it is tuned already.
 
-    Raises SettingsError where it differs from the one asked for.
+    Raises SettingsError where it differs from the one asked for, or is switched off.
     """
     own = adapter_of(model.network)
     if own is None:
         return asked
+    check_switched_on(model.network)
     if asked != LoRA() and (different := _differences(own, asked)):
         raise SettingsError(
             f"this model is tuned already and keeps its adapter, which differs in {', '.join(different)}: "

@@ -4,7 +4,8 @@ The reference is the model that is given to `fit`. The tuned one stands on its v
 is loaded; and because the reference never changes, one pass before the training is all that is ever needed. What it
 gives is kept in `$CONDITION_CACHE/references`, under a hash of the weights, their precision and the tokens of the rows:
 another run over the same rows finds it again, whatever its other settings are. All that a log-probability depends on
-is part of the hash, so that nobody is given what another model said; where a hook or code of somebody's own takes part,
+is part of the hash, so that nobody is given what another model said, and a file whose numbers are not those that were
+written is read anew; where a hook or code of somebody's own takes part,
 which can't be seen, nothing is kept.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,14 +22,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from condition.adapters.fused import fused
-from condition.adapters.registry import adapter_of
+from condition.adapters.registry import adapter_of, switches
 from condition.errors import ContractError, ModelError
 from condition.models.contract import architecture_of, tokenizer_fingerprint, versions
 from condition.models.embedded import cache_folder
@@ -37,8 +39,11 @@ from condition.prefix_sharing.logprobs import logprobs
 from condition.prefix_sharing.probe import shareable
 from condition.training.candidates import Candidates
 
+log = logging.getLogger("condition")
 PACK_TOKENS = 2048
 """Tokens that go through the reference at once."""
+ROUNDING = 1e-3
+"""By how much a log-probability may lie above 0, in nats."""
 
 
 def with_references(rows: Sequence[Candidates], reference: LocalModel, dtype: torch.dtype) -> list[Candidates]:
@@ -70,8 +75,9 @@ def check_reference(model: LocalModel, reference: LocalModel) -> None:
 
 
 def reference_hash(model: LocalModel) -> str:
-    """Hash of what the log-probabilities of given tokens depend on: every weight, the adapter's settings, how it
-    computes. `evaluation.fingerprint` is that of what a model answers, with its tokenizer and chat template.
+    """Hash of what the log-probabilities of given tokens depend on: every weight, the adapter's settings and whether it
+    is on, how it computes. `evaluation.fingerprint` is that of what a model answers, with its tokenizer and chat
+    template.
 
     To read the weights costs about a second a gigabyte. A few of each would not do: who edits one row of a matrix has
     another model.
@@ -81,6 +87,7 @@ def reference_hash(model: LocalModel) -> str:
         "architecture": architecture_of(model.network.config),
         "weights": _weights(model.network),
         "adapter": None if adapter is None else adapter.model_dump(mode="json"),
+        "switches": switches(model.network),
         "quantization": model.quantization.model_dump(mode="json") if model.quantization else None,
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
@@ -155,12 +162,22 @@ def _packs(rows: Sequence[Candidates]) -> Iterator[list[Candidates]]:
 
 
 def _kept(file: Path, count: int) -> Tensor | None:
-    """What an earlier run left; none where there is nothing, or half of it."""
-    try:
-        values = load_file(file)["logprobs"]
-    except (OSError, SafetensorError, KeyError):
+    """What an earlier run left; none where there is nothing, half of it or something else."""
+    if not file.is_file():
         return None
-    return values if values.shape == (count,) and bool(torch.isfinite(values).all()) else None
+    with suppress(OSError, SafetensorError), safe_open(file, "pt") as kept:
+        told = kept.metadata() or {}
+        values: Tensor = kept.get_tensor("logprobs")
+        right = bool((values.isfinite() & (values <= ROUNDING)).all())
+        if right and values.shape == (count,) and told.get("digest") == _digest(file, values):
+            return values
+    log.warning("%s is not what was written there, or only half of it: the reference is read again", file)
+    return None
+
+
+def _digest(file: Path, values: Tensor) -> str:
+    """Of the numbers and of what they are kept by."""
+    return hashlib.sha256(file.stem.encode() + values.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def _check_numbers(values: Tensor) -> None:
@@ -176,7 +193,7 @@ def _keep(file: Path, values: Tensor) -> None:
         os.close(handle)
         try:
             with suppress(SafetensorError):
-                save_file({"logprobs": values.contiguous()}, half)
+                save_file({"logprobs": values.contiguous()}, half, {"digest": _digest(file, values)})
                 Path(half).replace(file)
         finally:
             Path(half).unlink(missing_ok=True)

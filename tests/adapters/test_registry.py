@@ -143,9 +143,10 @@ def test_a_folder_of_another_kind_than_the_contract_says(tiny: Tiny, tmp_path: P
 
 
 @torch.no_grad()
-def test_switched_off_and_on_again(tiny: Tiny) -> None:
+@pytest.mark.parametrize("whole", [(), ("lm_head",)], ids=["factors", "a whole head too"])
+def test_switched_off_and_on_again(tiny: Tiny, whole: tuple[str, ...]) -> None:
     base = tiny("llama")
-    network = LoRA(rank=2, initialisation="gaussian").attach(base)
+    network = LoRA(rank=2, initialisation="gaussian", whole=whole).attach(base)
     for parameter in trainable(network).values():
         parameter.add_(0.1)
     changed, learning = network(input_ids=IDS).logits, set(trainable(network))

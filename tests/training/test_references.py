@@ -9,15 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from condition.adapters.attach import trainable
+from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.fused import fused
 from condition.adapters.lora import LoRA
-from condition.errors import ModelError
+from condition.adapters.registry import attached, switched_off
+from condition.adapters.soft_prompts import PromptTuning
+from condition.errors import ModelError, SettingsError
 from condition.models.local import LocalModel
 from condition.models.quantize import Quantization
-from condition.prefix_sharing.logprobs import plain_logprobs
+from condition.prefix_sharing.logprobs import logprobs, plain_logprobs
 from condition.prefix_sharing.probe import shareable
 from condition.prompts.template import as_prompt
 from condition.training import references
@@ -139,6 +144,83 @@ def test_a_file_of_something_else_is_computed_again(
     assert computed == [12, 12]
 
 
+def test_a_file_that_was_changed_by_hand_is_computed_again(
+    tiny_model: TinyModel, computed: list[int], own_references: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or that was written for other rows, or whose numbers no model can have given."""
+    model = tiny_model()
+    rows = with_references(rows_of(model), model, torch.float32)
+    (file,) = own_references.iterdir()
+    kept, values = file.read_bytes(), load_file(file)["logprobs"]
+    with safe_open(file, "pt") as opened:
+        told = opened.metadata()
+    assert with_references(rows_of(model), model, torch.float32) == rows
+    assert computed == [12]
+    assert not caplog.records
+    moved, above = values - 1, values + 20
+    for tensor, metadata in ((moved, told), (moved, None), (above, {"digest": references._digest(file, above)})):
+        save_file({"logprobs": tensor}, file, metadata)
+        assert with_references(rows_of(model), model, torch.float32) == rows
+        assert file.read_bytes() == kept
+        assert f"{file} is not what was written there" in caplog.messages.pop()
+    save_file({"logprobs": moved}, file, {"digest": references._digest(own_references / "of-others", moved)})
+    assert with_references(rows_of(model), model, torch.float32) == rows
+    assert computed == [12] * 5
+
+
+SWITCHED: dict[str, Any] = {
+    "LoRA": LoRA(rank=2),
+    "whole": LoRA(rank=2, whole=("lm_head",)),
+    "soft prompt": PromptTuning(length=3),
+    "bottleneck": Bottleneck(size=4),
+}
+
+
+@pytest.mark.parametrize("kind", list(SWITCHED))
+def test_an_adapter_that_is_off_says_what_the_base_says(tiny_model: TinyModel, kind: str) -> None:
+    """Also where what it says while it is on is kept already; and on again it says that."""
+    base = tiny_model()
+    network = attached(SWITCHED[kind], base.network, base.tokenizer)
+    for parameter in trainable(network).values():
+        parameter.data.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
+    tuned, rows = LocalModel(network, base.tokenizer, source=base.source), rows_of(base)
+    told = with_references(rows, base, torch.float32)
+    on = with_references(rows, tuned, torch.float32)
+    with switched_off(network):
+        off = with_references(rows, tuned, torch.float32)
+    for one, two, three in zip(told, off, on, strict=True):
+        assert one.reference[0] == pytest.approx(two.reference[0], abs=1e-4)
+        assert one.reference[0] != pytest.approx(three.reference[0], abs=1e-4)
+    assert with_references(rows, tuned, torch.float32) == on
+    plain = logprobs(network, rows[0].sequences, [rows[0].start] * len(rows[0].completions), shared=False)
+    assert on[0].reference[0] == pytest.approx(plain[0].tolist(), abs=1e-3)
+
+
+def test_how_strong_an_adapter_is_belongs_to_it(tiny_model: TinyModel) -> None:
+    tuned = adapted(tiny_model(), 4)
+    found = {reference_hash(tuned)}
+    tuned.network.disable_adapters()
+    found.add(reference_hash(tuned))
+    tuned.network.enable_adapters()
+    found.add(reference_hash(tuned))
+    assert len(found) == 2
+    next(m for m in tuned.network.modules() if isinstance(m, LoraLayer)).scale_layer(2.0)
+    assert reference_hash(tuned) not in found
+
+
+@pytest.mark.parametrize("kind", list(SWITCHED))
+def test_a_policy_that_is_switched_off_is_refused(tiny_model: TinyModel, kind: str, computed: list[int]) -> None:
+    base = tiny_model()
+    network = attached(SWITCHED[kind], base.network, base.tokenizer)
+    tuned = LocalModel(network, base.tokenizer, source=base.source)
+    trainer = DPOTrainer(settings=Settings(**{**QUICK, "max_steps": 1}))  # type: ignore[arg-type]
+    with switched_off(network), pytest.raises(SettingsError, match="adapter is switched off, and would learn nothing"):
+        trainer.fit(tuned, ROWS, prompt="{q}")
+    assert computed == []
+    with switched_off(network):
+        assert trainer.fit(base, ROWS, prompt="{q}").history  # the base is as it was
+
+
 def test_the_same_answers_to_other_questions_are_others(tiny_model: TinyModel) -> None:
     model = tiny_model()
     why, who = (Ranking.pair({"q": q}, "so it is", "no") for q in ("Why?", "Who?"))
@@ -211,7 +293,7 @@ def test_what_can_not_be_kept_is_computed_again(
 ) -> None:
     """A disk that is full in the middle of the file leaves nothing of it."""
 
-    def full(tensors: Any, path: str) -> None:
+    def full(tensors: Any, path: str, *_: Any) -> None:
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
