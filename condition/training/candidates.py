@@ -52,6 +52,11 @@ class Candidates:
         return len(self.prompt)
 
     @property
+    def size(self) -> int:
+        """Tokens of the whole tree."""
+        return len(self.prompt) + sum(map(len, self.completions))
+
+    @property
     def labels(self) -> tuple[int, ...]:
         return (1,) * self.count
 
@@ -101,7 +106,7 @@ def prepare_rankings(
         if excess > 0:
             cut = shortened(rendered, excess, model, settings, where)
             if cut is None:
-                gone["too long"] += 1
+                gone["too many tokens"] += 1
                 continue
             rendered, trimmed = cut, trimmed + 1
         start = len(rendered[0].prompt_ids)
@@ -117,7 +122,7 @@ def prepare_rankings(
         rows.append(Candidates(rendered[0].ids[:start], completions, pairs, grades, count))
     log_left_out(gone, what)
     if not rows:
-        raise DataError(f"no {what} rows{f' left: {_counted(gone)}' if gone else ': the data is empty'}")
+        raise DataError(f"no {what} rows{f' left: {counted(gone)}' if gone else ': the data is empty'}")
     return Prepared(rows, sum(gone.values()), trimmed)
 
 
@@ -146,10 +151,11 @@ def shortened(
 def log_left_out(gone: Counter[str], what: str) -> None:
     """Say what was left out, and why."""
     if gone:
-        log.warning("%s rows left out: %s", what, _counted(gone))
+        log.warning("%s rows left out: %s", what, counted(gone))
 
 
-def _counted(gone: Counter[str]) -> str:
+def counted(gone: Counter[str]) -> str:
+    """Reasons in words, with their numbers."""
     return ", ".join(f"{count} with {reason}" for reason, count in sorted(gone.items()))
 
 

@@ -12,20 +12,19 @@ paper does. Left out of its recipe: a share of pretraining text.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
-from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import torch
 from transformers import PreTrainedModel
 
 from condition.adapters.lora import LoRA
 from condition.adapters.registry import KeptAdapter
-from condition.data.preferences import read_feedback, read_rankings
+from condition.data.preferences import read_opinions
 from condition.errors import DataError, SettingsError
 from condition.models.local import LocalModel
 from condition.prefix_sharing.layout import common_prefix, pack
@@ -36,7 +35,7 @@ from condition.prompts.template import as_prompt
 from condition.prompts.told import Told, answered, tell
 from condition.protocols import Prompt
 from condition.training.against import check_not_negative
-from condition.training.candidates import log_left_out
+from condition.training.candidates import counted, log_left_out
 from condition.training.exploding import of_tokens
 from condition.training.fit import Task, check_arguments, fitted
 from condition.training.forgetting import forgetful
@@ -48,6 +47,7 @@ from condition.training.settings import Settings
 from condition.training.watch import Watch
 from condition.types import Example, Feedback, Messages, Ranking, Rendered
 
+log = logging.getLogger("condition")
 Said = bool | float | str
 
 
@@ -130,35 +130,24 @@ class HindsightTrainer:
         return words
 
     def _positive(self, rows: Sequence[Ranking | Feedback]) -> Said:
-        if self.positive is not None:
-            return self.positive
-        said = [row.said for row in rows if isinstance(row, Feedback)]
-        if len(said) < len(rows) or any(isinstance(value, bool) for value in said):
-            return True
+        """What is asked for; said aloud where the training never sees its sentence."""
+        said = [link.said for row in rows for chain in _chains(row) for link in chain]
         grades = [value for value in said if isinstance(value, float)]
-        if not grades:
+        positive: Said | None = self.positive
+        if positive is None and said and not grades and all(isinstance(value, str) for value in said):
             raise SettingsError(
                 "the feedback is words alone: say which the tuned model should be asked for, positive='...'"
             )
-        return max(grades)
-
-
-def read_opinions(data: object) -> list[Ranking | Feedback]:
-    """Rankings and Feedback, mixed or from one source of either kind. Raises DataError for neither."""
-    given = list(data) if isinstance(data, Iterable) and not isinstance(data, str | Path | Mapping) else data
-    if isinstance(given, list) and given and all(isinstance(row, Ranking | Feedback) for row in given):
-        runs = groupby(given, type)
-        return [one for kind, run in runs for one in _read(kind, list(run))]
-    try:
-        return list(read_rankings(given))
-    except DataError as error:
-        if "no preferences are known by the columns" not in str(error):
-            raise
-        return list(read_feedback(given))
-
-
-def _read(kind: type, rows: list[Any]) -> Sequence[Ranking | Feedback]:
-    return read_rankings(rows) if kind is Ranking else read_feedback(rows)
+        if positive is None:
+            positive = True if not grades or any(isinstance(value, bool) for value in said) else max(grades)
+        words = self._words(positive)
+        if said and words not in {self._words(value) for value in said}:
+            log.warning(
+                "the tuned model will be asked with %r, which no training row says: give rows of that kind, "
+                "or HindsightTrainer(positive=...) one that they say",
+                words,
+            )
+        return positive
 
 
 class _Link(NamedTuple):
@@ -196,7 +185,7 @@ def prepare_chains(
     *,
     sentence: Callable[[Said], str],
 ) -> Prepared:
-    """A row for each ranking or piece of feedback.
+    """A row for each ranking or piece of feedback; rankings that are all tied are left out, and counted.
 
     Links that would be too long are left out, and counted; or else the prompt is trimmed, the same before all links of
     a row, while answers and feedback stay whole. Raises DataError for none left, for a first link that is too long
@@ -209,6 +198,9 @@ def prepare_chains(
     trimmed = 0
     for number, opinion in enumerate(read_opinions(data)):
         where = f"{what} row {number}" + (f" ({opinion.id})" if opinion.id else "")
+        if not _chains(opinion):
+            gone["all candidates tied"] += 1
+            continue
         # Where the inputs do not fit the prompt it says so here, with the row's place.
         rendered = render(model, Example(opinion.inputs, "x"), inner, where)
         begun = fill(inner, opinion.inputs)
@@ -218,13 +210,13 @@ def prepare_chains(
         if not short and settings.too_long == "raise":
             long = len(links[0].ids)
             raise DataError(over_limit(where, long, model, settings, "the longest message of the prompt"))
-        gone["too long"] += not short
+        gone["too many tokens"] += not short
         gone["links of a chain too long"] += len(links) - len(short) if short else 0
         rows += [HindsightChain(tuple(short))] if short else []
     log_left_out(+gone, what)
     if not rows:
-        raise DataError(f"no {what} rows{' left: all were too long' if gone else ': the data is empty'}")
-    return Prepared(rows, gone["too long"], trimmed)
+        raise DataError(f"no {what} rows{f' left: {counted(+gone)}' if gone else ': the data is empty'}")
+    return Prepared(rows, gone["too many tokens"] + gone["all candidates tied"], trimmed)
 
 
 def _short(links: Sequence[Row], limit: int) -> list[Row]:
@@ -244,10 +236,12 @@ def _trimmed(links: Sequence[Row], rendered: Rendered, limit: int) -> list[Row]:
 
 
 def _chains(opinion: Ranking | Feedback) -> list[list[_Link]]:
-    """Orders in which answers follow each other: from the best to the worst, and back."""
+    """Orders in which answers follow each other: from the best to the worst, and back; none where all are tied."""
     if isinstance(opinion, Feedback):
         return [[_Link(opinion.said, opinion.completion)]]
     worse = {j for _, j in opinion.pairs}
+    if not worse:
+        return []
     down = [_Link(place not in worse, text) for place, text in enumerate(opinion.candidates)]
     return [down, down[::-1]]
 

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from condition.adapters.lora import LoRA
 from condition.adapters.registry import KeptAdapter
-from condition.data.preferences import read_feedback, read_rankings
+from condition.data.preferences import read_opinions
 from condition.errors import DataError
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
@@ -80,9 +80,9 @@ class KTOTrainer:
     ) -> LocalModel:
         """A tuned model that carries the prompt, its history and its contract.
 
-        `data` and `validation` are Feedback whose `said` is True or False, rows, a `datasets.Dataset` or a path, see
-        `read_feedback`; or Rankings, whose best candidates count as liked and all that are worse as not. Raises
-        DataError, SettingsError, ContractError or ModelError before any work is lost.
+        `data` and `validation` are Feedback whose `said` is True or False, Rankings, whose best candidates count as
+        liked and all that are worse as not, both mixed, rows, a `datasets.Dataset` or a path. Raises DataError,
+        SettingsError, ContractError or ModelError before any work is lost.
         """
         self.against.check(model)
         measure = ThumbObjective(self.beta, self.good_weight, self.bad_weight)
@@ -117,48 +117,48 @@ class _Thumb(NamedTuple):
 def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str) -> Prepared:
     """A row for each thumb: its completion, and the next row's behind the same prompt.
 
-    Raises DataError for what is no thumb, for thumbs of one row only, and as `prepare` does.
+    Rankings that are all tied give none, and are counted. Raises DataError for what is no thumb, for thumbs of one row
+    only, and as `prepare` does.
     """
     limit = limit_of(model, settings)
     found: list[_Thumb] = []
     gone: Counter[str] = Counter()
     trimmed = 0
-    for number, thumb in enumerate(_thumbs(data, what)):
-        where = f"{what} row {number}" + (f" ({thumb.id})" if thumb.id else "")
-        rendered = render_all(model, prompt, thumb.inputs, [thumb.completion], where)
-        excess = len(rendered[0].ids) - limit
-        if excess > 0:
-            cut = shortened(rendered, excess, model, settings, where)
-            if cut is None:
-                gone["too long"] += 1
-                continue
-            rendered, trimmed = cut, trimmed + 1
-        origin = origin_of(Example(thumb.inputs, thumb.completion, id=thumb.id), number)
-        said = bool(thumb.said)
-        found.append(_Thumb(rendered[0], said, origin._replace(key=f"{origin.key} {said}")))
-    log_left_out(gone, what)
+    for number, opinion in enumerate(read_opinions(data)):
+        where = f"{what} row {number}" + (f" ({opinion.id})" if opinion.id else "")
+        thumbs = _thumbs(opinion, where)
+        gone["all candidates tied"] += not thumbs
+        for thumb in thumbs:
+            rendered = render_all(model, prompt, thumb.inputs, [thumb.completion], where)
+            excess = len(rendered[0].ids) - limit
+            if excess > 0:
+                cut = shortened(rendered, excess, model, settings, where)
+                if cut is None:
+                    gone["too many tokens"] += 1
+                    continue
+                rendered, trimmed = cut, trimmed + 1
+            origin, said = origin_of(Example(thumb.inputs, thumb.completion, id=opinion.id), number), bool(thumb.said)
+            found.append(_Thumb(rendered[0], said, origin._replace(key=f"{origin.key} {said}")))
+    log_left_out(+gone, what)
     if len(found) < 2:
         raise DataError(f"{len(found)} {what} rows: KTO needs at least two, to compare with each other's completions")
     origins = [thumb.origin for thumb in found]
     return Prepared(list(_beside_each_other(found, limit)), sum(gone.values()), trimmed, origins)
 
 
-def _thumbs(data: object, what: str) -> Iterator[Feedback]:
-    rows = list(data) if isinstance(data, Sequence) and not isinstance(data, str) else None
-    if rows and isinstance(rows[0], Ranking):
-        for ranking in read_rankings(rows):
-            worse = {j for _, j in ranking.pairs}
-            for place, candidate in enumerate(ranking.candidates):
-                if place == 0 or place in worse:
-                    yield Feedback(ranking.inputs, candidate, place == 0, ranking.id)
-        return
-    for number, feedback in enumerate(read_feedback(data if rows is None else rows)):
-        if feedback.said not in (0, 1):  # True and False are these numbers, and files write them so
-            raise DataError(
-                f"{what} row {number}: {feedback.said!r:.60} is no thumb: KTO takes True and False, or 1 and 0; "
-                "make grades thumbs by a limit of yours, or give words to HindsightTrainer"
-            )
-        yield feedback
+def _thumbs(opinion: Ranking | Feedback, where: str) -> list[Feedback]:
+    """One for each candidate of a ranking, none where all are tied."""
+    if isinstance(opinion, Ranking):
+        worse = {j for _, j in opinion.pairs}
+        liked = [place not in worse for place in range(len(opinion.candidates))]
+        told = zip(opinion.candidates, liked, strict=True)
+        return [Feedback(opinion.inputs, text, good) for text, good in told] if worse else []
+    if opinion.said not in (0, 1):  # True and False are these numbers, and files write them so
+        raise DataError(
+            f"{where}: {opinion.said!r:.60} is no thumb: KTO takes True and False, or 1 and 0; "
+            "make grades thumbs by a limit of yours, or give words to HindsightTrainer"
+        )
+    return [opinion]
 
 
 def _beside_each_other(thumbs: Sequence[_Thumb], limit: int) -> Iterator[Candidates]:

@@ -19,11 +19,16 @@ POOL = 50
 """Batches whose rows are sorted together, so that a batch is of like length and no two epochs are the same."""
 
 
+def size_of(row: Trained) -> int:
+    """How much a row is to compute: its `size` in tokens where it has one, or else by prompt and trained tokens."""
+    return int(getattr(row, "size", len(row.ids) + len(row.labels)))
+
+
 class LengthSampler(Sampler[int]):
     """Every row once an epoch, ordered by length."""
 
     def __init__(self, rows: Sequence[Trained], batch_size: int, seed: int, order: Order) -> None:
-        self.lengths = [len(row.ids) + len(row.labels) for row in rows]
+        self.lengths = [size_of(row) for row in rows]
         self.batch_size, self.seed, self.order, self.epoch = batch_size, seed, order, 0
 
     def set_epoch(self, epoch: int) -> None:

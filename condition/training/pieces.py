@@ -61,7 +61,7 @@ class Pieces:
     def _shrink(self, batch: Batch, error: Exception) -> None:
         now = min(len(batch.rows), self.most or len(batch.rows))
         if now == 1:
-            longest = max(len(row.ids) for row in batch.rows)
+            longest = max(getattr(row, "size", len(row.ids)) for row in batch.rows)
             raise ModelError(
                 f"memory runs out with a single row of {longest:,} tokens ({str(error).partition(chr(10))[0]:.120}). "
                 f"Use Settings(checkpointing=True), a smaller max_length, or load the base with quantization"

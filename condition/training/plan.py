@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 
+from condition.training.order import size_of
 from condition.training.pieces import release
 from condition.training.rows import Trained
 
@@ -48,7 +49,7 @@ def planned(
     """The plan for batches of `most` rows. `step` goes forward and backward over rows; `beside`: bytes kept free for
     what is not there yet, such as the optimizer's moments.
     """
-    longest = sorted(rows, key=lambda row: len(row.ids) + len(row.labels))[-2:]
+    longest = sorted(rows, key=size_of)[-2:]
     free = max(0, free_bytes(device) - beside)
     step(longest[-1:])
     one = peak_of(lambda: step(longest[-1:]), device)

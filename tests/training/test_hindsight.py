@@ -60,6 +60,41 @@ def test_the_best_ones_are_all_helpful(tiny_model: TinyModel) -> None:
     assert len(chain) == 6
 
 
+def test_from_tied_candidates_nothing_is_learned(tiny_model: TinyModel, caplog: pytest.LogCaptureFixture) -> None:
+    tied = Ranking({"q": "Why?"}, ("so", "as well"), (1.0, 1.0))
+    prepare = partial(prepare_chains, tiny_model(), prompt=as_prompt("{q}"), settings=Settings(), what="training")
+    found: Any = prepare([tied, PAIR], sentence=sentence)
+    assert (len(found.rows), found.dropped) == (1, 1)
+    assert "training rows left out: 1 with all candidates tied" in caplog.text
+    with pytest.raises(DataError, match="no training rows left: 2 with all candidates tied"):
+        fit(tiny_model(), [tied] * 2)
+    with pytest.raises(DataError, match="no training rows: the data is empty"):
+        fit(tiny_model(), [])
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "words"),
+    [
+        ([Feedback({"q": "Why?"}, "so", False)], {}, "A helpful answer:"),
+        ([Feedback({"q": "Why?"}, "so", g) for g in (1.0, 2.0)], {"positive": 5.0}, "An answer graded 5:"),
+        ([Feedback({"q": "Why?"}, "so", g) for g in (True, 1.0)], {}, None),
+        ([PAIR], {}, None),
+        ([PAIR, Feedback({"q": "Why?"}, "so", "too long")], {"positive": "too long"}, None),
+    ],
+)
+def test_a_sentence_that_no_row_says_is_told(
+    rows: Any, options: dict[str, Any], words: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    HindsightTrainer(**options)._positive(rows)
+    told = [message for message in caplog.messages if "which no training row says" in message]
+    assert told == [] if words is None else repr(words) in told[0]
+
+
+def test_the_best_grade_is_asked_for_where_rankings_are_tied() -> None:
+    tied = Ranking({"q": "Why?"}, ("so", "as well"), (1.0, 1.0))
+    assert HindsightTrainer()._positive([tied, *(Feedback({"q": "Why?"}, "so", g) for g in (3.0, 4.0))]) == 4.0
+
+
 def test_a_text_prompt_goes_on_as_text(tiny_model: TinyModel) -> None:
     ((_, two, *_),) = links(tiny_model(), [PAIR], TextPrompt("Q: {q}"))
     assert two == ("Q: Why?\n\nA helpful answer:so\n\nAn unhelpful answer:", "no<|im_end|>")

@@ -184,9 +184,35 @@ def test_small_batches_add_up_to_a_large_one(tiny_model: TinyModel, parts: dict[
 
 
 def test_rankings_are_thumbs_too(tiny_model: TinyModel) -> None:
+    """All that none is better than are liked."""
     rows = [Ranking({"q": "Why?"}, ("so", "as well", "no"), (2, 2, 1)), Ranking.pair({"q": "Who?"}, "me", "you")]
     found: Any = prepare_thumbs(tiny_model(), rows, as_prompt("{q}"), Settings(), "training").rows
-    assert [row.grades[0] for row in found] == [1.0, 0.0, 1.0, 0.0]
+    assert [row.grades[0] for row in found] == [1.0, 1.0, 0.0, 1.0, 0.0]
+
+
+def test_from_tied_candidates_nothing_is_learned(tiny_model: TinyModel, caplog: pytest.LogCaptureFixture) -> None:
+    tied = Ranking({"q": "Why?"}, ("so", "as well"), (1, 1))
+    found: Any = prepare_thumbs(tiny_model(), [tied, *THUMBS[:2]], as_prompt("{q}"), Settings(), "training")
+    assert [row.grades[0] for row in found.rows] == [0.0, 1.0]
+    assert found.dropped == 1
+    assert "training rows left out: 1 with all candidates tied" in caplog.text
+    with pytest.raises(DataError, match="0 training rows: KTO needs at least two"):
+        prepare_thumbs(tiny_model(), [tied] * 2, as_prompt("{q}"), Settings(), "training")
+
+
+def test_rankings_come_from_anywhere(tiny_model: TinyModel, tmp_path: Path) -> None:
+    """From a generator, among thumbs, as rows, from a file; a row is named by its place among those given."""
+    pair, file = Ranking.pair({"q": "Who?"}, "me", "you"), tmp_path / "pairs.csv"
+    file.write_text("q,chosen,rejected\nWho?,me,you\n")
+    rows = {"q": "Who?", "chosen": "me", "rejected": "you"}
+    sources = ([pair], (one for one in [pair]), [rows], iter([rows]), file, str(file))
+    expected = [[1.0, 0.0]] * len(sources)
+    prepared: list[Any] = [prepare_thumbs(tiny_model(), s, as_prompt("{q}"), Settings(), "training") for s in sources]
+    assert [[row.grades[0] for row in one.rows] for one in prepared] == expected
+    mixed: Any = prepare_thumbs(tiny_model(), [THUMBS[0], pair, THUMBS[1]], as_prompt("{q}"), Settings(), "training")
+    assert [row.grades[0] for row in mixed.rows] == [0.0, 1.0, 0.0, 1.0]
+    with pytest.raises(DataError, match=r"training row 1: 0\.5 is no thumb"):
+        prepare_thumbs(tiny_model(), [pair, Feedback({"q": "a"}, "b", 0.5)], as_prompt("{q}"), Settings(), "training")
 
 
 def test_weights_count(tiny_model: TinyModel) -> None:

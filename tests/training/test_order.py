@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condition.training.order import LengthSampler, Order
+from condition.training.candidates import Candidates
+from condition.training.order import LengthSampler, Order, size_of
 from condition.training.rows import Row
 
 
@@ -30,6 +31,14 @@ def test_a_batch_holds_rows_of_like_length() -> None:
     batches = [{lengths[i] for i in order[b : b + 10]} for b in range(0, 100, 10)]
     assert all(len(batch) == 1 for batch in batches)
     assert [min(batch) for batch in batches] != sorted(min(batch) for batch in batches)
+
+
+def test_candidates_are_as_long_as_their_tree() -> None:
+    """Not as the best one alone."""
+    short, long = (Candidates((7,) * 4, ((7,) * 2, (7,) * worse)) for worse in (3, 90))
+    middle = Candidates((7,) * 20, ((7,) * 20, (7,) * 2))
+    assert [size_of(row) for row in (short, long, middle)] == [9, 96, 42]
+    assert list(LengthSampler([long, middle, short], 1, seed=0, order="short-first")) == [2, 1, 0]
 
 
 @pytest.mark.parametrize("order", ["by-length", "short-first"])
