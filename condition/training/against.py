@@ -67,5 +67,12 @@ def check_not_negative(**given: object) -> None:
             raise SettingsError(f"{name}={value!r:.60}: give a number, 0 or more")
 
 
+def check_switch(**given: object) -> None:
+    """Raises SettingsError for what is neither True nor False."""
+    for name, value in given.items():
+        if not isinstance(value, bool):
+            raise SettingsError(f"{name}={value!r:.60}: give True or False")
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -30,6 +30,7 @@ from condition.models.history import History
 from condition.models.local import LocalModel
 from condition.models.place import check_writable
 from condition.models.render import TURNS
+from condition.models.reward import RewardModel
 from condition.models.save import contract_of
 from condition.models.seeded import seeded
 from condition.prefix_sharing.head import cast_once
@@ -130,7 +131,10 @@ def fitted(
     """
     if not isinstance(model, LocalModel):
         name = repr(str(model)) if isinstance(model, str | Path) else "..."
-        raise ModelError(f"fit takes a loaded model, not {model!r:.80}: load it first: cd.load({name})")
+        advice = f"load it first: cd.load({name})"
+        if isinstance(model, RewardModel):
+            advice = "it gives rewards and writes nothing; give the model that should write"
+        raise ModelError(f"fit takes a loaded model, not {model!r:.80}: {advice}")
     prompt = as_prompt(prompt)
     for name in ("patience", "eval_every"):
         if getattr(settings, name) and validation is None:

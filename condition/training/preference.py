@@ -23,7 +23,7 @@ from condition.adapters.registry import KeptAdapter
 from condition.errors import SettingsError
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
-from condition.training.against import Against, check_not_negative, check_positive
+from condition.training.against import Against, check_not_negative, check_positive, check_switch
 from condition.training.candidates import PAIRS, Candidates, prepare_rankings
 from condition.training.dropout import without_dropout
 from condition.training.exploding import of_tokens
@@ -77,6 +77,7 @@ class DPOTrainer:
         if pairs not in ("all", "best"):
             raise SettingsError(f"pairs={pairs!r}: give 'all' or 'best'")
         check_not_negative(sft_weight=sft_weight, margin=margin)
+        check_switch(normalised=normalised, reference_free=reference_free)
         if smoothing is not None:
             check_not_negative(smoothing=smoothing)
             if smoothing >= 0.5:

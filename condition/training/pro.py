@@ -22,7 +22,7 @@ from condition.adapters.lora import LoRA
 from condition.adapters.registry import KeptAdapter
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
-from condition.training.against import check_not_negative
+from condition.training.against import check_not_negative, check_switch
 from condition.training.candidates import Candidates, prepare_rankings
 from condition.training.exploding import of_tokens
 from condition.training.fit import Task, check_arguments, fitted
@@ -54,6 +54,7 @@ class PROTrainer:
         check_arguments(adapter, settings, "PROTrainer")
         if sft_weight is not None:
             check_not_negative(sft_weight=sft_weight)
+        check_switch(graded=graded)
         self.adapter, self.settings, self.sft_weight, self.graded = adapter, settings, sft_weight, graded
 
     def fit(

@@ -25,7 +25,7 @@ from condition.errors import ModelError, SettingsError
 from condition.models.local import LocalModel
 from condition.models.reward import RewardModel, last_hidden
 from condition.protocols import Prompt
-from condition.training.against import check_not_negative
+from condition.training.against import check_not_negative, check_switch
 from condition.training.candidates import PAIRS, Candidates, prepare_rankings
 from condition.training.dropout import without_dropout
 from condition.training.exploding import of_pairs
@@ -62,6 +62,7 @@ class RewardTrainer:
         if pairs not in ("all", "best"):
             raise SettingsError(f"pairs={pairs!r}: give 'all' or 'best'")
         check_not_negative(centre=centre)
+        check_switch(margins=margins)
         if loss == "ranking" and (margins or pairs == "best"):
             raise SettingsError("margins and pairs belong to loss='pairs': leave them out with loss='ranking'")
         self.adapter, self.settings = adapter, settings

@@ -283,6 +283,8 @@ def test_a_reference_from_another_base(tiny_model: TinyModel) -> None:
         ({"sft_weight": "1"}, "sft_weight='1': give a number, 0 or more"),
         ({"sft_weight": math.nan}, "sft_weight=nan: give a number, 0 or more"),
         ({"reference": "base"}, "no loaded model"),
+        ({"reference_free": "no"}, "reference_free='no': give True or False"),
+        ({"normalised": 1}, "normalised=1: give True or False"),
     ],
 )
 def test_bad_settings(options: dict[str, Any], said: str) -> None:

@@ -115,6 +115,8 @@ def test_grades_are_asked_for_where_they_count(tiny_model: TinyModel) -> None:
 
 
 def test_bad_settings() -> None:
+    with pytest.raises(SettingsError, match="graded='no': give True or False"):
+        PROTrainer(graded="no")  # type: ignore[arg-type]  # what the message is for
     for wrong in (-1, "1", math.inf):
         with pytest.raises(SettingsError, match="sft_weight="):
             PROTrainer(sft_weight=wrong)  # type: ignore[arg-type]  # what the message is for

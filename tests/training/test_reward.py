@@ -13,7 +13,9 @@ from condition.adapters.reward_head import add_head
 from condition.errors import DataError, ModelError, SettingsError
 from condition.models.local import LocalModel
 from condition.models.reward import RewardModel
+from condition.prompts.template import as_prompt
 from condition.training.candidates import Candidates, Pair
+from condition.training.pro import PROTrainer
 from condition.training.reward import RewardObjective, RewardTrainer, rewards_of
 from condition.training.settings import Settings
 from condition.types import Ranking
@@ -142,6 +144,15 @@ def test_margins_are_asked_for_where_they_count(tiny_model: TinyModel) -> None:
         fit(tiny_model(), margins=True)
 
 
+def test_a_reward_model_is_no_model_that_writes(tiny_model: TinyModel) -> None:
+    base = tiny_model()
+    network = LoRA(rank=2).attach(base.network)
+    add_head(network)
+    reward: Any = RewardModel(LocalModel(network, base.tokenizer, source=base.source, prompt=as_prompt("{q}")))
+    with pytest.raises(ModelError, match="it gives rewards and writes nothing; give the model that should write"):
+        PROTrainer(settings=Settings(**QUICK)).fit(reward, ROWS, prompt="{q}")
+
+
 def test_a_network_without_a_head(tiny_model: TinyModel) -> None:
     model: LocalModel = tiny_model()
     with pytest.raises(ModelError, match="no reward head"):
@@ -151,6 +162,7 @@ def test_a_network_without_a_head(tiny_model: TinyModel) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"margins": "no"}, "margins='no': give True or False"),
         ({"loss": "pair"}, "loss='pair': give 'pairs' or 'ranking'"),
         ({"pairs": "some"}, "pairs='some'"),
         ({"centre": -1}, "centre=-1"),
