@@ -12,6 +12,7 @@ from pathlib import Path
 
 import condition as cd
 from condition.data import sample
+from condition.models.hub import check_repo
 
 PROMPT = cd.TextPrompt("Passage: {context}\n\nQuestion: {question}\n\nAnswer (or: unanswerable):")
 
@@ -24,6 +25,8 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.push:
+        check_repo(options.push)  # now, not behind hours of training
     train = cd.read(options.data or sample("train"))[: options.rows]
     validation = cd.read(options.validation or sample("validation"))[: options.rows]
 
@@ -57,13 +60,13 @@ def run(options: argparse.Namespace) -> None:
 
     adapter = options.output / "adapter"
     tuned.save_pretrained(adapter)
-    if options.push:
-        print(f"pushed to {tuned.push_to_hub(options.push)}")
 
     # Another process, another day: the folder alone says which base, prompt, stop tokens and quantization belong to it.
     llm = cd.ConditionLLM(adapter, max_tokens=16)
     asked = {name: validation[0].inputs[name] for name in ("context", "question")}
     print(f"Q: {asked['question']}\nA: {(PROMPT.to_langchain() | llm).invoke(asked).strip()}")
+    if options.push:
+        print(f"pushed to {tuned.push_to_hub(options.push)}")
 
 
 def parsed() -> argparse.Namespace:

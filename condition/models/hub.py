@@ -8,21 +8,24 @@ from difflib import get_close_matches
 from pathlib import Path
 from textwrap import shorten
 
-from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, get_token, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 
 from condition.errors import ModelError
 from condition.models.contract import FILE, Source, weights_fingerprint
 
 TIMEOUT_SECONDS = 5.0
+_LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN"
 TUNED = (FILE, "adapter_config.json")
 """A repository that holds one of these is a tuned model."""
 
@@ -82,6 +85,22 @@ def explained(name: str, revision: str | None) -> Iterator[None]:
         raise
 
 
+def check_repo(repo: str) -> None:
+    """Raises ModelError, without asking anybody, for what can't be pushed to: a name that is none, or no token."""
+    check_name(repo)
+    if get_token() is None:
+        raise ModelError(f"can't push to {repo!r}: there is no token here. {_LOG_IN}")
+
+
+def check_name(repo: str) -> None:
+    """Raises ModelError for what is no name of a repository."""
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        said = str(error).strip().rstrip(".")
+        raise ModelError(f"{repo!r} is no name of a repository: {said}. Give one such as 'me/qa-lora'") from error
+
+
 @contextmanager
 def uploading(repo: str) -> Iterator[None]:
     """As `explained`, for a model on its way to the hub."""
@@ -92,10 +111,20 @@ def uploading(repo: str) -> Iterator[None]:
             isinstance(c, HfHubHTTPError | OSError | ValueError) or _is_of_the_network(c) for c in _chain(error)
         ):
             raise
-        raise ModelError(
-            f"can't push to {repo!r}: {error}. Log in with `hf auth login`, or set HF_TOKEN; "
-            f"without a network, use save_pretrained"
-        ) from error
+        raise ModelError(f"can't push to {repo!r}: {str(error).strip().rstrip('.')}. {_advice(error)}") from error
+
+
+def _advice(error: BaseException) -> str:
+    """What to do where an upload failed."""
+    causes = list(_chain(error))
+    answers = [c.response for c in causes if isinstance(c, HfHubHTTPError)]
+    if any(isinstance(c, LocalTokenNotFoundError) for c in causes):
+        return _LOG_IN
+    if any(answer is not None and answer.status_code in (401, 403) for answer in answers):
+        return f"{_LOG_IN}; the token needs the right to write there"
+    if not answers and any(isinstance(c, OfflineModeIsEnabled) or _is_of_the_network(c) for c in causes):
+        return "The hub can't be reached from here: use save_pretrained, and push where it can"
+    return "Use save_pretrained, and push again later"
 
 
 def meant(name: str) -> str:

@@ -23,7 +23,7 @@ from condition.models.contract import (
     versions,
     write_contract,
 )
-from condition.models.hub import uploading
+from condition.models.hub import check_name, uploading
 from condition.models.place import replaced
 from condition.prompts.saved import prompt_to_json
 from condition.types import Message
@@ -56,6 +56,7 @@ def save(model: LocalModel, folder: Path, name: str | None = None) -> None:
 
 def push(model: LocalModel, repo: str, private: bool) -> str:
     """Upload a saved model to the hub; gives its address. Raises ModelError where that fails."""
+    check_name(repo)
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
         save(model, Path(folder) / "model", repo)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,19 @@ def test_it_tunes_tracks_saves_and_answers(short: Path, tmp_path: Path) -> None:
     assert contract["adapter"] | {"rank": 64, "alpha": 16.0, "dropout": 0.1} == contract["adapter"]
     assert contract["quantization"]["kind"] == "nf4"
     assert (contract["settings"]["batch_size"], contract["settings"]["accumulation"]) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("repo", "said"), [("not a repo name", "is no name of a repository"), ("me/qa", "there is no token here. Log in")]
+)
+def test_where_it_can_not_be_pushed_to_is_seen_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, repo: str, said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["chapter_recipe.py", *FEW, "--push", repo])
+    monkeypatch.setattr("condition.models.hub.get_token", lambda: None)
+    monkeypatch.setattr("condition.load", lambda *_, **__: pytest.fail("a model was loaded first"))
+    with pytest.raises(SystemExit, match=said):
+        runpy.run_path(str(EXAMPLES / "chapter_recipe.py"), run_name="__main__")
 
 
 def test_the_notebook_runs(tmp_path: Path) -> None:

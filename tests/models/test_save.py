@@ -8,15 +8,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import torch
 from huggingface_hub import HfApi
+from huggingface_hub.utils import hf_raise_for_status
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from condition.adapters.attach import trainable
 from condition.errors import ContractError, ModelError
+from condition.models import hub
 from condition.models import save as module
+from condition.models.hub import uploading
 from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.prompts.parse import letter
@@ -188,15 +192,47 @@ def test_a_folder_that_cannot_be_written(tuned: LocalModel, tmp_path: Path, plac
 
 
 def test_pushing_without_a_network_says_what_to_do(tuned: LocalModel) -> None:
-    with pytest.raises(ModelError, match=r"can't push to 'me/it': .*hf auth login.*save_pretrained"):
+    with pytest.raises(ModelError, match=r"can't push to 'me/it': .*[^.]\. The hub can't be reached .*save_pretrained"):
         tuned.push_to_hub("me/it")
 
 
 def test_pushing_to_a_hub_that_does_not_answer_says_so_too(tuned: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(module, "HfApi", lambda: HfApi(endpoint="http://127.0.0.1:9"))
-    with pytest.raises(ModelError, match=r"can't push to 'me/it': .*hf auth login.*save_pretrained"):
+    with pytest.raises(ModelError, match=r"can't push to 'me/it': .*[^.]\. The hub can't be reached .*save_pretrained"):
         tuned.push_to_hub("me/it")
+
+
+@pytest.mark.parametrize("repo", ["not a repo name", "a/b/c", "me/a--b", "me/x.git"])
+def test_pushing_to_a_name_that_is_none_saves_nothing(
+    tuned: LocalModel, monkeypatch: pytest.MonkeyPatch, repo: str
+) -> None:
+    monkeypatch.setattr(module, "save", lambda *_: pytest.fail("it was saved first"))
+    with pytest.raises(
+        ModelError, match=rf"'{repo}' is no name of a repository: .*[^.]\. Give one such as 'me/qa-lora'$"
+    ):
+        tuned.push_to_hub(repo)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(401, "hf auth login.*right to write"), (500, "save_pretrained, and push again later")]
+)
+def test_pushing_where_the_hub_refuses(tuned: LocalModel, status: int, said: str) -> None:
+    request = httpx2.Request("POST", "https://hub/api/repos/create")
+    with pytest.raises(ModelError, match=said), uploading("me/it"):
+        hf_raise_for_status(httpx2.Response(status, request=request))
+
+
+def test_what_can_be_known_of_a_push_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "get_token", lambda: None)
+    with pytest.raises(ModelError, match="is no name of a repository"):
+        hub.check_repo("not a repo name")
+    with pytest.raises(
+        ModelError, match=r"can't push to 'me/it': there is no token here\. Log in with `hf auth login`"
+    ):
+        hub.check_repo("me/it")
+    monkeypatch.setattr(hub, "get_token", lambda: "a token")
+    hub.check_repo("me/it")
 
 
 def test_mistakes_of_our_own_are_not_laid_on_the_hub(tuned: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
