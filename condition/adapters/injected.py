@@ -107,8 +107,11 @@ def configs(network: PreTrainedModel) -> list[PeftConfig]:
 def targets_for(network: PreTrainedModel, targets: Targets, who: str) -> str | list[str]:
     """Names as PEFT takes them; `all-linear` may stand among others. A string is a pattern of whole names.
 
-    Raises SettingsError for a name in a list that no layer has, of which PEFT says nothing where another one fits.
+    Raises SettingsError for a name in a list that no layer has, of which PEFT says nothing where another one fits, and
+    for no names at all.
     """
+    if not targets:
+        raise SettingsError(f"{who}.targets = {targets!r} names no layer: give names, or leave it out for '{ALL}'")
     if isinstance(targets, str):
         _check_pattern(targets, who)
         return targets

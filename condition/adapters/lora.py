@@ -84,7 +84,9 @@ class LoRA(Options):
     def _config(self, network: PreTrainedModel) -> LoraConfig:
         targets, whole, tied = self._with_ties(network)
         if self.initialisation == "orthogonal" and getattr(network, "is_quantized", False):
-            raise SettingsError("LoRA.initialisation = 'orthogonal' can't begin on a quantized base: take 'gaussian'")
+            raise SettingsError(
+                "LoRA.initialisation = 'orthogonal' can't begin on a quantized base but torchao's intx: take 'gaussian'"
+            )
         if self.weight_decomposed and any(type(m).__name__ == "Linear8bitLt" for m in network.modules()):
             raise SettingsError(
                 "LoRA.weight_decomposed can't stand on bitsandbytes' int8 weights, whose scales PEFT loses on the way: "

@@ -40,9 +40,12 @@ class Mixed(Options):
     parts: tuple[Part, ...] = (LoRA(rank=8), Bottleneck(placement="pfeiffer"), PrefixTuning())
     kind: Literal["mixed"] = "mixed"
 
-    def __init__(self, parts: Any = None, **rest: Any) -> None:
-        if parts is not None and not isinstance(parts, list | tuple):
-            raise SettingsError(f"Mixed takes several adapters, Mixed((LoRA(), Bottleneck())), not {parts!r:.80}")
+    def __init__(self, parts: Any = None, *more: Any, **rest: Any) -> None:
+        if more or (parts is not None and not isinstance(parts, list | tuple)):
+            given = ", ".join(f"{type(part).__name__}(...)" for part in (parts, *more)) if more else repr(parts)
+            raise SettingsError(
+                f"Mixed takes several adapters in a tuple, Mixed((LoRA(), Bottleneck())), not {given:.80}"
+            )
         super().__init__(**({} if parts is None else {"parts": tuple(parts)}), **rest)
 
     @model_validator(mode="after")

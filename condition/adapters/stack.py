@@ -38,9 +38,12 @@ class Stack(Options):
     parts: tuple[Part, ...]
     kind: Literal["stack"] = "stack"
 
-    def __init__(self, parts: Any, **rest: Any) -> None:
-        if not isinstance(parts, list | tuple):
-            raise SettingsError(f"Stack takes several adapters, Stack((LoRA(), PromptTuning())), not {parts!r:.80}")
+    def __init__(self, parts: Any = (), *more: Any, **rest: Any) -> None:
+        if more or not isinstance(parts, list | tuple):
+            given = ", ".join(f"{type(part).__name__}(...)" for part in (parts, *more)) if more else repr(parts)
+            raise SettingsError(
+                f"Stack takes several adapters in a tuple, Stack((LoRA(), PromptTuning())), not {given:.80}"
+            )
         super().__init__(parts=tuple(parts), **rest)
 
     @model_validator(mode="after")

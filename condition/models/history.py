@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final, overload
 
-from condition.errors import DataError
+from condition.errors import DataError, ModelError
 
 
 @final
@@ -41,7 +41,7 @@ class History(Sequence[dict[str, Any]]):
     def plot(self, path: str | Path | None = None) -> Any:
         """The loss curve as a matplotlib figure, training and validation; also written to `path` if given.
 
-        Raises DataError where no loss was logged.
+        Raises DataError where no loss was logged, and ModelError where the file can't be written.
         """
         if not {"loss", "eval_loss"} & set(self.names()):
             raise DataError("there is no curve: this model was not trained here, so no loss was logged")
@@ -58,5 +58,10 @@ class History(Sequence[dict[str, Any]]):
             axes.legend()
         axes.grid(alpha=0.3)
         if path is not None:
-            figure.savefig(path, dpi=120)
+            try:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                figure.savefig(path, dpi=120)
+            except (OSError, ValueError) as error:
+                said = str(error).rstrip(".")
+                raise ModelError(f"can't draw to {path}: {said}. Choose another file, such as 'loss.png'") from error
         return figure

@@ -154,7 +154,22 @@ def _saved(
     _check_text(contract, model.renderer)
     if contract.canary is not None:
         listen(contract.canary, model.network, model.renderer, precision(model))
+    _tell_rounding(contract, folder, precision(model))
     return model
+
+
+def _tell_rounding(contract: Contract, folder: Path, stands: str) -> None:
+    """Say where an adapter that has learned beside rounded weights stands on others."""
+    bits = contract.settings.get("quantization_aware")
+    if bits is not None and stands != f"intx{bits}":
+        log.warning(
+            "%s was trained for a base in %s bits (quantization_aware), and stands on one in %s: "
+            "load(folder, quantization=Quantization(bits=%s, kind='intx')) is what it has learned",
+            folder,
+            bits,
+            stands,
+            bits,
+        )
 
 
 def _base_of(

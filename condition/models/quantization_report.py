@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from condition.adapters.attach import is_torchao
+from condition.adapters.registry import adapter_of
 from condition.data.shipped import sample
 from condition.errors import DataError, ModelError, SettingsError
 from condition.models.load import load
@@ -74,7 +75,8 @@ def quantization_report(
     """Load a base again in each of several quantizations, and measure. One is in memory at a time.
 
     `texts` are for the perplexity; passages that the library ships where none are given.
-    Raises ModelError for a model that can't be loaded by its name, DataError for texts that are none or too short.
+    A tuned model is measured by its folder, adapter and all. Raises ModelError for a model that can't be loaded by its
+    name, DataError for texts that are none or too short.
     """
     name = _name_of(model)
     if not isinstance(quantizations, Sequence):
@@ -92,6 +94,11 @@ def quantization_report(
 def _name_of(model: LocalModel | str | Path | None) -> str | Path | None:
     if not isinstance(model, LocalModel):
         return model
+    if adapter_of(model.network) is not None:  # its source is the base, which would be measured in its place
+        raise ModelError(
+            f"{model.name!r} is tuned, and is loaded anew for each row: save it, and give its folder: "
+            f"tuned.save_pretrained(folder); quantization_report(folder)"
+        )
     if model.source.kind == "memory":
         raise ModelError(f"{model.name!r} was made in memory and can't be loaded again: save it, and give its folder")
     return None if model.source.kind == "embedded" else model.source.name

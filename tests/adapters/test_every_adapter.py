@@ -205,6 +205,15 @@ def test_on_nf4_it_learns_or_says_why_not(tiny_folder: Path, adapter: KeptAdapte
     assert torch.equal(logits(load(tmp_path / "saved").network), logits(tuned.network))
 
 
+def test_orthogonal_factors_begin_on_intx_too(tiny_folder: Path) -> None:
+    """Their type is that of the base's numbers, which bitsandbytes hides and torchao tells."""
+    pytest.importorskip("torchao")
+    base = load(tiny_folder, quantization=Quantization(bits=4, kind="intx"))
+    tuned = fit(base, LoRA(rank=4, initialisation="orthogonal"))
+    _, losses = tuned.history.series("loss")
+    assert sum(losses[-3:]) / 3 < 0.98 * losses[0]
+
+
 def test_switched_off_it_is_the_base(tiny: Tiny, adapter: KeptAdapter, tiny_tokenizer: Any) -> None:
     base = tiny("llama")
     network = filled(attached(adapter, base, tiny_tokenizer))

@@ -74,6 +74,9 @@ def test_a_name_that_no_layer_has_is_refused_beside_one_that_fits(tiny: Tiny, ki
             kind(targets=["q_proj", wrong]).attach(tiny("llama"))
     with pytest.raises(SettingsError, match=r"a list, \['q_proj'\]"):
         kind(targets="q_proj").attach(tiny("llama"))
+    for none in ([], (), ""):
+        with pytest.raises(SettingsError, match=rf"{kind.__name__}\.targets = .* names no layer: give names, or leave"):
+            kind(targets=none).attach(tiny("llama"))
     with pytest.raises(SettingsError, match=r"targets = '\(' is no pattern"):
         kind(targets="(").attach(tiny("llama"))
     assert trainable(kind(targets=["q_proj", "model.layers.1.mlp.up_proj"]).attach(tiny("llama")))

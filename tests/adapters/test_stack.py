@@ -13,6 +13,7 @@ from condition.adapters.attach import trainable
 from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.ia3 import IA3
 from condition.adapters.lora import LoRA
+from condition.adapters.mixed import Mixed
 from condition.adapters.registry import load_adapter, save_adapter, switched_off
 from condition.adapters.soft_prompts import PrefixTuning, PromptTuning, PTuning
 from condition.adapters.stack import Stack
@@ -127,3 +128,9 @@ def test_ranks_are_allocated_inside_a_stack_too(tiny: Tiny) -> None:
 def test_parts_that_do_not_stack(parts: Any, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         Stack(parts)
+
+
+@pytest.mark.parametrize("kind", [Stack, Mixed])
+def test_parts_that_are_not_in_a_tuple(kind: Any) -> None:
+    with pytest.raises(SettingsError, match=rf"{kind.__name__} takes several adapters in a tuple, .*, not LoRA.*IA3"):
+        kind(LoRA(rank=2), IA3())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from condition.errors import DataError
+from condition.errors import DataError, ModelError
 from condition.models.history import History
 
 LINES = [
@@ -41,6 +41,15 @@ def test_a_picture(tmp_path: Path) -> None:
     assert [line.get_label() for line in axes.lines] == ["training", "validation"]
     assert list(axes.lines[0].get_ydata()) == [2.0, 1.0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "loss (nats per token)")
+
+
+def test_where_it_is_drawn_to(tmp_path: Path) -> None:
+    History(LINES).plot(tmp_path / "new" / "folder" / "loss.png")
+    assert (tmp_path / "new" / "folder" / "loss.png").is_file()
+    (tmp_path / "file").write_text("x")
+    for wrong in ("file/loss.png", "loss.xyz"):
+        with pytest.raises(ModelError, match=rf"can't draw to .*{wrong}: .*\. Choose another file, such as 'loss.png'"):
+            History(LINES).plot(tmp_path / wrong)
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:

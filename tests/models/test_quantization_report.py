@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 import torch
 
+from condition.adapters.lora import LoRA
 from condition.errors import DataError, ModelError, SettingsError
 from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.models.quantization_report import quantization_report
 from condition.models.quantize import Quantization
-from condition.types import Message
+from condition.training.settings import Settings
+from condition.training.sft import SFTTrainer
+from condition.types import Example, Message
 from tests.conftest import TinyModel
 
 
@@ -119,3 +122,18 @@ def test_what_can_not_be_measured(tiny_model: TinyModel, tiny_folder: Path) -> N
         quantization_report(tiny_folder, [], texts=["a", "b"])
     with pytest.raises(SettingsError, match="takes several settings"):
         quantization_report(tiny_folder, Quantization())  # type: ignore[arg-type]
+
+
+def test_a_tuned_model_is_measured_by_its_folder(tiny_folder: Path, tmp_path: Path) -> None:
+    """In memory it names its base, which would be measured in its place."""
+    texts = ["The bridge at Orla was built of oak in 1784."]
+    settings = Settings(max_steps=4, batch_size=1, learning_rate=0.02)
+    rows = [Example({"q": "When?"}, texts[0])]
+    tuned = SFTTrainer(LoRA(rank=2), settings).fit(load(tiny_folder), rows, prompt="{q}")
+    with pytest.raises(
+        ModelError, match=r"lora' is tuned, .*save it, and give its folder: .*quantization_report\(folder"
+    ):
+        quantization_report(tuned, [], texts=texts)
+    tuned.save_pretrained(tmp_path / "saved")
+    base, other = (quantization_report(name, [], texts=texts).rows[0] for name in (tiny_folder, tmp_path / "saved"))
+    assert other.perplexity != pytest.approx(base.perplexity, rel=0.01)

@@ -301,6 +301,22 @@ def test_trained_with_rounded_weights_it_fits_a_rounded_base(tiny_folder: Path, 
     assert loss("aware") < loss("plain")
 
 
+def test_on_another_base_than_it_has_learned_beside_it_says_so(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("torchao")
+    fit(load(tiny_folder), max_steps=1, quantization_aware=4).save_pretrained(tmp_path / "aware")
+    others = {"float32": None, "intx2": Quantization(bits=2, kind="intx"), "nf4": Quantization()}
+    for name, quantization in others.items():
+        caplog.clear()
+        load(tmp_path / "aware", quantization=quantization)
+        assert f"was trained for a base in 4 bits (quantization_aware), and stands on one in {name}" in caplog.text
+        assert "load(folder, quantization=Quantization(bits=4, kind='intx'))" in caplog.text
+    caplog.clear()
+    load(tmp_path / "aware", quantization=Quantization(bits=4, kind="intx"))
+    assert not caplog.text
+
+
 @pytest.mark.parametrize(
     ("quantization", "options", "said"),
     [
