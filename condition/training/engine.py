@@ -48,6 +48,7 @@ from condition.training.schedule import share_of_rate
 from condition.training.settings import Settings
 from condition.training.sharded import launched_with, load_optimizer, reshard, save_optimizer
 from condition.training.stopping import StopWithCheckpoint
+from condition.training.tally import Tally, keep, mean_loss, take_up
 from condition.training.watch import number_of
 from condition.training.watched import Watched, means
 
@@ -90,6 +91,7 @@ class Engine(Trainer):
                     *callbacks,
                     self._stop,
                     Exploding(),
+                    Tally(),
                     *([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
                 ],
             )
@@ -179,6 +181,7 @@ class Engine(Trainer):
         return self.lr_scheduler
 
     def _run_epoch(self, *given: Any, **options: Any) -> None:
+        take_up(self)
         if not self.control.should_training_stop:
             super()._run_epoch(*given, **options)  # type: ignore[no-untyped-call]  # transformers types it in part
 
@@ -204,7 +207,8 @@ class Engine(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As transformers', with what is watched beside the loss."""
-        super().log({**logs, **self._watched(training=True)} if "loss" in logs else logs, start_time)
+        beside = self._watched(training=True) if "loss" in logs else mean_loss(self) if "train_loss" in logs else {}
+        super().log({**logs, **beside}, start_time)
 
     def _watched(self, *, training: bool) -> dict[str, float]:
         return {} if self.model is None else means(self.model.watched.take(training=training), self.args.device)
@@ -286,6 +290,7 @@ class Engine(Trainer):
         return is_best
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        keep(self)
         with writing(checkpoint_at(self.args, self.state.global_step)):
             super()._save_checkpoint(model, trial)
 

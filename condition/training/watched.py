@@ -53,14 +53,27 @@ class Watched:
         taken, self._sums[training] = self._sums[training], {}
         return taken
 
+    def so_far(self) -> dict[str, tuple[float, int]]:
+        """Those of the training, which go on."""
+        return dict(self._sums[True])
+
+    def go_on(self, sums: Mapping[str, tuple[float, int]]) -> None:
+        """Go on in the training from what was counted before."""
+        self._sums[True] = {name: (total, count) for name, (total, count) in sums.items()}
+
 
 def means(found: Mapping[str, tuple[float, int]], device: torch.device) -> dict[str, float]:
     """Means over all processes of sums and counts, of which a process without a batch has none."""
+    return {name: total / n for name, (total, n) in totals(found, device).items() if n}
+
+
+def totals(found: Mapping[str, tuple[float, int]], device: torch.device) -> dict[str, tuple[float, int]]:
+    """Sums and counts over all processes. Every process has to ask."""
     names = list(found) if number_of_processes() == 1 else sorted(set(gather_object(list(found))))
     if not names:
         return {}
-    totals = torch.tensor([found.get(name, (0.0, 0)) for name in names], dtype=torch.float64, device=device)
-    return {name: total / n for name, (total, n) in zip(names, summed(totals).tolist(), strict=True) if n}
+    added = torch.tensor([found.get(name, (0.0, 0)) for name in names], dtype=torch.float64, device=device)
+    return {name: (total, int(n)) for name, (total, n) in zip(names, summed(added).tolist(), strict=True)}
 
 
 class DriftStop(TrainerCallback):
