@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from condition.adapters import projections
 from condition.adapters.attach import trainable
 from condition.adapters.fused import fused, unfused
 from condition.adapters.norms import is_rms_norm
 from condition.adapters.projections import Packed, Plain, can_pack
+from tests.conftest import Tiny
 
 IDS = torch.randint(3, 90, (2, 24), generator=torch.Generator().manual_seed(3))
 PROJECTION = torch.randn(2, 24, 32, generator=torch.Generator().manual_seed(4))
 
 
-def llama(**settings: Any) -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=96,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        **settings,
-    )
-    return LlamaForCausalLM(config)
+Llama = Callable[..., PreTrainedModel]
+
+
+@pytest.fixture
+def llama(tiny: Tiny) -> Llama:
+    """Builds a network of width 32; keywords change its configuration."""
+    return partial(tiny, "llama", vocab_size=96, hidden_size=32, intermediate_size=48)
 
 
 def adapted(network: PreTrainedModel, **settings: Any) -> PreTrainedModel:
@@ -85,7 +82,7 @@ def same(found: tuple[Tensor, dict[str, Tensor]], expected: tuple[Tensor, dict[s
         ({}, {"r": 2, "rank_pattern": {"k_proj": 8}, "alpha_pattern": {"v_proj": 1}}),
     ],
 )
-def test_float32_is_exact(network: dict[str, Any], adapter: dict[str, Any]) -> None:
+def test_float32_is_exact(llama: Llama, network: dict[str, Any], adapter: dict[str, Any]) -> None:
     model = adapted(llama(**network), **adapter)
     expected = step(model)
     with fused(model, torch.float32):
@@ -93,7 +90,7 @@ def test_float32_is_exact(network: dict[str, Any], adapter: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_bfloat16_is_close(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_is_close(llama: Llama, packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if packed and not packs():
         pytest.skip("this processor has no packed bfloat16 products")
     monkeypatch.setattr(projections, "can_pack", lambda _: packed)
@@ -105,7 +102,7 @@ def test_bfloat16_is_close(packed: bool, monkeypatch: pytest.MonkeyPatch) -> Non
     same((hidden, grads), expected, 0.03)
 
 
-def test_what_is_swapped() -> None:
+def test_what_is_swapped(llama: Llama) -> None:
     model = adapted(llama())
     with fused(model, torch.float32):
         names = {name.rpartition(".")[2] for name in swapped(model)}
@@ -114,7 +111,7 @@ def test_what_is_swapped() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_base_is_as_before(dtype: torch.dtype) -> None:
+def test_the_base_is_as_before(llama: Llama, dtype: torch.dtype) -> None:
     packs()
     model = adapted(llama())
     tensors = {name: tensor for name, tensor in model.state_dict().items() if "lora" not in name}
@@ -128,7 +125,7 @@ def test_the_base_is_as_before(dtype: torch.dtype) -> None:
             assert torch.equal(tensor, before[name][1])
 
 
-def test_layers_are_restored_after_an_error() -> None:
+def test_layers_are_restored_after_an_error(llama: Llama) -> None:
     model = adapted(llama())
     with pytest.raises(IndexError), fused(model, torch.float32):
         model(input_ids=IDS + 96)
@@ -136,7 +133,7 @@ def test_layers_are_restored_after_an_error() -> None:
 
 
 @pytest.mark.parametrize("adapter", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}])
-def test_other_adapters_keep_their_own_path(adapter: dict[str, Any]) -> None:
+def test_other_adapters_keep_their_own_path(llama: Llama, adapter: dict[str, Any]) -> None:
     model = adapted(llama(attention_bias=True, mlp_bias=True), **adapter)
     with fused(model, torch.float32):
         assert not any(name.endswith("_proj") for name in swapped(model))
@@ -161,7 +158,7 @@ def test_a_norm_that_computes_something_else_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
-def test_under_gradient_checkpointing(reentrant: bool) -> None:
+def test_under_gradient_checkpointing(llama: Llama, reentrant: bool) -> None:
     model = adapted(llama())
     expected = step(model)
     model.enable_input_require_grads()
@@ -170,7 +167,7 @@ def test_under_gradient_checkpointing(reentrant: bool) -> None:
         same(step(model), expected, 1e-5)
 
 
-def test_adapters_can_be_switched_off_inside() -> None:
+def test_adapters_can_be_switched_off_inside(llama: Llama) -> None:
     model = adapted(llama())
     model.disable_adapters()
     expected = model(input_ids=IDS).logits
@@ -180,7 +177,7 @@ def test_adapters_can_be_switched_off_inside() -> None:
         torch.testing.assert_close(model(input_ids=IDS).logits, expected)
 
 
-def test_siblings_that_read_different_inputs() -> None:
+def test_siblings_that_read_different_inputs(llama: Llama) -> None:
     model = adapted(llama())
     attention: Any = model.get_submodule("model.layers.0.self_attn")
     x, z = torch.randn(2, 1, 5, 32)
@@ -210,7 +207,7 @@ def test_without_the_private_operators(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not can_pack(torch.bfloat16)
 
 
-def test_layers_that_are_merged_or_watched_keep_their_own_path() -> None:
+def test_layers_that_are_merged_or_watched_keep_their_own_path(llama: Llama) -> None:
     model = adapted(llama())
     merged: Any = model.get_submodule("model.layers.0.self_attn.q_proj")
     merged.merge()
@@ -225,7 +222,7 @@ def test_layers_that_are_merged_or_watched_keep_their_own_path() -> None:
     assert seen == ["up"]
 
 
-def test_a_norm_that_is_trained_gets_its_gradient() -> None:
+def test_a_norm_that_is_trained_gets_its_gradient(llama: Llama) -> None:
     model = adapted(llama())
     norm: Any = model.get_submodule("model.norm")
     norm.weight.requires_grad_()
@@ -248,7 +245,7 @@ def with_other(network: PreTrainedModel) -> PreTrainedModel:
     return network
 
 
-def test_the_active_adapter_is_computed() -> None:
+def test_the_active_adapter_is_computed(llama: Llama) -> None:
     model = with_other(adapted(llama()))
     default = step(model)
     model.set_adapter("other")
@@ -261,7 +258,7 @@ def test_the_active_adapter_is_computed() -> None:
         same(step(model), default, 1e-5)
 
 
-def test_a_base_layer_that_is_trained_gets_its_gradient() -> None:
+def test_a_base_layer_that_is_trained_gets_its_gradient(llama: Llama) -> None:
     model = adapted(llama())
     layer: Any = model.get_submodule("model.layers.0.self_attn.q_proj")
     layer.base_layer.weight.requires_grad_()
@@ -271,7 +268,7 @@ def test_a_base_layer_that_is_trained_gets_its_gradient() -> None:
         same(step(model), expected, 1e-5)
 
 
-def test_one_of_siblings_called_twice_and_nothing_kept() -> None:
+def test_one_of_siblings_called_twice_and_nothing_kept(llama: Llama) -> None:
     model = adapted(llama())
     attention: Any = model.get_submodule("model.layers.0.self_attn")
     x = torch.randn(1, 5, 32)
@@ -286,7 +283,7 @@ def test_one_of_siblings_called_twice_and_nothing_kept() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_base_gives_what_an_untrained_adapter_gives_to_the_bit(dtype: torch.dtype) -> None:
+def test_a_base_gives_what_an_untrained_adapter_gives_to_the_bit(llama: Llama, dtype: torch.dtype) -> None:
     packs()
     base, model = llama(), adapted(llama())
     for name, parameter in model.named_parameters():
@@ -299,7 +296,7 @@ def test_a_base_gives_what_an_untrained_adapter_gives_to_the_bit(dtype: torch.dt
     assert torch.equal(*hidden)
 
 
-def test_plain_layers_beside_adapted_ones_are_fused_and_the_head_is_not() -> None:
+def test_plain_layers_beside_adapted_ones_are_fused_and_the_head_is_not(llama: Llama) -> None:
     model = adapted(llama(), target_modules=["q_proj"], lora_dropout=0.5)
     model.eval()
     expected = step(model)
@@ -310,7 +307,7 @@ def test_plain_layers_beside_adapted_ones_are_fused_and_the_head_is_not() -> Non
         same(step(model), expected, 1e-5)
 
 
-def test_inside_it_can_be_left_for_a_while() -> None:
+def test_inside_it_can_be_left_for_a_while(llama: Llama) -> None:
     model = adapted(llama())
     with unfused(model):  # nothing to leave
         assert not swapped(model)

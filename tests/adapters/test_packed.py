@@ -10,7 +10,7 @@ import peft
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from condition.adapters import packed, projections
 from condition.adapters.copies import Copies
@@ -18,6 +18,7 @@ from condition.adapters.lora import LoRA
 from condition.adapters.packed import PackedProducts
 from condition.adapters.projections import can_pack
 from condition.adapters.siblings import siblings
+from tests.conftest import Tiny
 
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
 
@@ -25,19 +26,10 @@ pytestmark = pytest.mark.skipif(not can_pack(torch.float32), reason="this torch 
 
 
 @pytest.fixture
-def network() -> PreTrainedModel:
+def network(tiny: Tiny) -> PreTrainedModel:
+    shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48}
+    made = tiny("llama", **shape, attention_bias=True, mlp_bias=True)
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        attention_bias=True,
-        mlp_bias=True,
-    )
-    made = LlamaForCausalLM(config).eval()
     for name, parameter in made.named_parameters():
         if name.endswith("bias"):
             nn.init.normal_(parameter)
@@ -148,7 +140,7 @@ def test_what_has_no_room_keeps_its_own_layout(network: PreTrainedModel, copies:
 def test_the_longest_unused_copies_go_first(network: PreTrainedModel, copies: Copies) -> None:
     inside(network)
     copies.limit = int(copies.bytes * 2.5)
-    others = [LlamaForCausalLM(network.config).eval() for _ in range(3)]
+    others = [type(network)(network.config).eval() for _ in range(3)]
     for other in others:
         inside(other)
         assert copies.bytes <= copies.limit
@@ -156,7 +148,7 @@ def test_the_longest_unused_copies_go_first(network: PreTrainedModel, copies: Co
 
 
 def test_copies_go_with_their_weights(network: PreTrainedModel, copies: Copies) -> None:
-    inside(LlamaForCausalLM(network.config))
+    inside(type(network)(network.config))
     gc.collect()
     assert copies.bytes == 0
 
