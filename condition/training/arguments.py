@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
-from transformers.integrations import is_mlflow_available
+from transformers.integrations.integration_utils import is_mlflow_available
 
 from condition.errors import SettingsError
 from condition.training.settings import Settings
