@@ -28,7 +28,7 @@ def pair_loss(
                                                          Meng et al. 2024, arXiv 2405.14734
     conservative   a share `smoothing` of the labels is taken the other way round          Mitchell 2023, "cDPO"
     robust         unbiased where that share of the labels is wrong     Chowdhury et al. 2024, arXiv 2403.00409
-    hinge          max(0, 1 - beta d)                                       Zhao et al. 2023, arXiv 2305.10425
+    hinge          max(0, 1 - (beta d - margin))                            Zhao et al. 2023, arXiv 2305.10425
     ipo            (d - 1 / (2 beta))^2, d being a mean over tokens         Azar et al. 2023, arXiv 2310.12036
     """
     if kind == "ipo":

@@ -19,7 +19,7 @@ from condition.adapters.fused import fused
 from condition.adapters.lora import LoRA
 from condition.adapters.registry import attached, switched_off
 from condition.adapters.soft_prompts import PromptTuning
-from condition.errors import ModelError, SettingsError
+from condition.errors import ContractError, ModelError, SettingsError
 from condition.models.local import LocalModel
 from condition.models.quantize import Quantization
 from condition.prefix_sharing.logprobs import logprobs, plain_logprobs
@@ -219,6 +219,21 @@ def test_a_policy_that_is_switched_off_is_refused(tiny_model: TinyModel, kind: s
     assert computed == []
     with switched_off(network):
         assert trainer.fit(base, ROWS, prompt="{q}").history  # the base is as it was
+
+
+def test_each_row_is_read_once_whatever_fits_together() -> None:
+    rows = [Candidates((7,) * (100 * size), ((7,) * 100, (7,) * 90)) for size in (3, 9, 30, 2, 8, 5, 1)]
+    packs = list(references._packs(rows))
+    assert [row for pack in packs for row in pack] == rows
+    assert [sum(row.size for row in pack) for pack in packs] == [1580, 3190, 1380, 980]
+
+
+def test_another_vocabulary_is_another_base(tiny_model: TinyModel) -> None:
+    """Also where nothing else says so."""
+    base, larger = tiny_model(), tiny_model(vocab_size=600)
+    other = LocalModel(larger.network, base.tokenizer, source=base.source)
+    with pytest.raises(ContractError, match="the reference stands on another base"):
+        references.check_reference(base, other)
 
 
 def test_the_same_answers_to_other_questions_are_others(tiny_model: TinyModel) -> None:

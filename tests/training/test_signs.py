@@ -29,7 +29,7 @@ def test_a_healthy_training_shows_none() -> None:
 
 @pytest.mark.parametrize(
     "last",
-    [{"drift_better": -0.05}, {"entropy": 1.5}, {"prefers_longer": 0.64}, {"kl": 0.4}, {"eval_accuracy": 0.62}],
+    [{"drift_better": -0.09}, {"entropy": 1.5}, {"prefers_longer": 0.64}, {"kl": 0.4}, {"eval_accuracy": 0.62}],
     ids=str,
 )
 def test_what_is_no_sign_yet(last: dict[str, float]) -> None:
@@ -60,6 +60,8 @@ def test_length_is_told_once() -> None:
         ({"eval_prefers_longer": 0.9, "eval_longer_is_better": 0.5}, r"90% of pairs held out"),
         ({"entropy": 0.7}, r"fell from 2 to 0.7 nats"),
         ({"kl": 0.8}, r"0.8 nats from the reference"),
+        ({"kl": 0.55}, r"0.55 nats from the reference"),
+        ({"eval_accuracy": 0.58}, r"70% of pairs are right in training, 58% of those held out"),
         ({"accuracy": 0.95}, r"95% of pairs are right in training, 68% of those held out"),
     ],
 )
