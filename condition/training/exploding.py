@@ -32,6 +32,7 @@ from transformers.trainer_callback import ExportableState
 
 from condition.errors import ModelError
 from condition.training.processes import summed
+from condition.training.sharded import whole
 
 LARGEST = 65504.0
 """Of fp16."""
@@ -109,5 +110,4 @@ class Exploding(TrainerCallback, ExportableState):
 
 
 def _largest(parameters: Sequence[nn.Parameter]) -> float:
-    norm = get_total_norm([p.detach() for p in parameters], norm_type=math.inf)
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # of tensors that are shared out
+    return float(whole(get_total_norm([p.detach() for p in parameters], norm_type=math.inf)))
