@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from condition.models.contract import Contract
+from condition.models.origin import origin
 from condition.prompts.saved import prompt_from_json
 
 CARD = "README.md"
 OURS = "<!-- Written from condition.json. Without this line the card is yours, and is kept when the model is saved. -->"
 PLAIN = ("output", "report_to", "resume", "log_every", "keep")
 """Settings that say nothing of the result."""
+MEANINGS = {
+    "seconds": "of the whole training, with what is made ready before its first step",
+    "loop_seconds": "of the loop over the steps alone, with its validations and checkpoints",
+    "trained_parameters": "numbers that training could change",
+    "rows_dropped": "rows left out for their length",
+    "rows_trimmed": "rows whose prompt was cut to fit",
+    "final_loss": "of the last line that was logged",
+    "best_eval_loss": "lowest loss on validation rows",
+    "best_step": "step with the lowest loss on validation rows",
+    "best_watch": "highest value of the measure that was watched",
+}
+"""What training counts, in words."""
 
 
 def write_card(contract: Contract, folder: Path, before: Path, name: str) -> None:
@@ -39,9 +53,10 @@ def card(contract: Contract, name: str) -> str:
         f"# {name}",
         f"{what}{f', tuned by `{contract.trainer}`' if contract.trainer else ''}.",
         _use(contract, name),
+        f"## Base\n\n{origin(base, name, kind is not None)}",
         _prompt(contract),
         _training(contract),
-        _table("Results", contract.metrics),
+        _table("Results", contract.metrics, MEANINGS),
         "The file `condition.json` holds the whole contract: fingerprints of base, tokenizer and chat template, a hash "
         "of each file, and a short text with the numbers that this model must give again. `load` checks them all.",
         _table("Made with", contract.versions),
@@ -50,7 +65,8 @@ def card(contract: Contract, name: str) -> str:
 
 
 def _use(contract: Contract, name: str) -> str:
-    lines = ["import condition as cd", "", f'model = cd.load("{name}")']
+    where = "" if "/" in name else "  # the path of this folder, or its id on the hub"
+    lines = ["import condition as cd", "", f'model = cd.load("{name}"){where}']
     fields = contract.prompt and sorted(_variables(contract.prompt))
     if fields:
         values = ", ".join(f'"{field}": "…"' for field in fields)
@@ -80,11 +96,14 @@ def _training(contract: Contract) -> str:
     return _table("Training", told)
 
 
-def _table(title: str, values: Any) -> str:
+def _table(title: str, values: Any, meanings: Mapping[str, str] | None = None) -> str:
+    """A table of names and values, with what they mean in a column of its own where that is given."""
     if not values:
         return ""
-    rows = [f"| {name} | {_shown(value)} |" for name, value in values.items()]
-    return f"## {title}\n\n| | |\n| --- | --- |\n" + "\n".join(rows)
+    told = {name: "" if meanings is None else f" {meanings.get(name, '')} |" for name in values}
+    rows = [f"| {name} | {_shown(value)} |{told[name]}" for name, value in values.items()]
+    head = "| | |\n| --- | --- |" if meanings is None else "| | | |\n| --- | --- | --- |"
+    return f"## {title}\n\n{head}\n" + "\n".join(rows)
 
 
 def _shown(value: Any) -> str:

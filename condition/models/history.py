@@ -46,6 +46,7 @@ class History(Sequence[dict[str, Any]]):
         if not {"loss", "eval_loss"} & set(self.names()):
             raise DataError("there is no curve: this model was not trained here, so no loss was logged")
         from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that only plots need
+        from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.add_subplot()
@@ -56,6 +57,7 @@ class History(Sequence[dict[str, Any]]):
         axes.set(xlabel="step", ylabel="loss (nats per token)", title="Loss")
         if axes.get_legend_handles_labels()[1]:
             axes.legend()
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no step 2.5
         axes.grid(alpha=0.3)
         if path is not None:
             try:

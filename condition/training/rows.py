@@ -122,7 +122,8 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
 
 
 def _named(example: Example, number: int) -> str:
-    return f"row {number}" if example.id is None else f"row {number} ({example.id})"
+    place = f"row {number}"
+    return place if example.id in (None, place) else f"{place} ({example.id})"
 
 
 def origin_of(example: Example, number: int) -> Origin:

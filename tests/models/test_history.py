@@ -57,3 +57,10 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no curve"):
         History().plot(tmp_path / "empty.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_there_is_no_half_a_step() -> None:
+    for last in (2, 4, 10, 1000):
+        figure = History({"step": step, "loss": 1.0} for step in range(1, last + 1)).plot()
+        figure.canvas.draw()
+        assert all(float(tick).is_integer() for tick in figure.axes[0].get_xticks())

@@ -113,7 +113,7 @@ def test_rows_in_one_batch_do_not_see_each_other(tiny_model: TinyModel, packing:
 
 def test_validation_rows_are_not_trained_on(tiny_model: TinyModel, tmp_path: Path) -> None:
     held = [{"q": "what is  1? SKY", "target": "It is 1"}]
-    with pytest.raises(DataError, match=r"training row 1 \(row 1\) is in the validation data too"):
+    with pytest.raises(DataError, match=r"training row 1 is in the validation data too"):
         fit(tiny_model(), held=held, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     tuned = fit(tiny_model(), held=held, overlap="drop", max_steps=1)
