@@ -740,7 +740,8 @@ def test_a_learning_rate_that_breaks_the_network(tiny_model: TinyModel, tmp_path
     base, output = tiny_model(), tmp_path / "run"
     before = {name: tensor.clone() for name, tensor in base.network.state_dict().items()}
     with pytest.raises(
-        ModelError, match=r"(has exploded|the loss became|the gradient of .* is not finite).*Lower Settings\.learning_rate"
+        ModelError,
+        match=r"(has exploded|the loss became|the gradient of .* is not finite).*Lower Settings\.learning_rate",
     ):
         fit(base, epochs=20, learning_rate=1e30, output=str(output), save_every=1)
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.network.state_dict().items())
