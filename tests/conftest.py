@@ -38,6 +38,7 @@ SLOW = (
     "tests/evaluation/test_asking.py",
     "tests/evaluation/test_sandbox.py",
     "tests/training/test_processes.py",
+    "tests/training/test_sharded.py",
     "tests/integrations/test_langchain.py",
 )
 """Where tests of many seconds are."""
