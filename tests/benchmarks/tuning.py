@@ -73,7 +73,7 @@ def tuned(name: str, base: cd.LocalModel, rows: list[cd.Example], seconds: float
         lines = {"steps": steps, "seconds": spent, "trained": model.contract.metrics["trained_parameters"]}
         costs.write_text(json.dumps(lines))
         print(f"{name}: {steps} steps in {spent:.0f} s, one takes {step:.2f} s", flush=True)
-    return cd.load(home / SAVED, base=base)
+    return cd.load(home / SAVED, base=None if name == "full" else base)  # which is a model of its own
 
 
 def main() -> None:
