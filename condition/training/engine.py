@@ -31,8 +31,7 @@ from transformers import (
 )
 
 from condition.adapters.attach import trainable
-from condition.errors import ModelError, SettingsError
-from condition.models.seeded import seeded
+from condition.errors import SettingsError
 from condition.training.arguments import arguments_for, checkpoint_at
 from condition.training.checkpoints import load_trainable, save_trainable, writing
 from condition.training.exploding import Exploding
@@ -49,7 +48,7 @@ from condition.training.settings import Settings
 from condition.training.sharded import launched_with, load_optimizer, reshard, save_optimizer
 from condition.training.stopping import StopWithCheckpoint
 from condition.training.tally import Tally, keep, mean_loss, take_up
-from condition.training.watch import number_of
+from condition.training.watch import Asked
 from condition.training.watched import Watched, means
 
 log = logging.getLogger("condition")
@@ -71,7 +70,7 @@ class Engine(Trainer):
         watch: Callable[[], float] | None = None,
     ) -> None:
         self.settings = settings
-        self._watch = watch
+        self._watch = None if watch is None else Asked(watch, settings.seed)
         self._progress = Progress()
         self._stop = StopWithCheckpoint()
         self._noise: Noise | None = None
@@ -111,7 +110,9 @@ class Engine(Trainer):
         network = self.model.network
         hearing = nullcontext() if self.settings.output is None else self._stop.listening()
         try:
-            self._ask_ahead(resumed=options.get("resume_from_checkpoint") is not None)
+            if self._watch is not None and options.get("resume_from_checkpoint") is None:
+                self.model.eval()
+                self._watch.ahead()
             with noisy(network, self.settings.neftune) as self._noise, hearing:
                 return super().train(*given, **options)
         except KeyboardInterrupt:
@@ -226,27 +227,8 @@ class Engine(Trainer):
             found.update(self.model.whole(gather_object(self._parts)))
         watched = {f"eval_{name}": mean for name, mean in found.items()}
         if self._watch is not None:
-            watched["eval_watch"] = self._asked(self._watch)
+            watched["eval_watch"] = self._watch.at(self.state.global_step)
         return output._replace(metrics={**(output.metrics or {}), "eval_loss": total / tokens, **watched})
-
-    def _ask_ahead(self, *, resumed: bool) -> None:
-        """Ask what is watched once before the first step: what can't be asked is seen before anything is lost."""
-        if self._watch is not None and not resumed:
-            self.model.eval()
-            log.info("watch gives %.4g before the first step", self._answer(self._watch, "before the first step"))
-
-    def _answer(self, watch: Callable[[], float], when: str) -> float:
-        with seeded(self.settings.seed), torch.no_grad():  # what it draws does not move the training
-            return number_of(watch(), when)
-
-    def _asked(self, watch: Callable[[], float]) -> float:
-        value = self._answer(watch, f"step {self.state.global_step}")
-        if not math.isfinite(value):
-            raise ModelError(
-                f"step {self.state.global_step}: watch gave {value}, which is no measure; checkpoints written before "
-                f"are intact"
-            )
-        return value
 
     def _go_along(self) -> None:
         """Gather weights as often as the processes that have a batch more: all take part in each forward pass."""

@@ -8,17 +8,23 @@ Training lays weights out for its own speed; what the measure reads is what serv
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable
+from typing import final
 
+import torch
 from transformers import PreTrainedModel
 
 from condition.adapters.fused import unfused
-from condition.errors import SettingsError
+from condition.errors import ModelError, SettingsError
 from condition.models.local import LocalModel
+from condition.models.seeded import seeded
 from condition.prefix_sharing.head import uncast
 from condition.prefix_sharing.logprobs import output_head
 from condition.protocols import Prompt
 
+log = logging.getLogger("condition")
 _MEANT = "give a function of the model that returns one, higher for better, such as cd.watcher(task)"
 Watch = Callable[[LocalModel], float]
 """A measure of a model, higher for better, such as `condition.evaluation.watch.watcher` gives."""
@@ -60,3 +66,28 @@ def asking(
             return watch(asked)
 
     return ask
+
+
+@final
+class Asked:
+    """Asks a measure between the steps of a training, and refuses what is none."""
+
+    def __init__(self, ask: Callable[[], float], seed: int) -> None:
+        self._ask, self._seed = ask, seed
+
+    def ahead(self) -> None:
+        """Once before the first step: what can't be asked is seen before anything is lost."""
+        log.info("watch gives %.4g before the first step", self._answer("before the first step"))
+
+    def at(self, step: int) -> float:
+        """The measure behind a step. Raises ModelError where it is not finite."""
+        value = self._answer(f"step {step}")
+        if not math.isfinite(value):
+            raise ModelError(
+                f"step {step}: watch gave {value}, which is no measure; checkpoints written before are intact"
+            )
+        return value
+
+    def _answer(self, when: str) -> float:
+        with seeded(self._seed), torch.no_grad():  # what it draws does not move the training
+            return number_of(self._ask(), when)
