@@ -86,7 +86,6 @@ def prepare_rankings(
     reads their scores. Raises DataError for none left, a missing column or score, an empty candidate, and a row over
     the limit without a policy.
     """
-    limit = limit_of(model, settings)
     rows: list[Candidates] = []
     gone: Counter[str] = Counter()
     trimmed = 0
@@ -101,14 +100,11 @@ def prepare_rankings(
         if not chosen:
             gone["all candidates tied"] += 1
             continue
-        rendered = render_all(model, prompt, ranking.inputs, ranking.candidates, where)
-        excess = max(len(r.ids) for r in rendered) - limit
-        if excess > 0:
-            cut = shortened(rendered, excess, model, settings, where)
-            if cut is None:
-                gone["too many tokens"] += 1
-                continue
-            rendered, trimmed = cut, trimmed + 1
+        rendered, cut = render_within(model, prompt, ranking.inputs, ranking.candidates, settings, where)
+        if rendered is None:
+            gone["too many tokens"] += 1
+            continue
+        trimmed += cut
         start = len(rendered[0].prompt_ids)
         completions = tuple(r.ids[start:] for r in rendered)
         grades = ranking.scores
@@ -126,26 +122,25 @@ def prepare_rankings(
     return Prepared(rows, sum(gone.values()), trimmed)
 
 
-def render_all(
-    model: LocalModel, prompt: Prompt, inputs: Mapping[str, Any], texts: Iterable[str], where: str
-) -> list[Rendered]:
-    """Each text behind the same prompt."""
-    return [render(model, Example(inputs, text), prompt, where) for text in texts]
+def render_within(
+    model: LocalModel, prompt: Prompt, inputs: Mapping[str, Any], texts: Iterable[str], settings: Settings, where: str
+) -> tuple[list[Rendered] | None, bool]:
+    """Each text behind the same prompt, which is cut alike for all where the longest does not fit, and whether it was.
 
-
-def shortened(
-    rendered: Sequence[Rendered], excess: int, model: LocalModel, settings: Settings, where: str
-) -> list[Rendered] | None:
-    """Candidates with the same cut in their common prompt, so that the longest fits; none where they are dropped.
-
-    Raises DataError where the settings say so.
+    None where they are dropped. Raises DataError where the settings say so.
     """
+    rendered = [render(model, Example(inputs, text), prompt, where) for text in texts]
+    longest = max(len(r.ids) for r in rendered)
+    excess = longest - limit_of(model, settings)
+    if excess <= 0:
+        return rendered, False
     if settings.too_long == "raise":
-        raise DataError(over_limit(where, limit_of(model, settings) + excess, model, settings))
+        raise DataError(over_limit(where, longest, model, settings))
     if settings.too_long == "drop":
-        return None
+        return None, False
     cut = [trim(r, len(r.ids) - excess) for r in rendered]
-    return None if any(r is None for r in cut) else [r for r in cut if r is not None]
+    short = [r for r in cut if r is not None]
+    return (short, True) if len(short) == len(cut) else (None, False)
 
 
 def log_left_out(gone: Counter[str], what: str) -> None:

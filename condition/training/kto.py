@@ -24,7 +24,7 @@ from condition.errors import DataError
 from condition.models.local import LocalModel
 from condition.protocols import Prompt
 from condition.training.against import Against, check_positive
-from condition.training.candidates import Candidates, log_left_out, render_all, shortened
+from condition.training.candidates import Candidates, log_left_out, render_within
 from condition.training.dropout import without_dropout
 from condition.training.exploding import of_tokens
 from condition.training.fit import Task, check_arguments, fitted
@@ -120,7 +120,6 @@ def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Se
     Rankings that are all tied give none, and are counted. Raises DataError for what is no thumb, for thumbs of one row
     only, and as `prepare` does.
     """
-    limit = limit_of(model, settings)
     found: list[_Thumb] = []
     gone: Counter[str] = Counter()
     trimmed = 0
@@ -129,21 +128,18 @@ def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Se
         thumbs = _thumbs(opinion, where)
         gone["all candidates tied"] += not thumbs
         for thumb in thumbs:
-            rendered = render_all(model, prompt, thumb.inputs, [thumb.completion], where)
-            excess = len(rendered[0].ids) - limit
-            if excess > 0:
-                cut = shortened(rendered, excess, model, settings, where)
-                if cut is None:
-                    gone["too many tokens"] += 1
-                    continue
-                rendered, trimmed = cut, trimmed + 1
+            rendered, cut = render_within(model, prompt, thumb.inputs, [thumb.completion], settings, where)
+            if rendered is None:
+                gone["too many tokens"] += 1
+                continue
+            trimmed += cut
             origin, said = origin_of(Example(thumb.inputs, thumb.completion, id=opinion.id), number), bool(thumb.said)
             found.append(_Thumb(rendered[0], said, origin._replace(key=f"{origin.key} {said}")))
     log_left_out(+gone, what)
     if len(found) < 2:
         raise DataError(f"{len(found)} {what} rows: KTO needs at least two, to compare with each other's completions")
     origins = [thumb.origin for thumb in found]
-    return Prepared(list(_beside_each_other(found, limit)), sum(gone.values()), trimmed, origins)
+    return Prepared(list(_beside_each_other(found, limit_of(model, settings))), sum(gone.values()), trimmed, origins)
 
 
 def _thumbs(opinion: Ranking | Feedback, where: str) -> list[Feedback]:
