@@ -198,13 +198,14 @@ def prepare_chains(
     trimmed = 0
     for number, opinion in enumerate(read_opinions(data)):
         where = f"{what} row {number}" + (f" ({opinion.id})" if opinion.id else "")
-        if not _chains(opinion):
+        chains = _chains(opinion)
+        if not chains:
             gone["all candidates tied"] += 1
             continue
         # Where the inputs do not fit the prompt it says so here, with the row's place.
         rendered = render(model, Example(opinion.inputs, "x"), inner, where)
         begun = fill(inner, opinion.inputs)
-        links = [link for chain in _chains(opinion) for link in _rendered(model, begun, chain, sentence)]
+        links = [link for chain in chains for link in _rendered(model, begun, chain, sentence)]
         short = _trimmed(links, rendered, limit) if settings.too_long == "trim" else _short(links, limit)
         trimmed += not set(short) <= set(links)
         if not short and settings.too_long == "raise":
