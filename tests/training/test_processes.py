@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,8 @@ from accelerate.utils.launch import prepare_simple_launcher_cmd_env
 from condition.adapters.attach import trainable
 from condition.training.checkpoints import load_trainable
 from condition.training.processes import is_first, number_of_processes, one_folder, together, warn_alone
-from tests.conftest import ROOT, TinyModel
+from tests.conftest import TinyModel
+from tests.training.launching import TWO, run_launched
 from tests.training.test_fit import ROWS, fit
 from tests.training.test_kto import THUMBS
 from tests.training.test_kto import fit as kto
@@ -46,26 +45,8 @@ with open(f"{folder}-{os.environ['RANK']}.json", "w") as file:
 
 
 def test_two_processes_give_the_result_of_one(tiny_model: TinyModel, tmp_path: Path) -> None:
-    script, output = tmp_path / "script.py", tmp_path / "run"
-    script.write_text(SCRIPT)
-    # As `accelerate launch` does for GPUs; for the CPU it starts more than one process by MPI only.
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", *launch, str(script), str(output)],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-            "ACCELERATE_USE_CPU": "true",
-            "CONDITION_CACHE": str(tmp_path / "cache"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=550,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    output = tmp_path / "run"
+    run_launched(TWO, {**os.environ, "ACCELERATE_USE_CPU": "true"}, tmp_path, SCRIPT, [str(output)])
     base = tiny_model()
     options = {"held": HELD, "batch_size": 4, "learning_rate": 1e-3}
     one = fit(base, epochs=2, eval_every=2, **options)

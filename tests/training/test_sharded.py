@@ -13,8 +13,7 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,14 +38,15 @@ from condition.training.kto import KTOTrainer
 from condition.training.preference import DPOTrainer
 from condition.training.settings import Settings
 from condition.training.sft import SFTTrainer
-from tests.conftest import ROOT, TinyModel, _tiny, _tiny_tokenizer
+from tests.conftest import TinyModel, _tiny, _tiny_tokenizer
+from tests.training.launching import TWO, run_launched
 from tests.training.test_fit import ROWS
 from tests.training.test_launch_files import FOLDER, launched
 from tests.training.test_preference import HELD as PAIRS_HELD
 from tests.training.test_preference import ROWS as PAIRS
+from tests.training.test_processes import HELD
 
 QUICK: dict[str, Any] = {"precision": "fp32", "log_every": 1, "warmup": 0.0, "learning_rate": 1e-3, "epochs": 2}
-HELD = [{"q": f"When was {i}?", "target": "blue " * (1 + i)} for i in range(5)]
 SFT: dict[str, Any] = {"data": ROWS, "validation": HELD, "prompt": "{q}"}
 RUNS: dict[str, Any] = {
     "lora": (SFTTrainer, LoRA(rank=4), {"eval_every": 2}, SFT),
@@ -106,27 +106,9 @@ def work(device: str, folder: str, names: list[str]) -> None:
         save_file({n: p.detach().cpu().clone() for n, p in trainable(tuned.network).items()}, f"{output}-{rank}")
 
 
-def shared_out(launch: list[str], env: dict[str, str], device: str, folder: Path, names: list[str]) -> str:
+def shared_out(launch: Sequence[str], env: dict[str, str], device: str, folder: Path, names: list[str]) -> str:
     """Run `work` under a launcher; what it said."""
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", *launch, str(script), device, str(folder), *names],
-        cwd=ROOT,
-        env={
-            **env,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-            "OMP_NUM_THREADS": "1",
-            "CONDITION_CACHE": str(folder / "cache"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=550,
-        check=False,
-    )
-    said = done.stdout[-3000:] + done.stderr[-6000:]
-    assert done.returncode == 0, said
-    return said
+    return run_launched(launch, env, folder, SCRIPT, [device, str(folder), *names])
 
 
 def assert_alike(name: str, device: str, folder: Path, ranks: int, tolerance: float = 1e-5) -> None:
@@ -163,16 +145,15 @@ def stopped_earlier(output: Path) -> None:
 
 
 def test_two_processes_that_share_out_weights(tmp_path: Path) -> None:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     env = prepare_multi_gpu_env(launched("fsdp2")) | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     names = ["lora", "full", "pairs"]
-    shared_out(launch, env, "cpu", tmp_path, names)
+    shared_out(TWO, env, "cpu", tmp_path, names)
     for name in names:
         assert_alike(name, "cpu", tmp_path, ranks=2)
     # Resumed, to the bit.
     before = load_file(tmp_path / "full-0")
     stopped_earlier(tmp_path / "full")
-    shared_out(launch, env, "cpu", tmp_path, ["full"])
+    shared_out(TWO, env, "cpu", tmp_path, ["full"])
     for rank in (0, 1):
         after = load_file(tmp_path / f"full-{rank}")
         assert all(torch.equal(after[key], weight) for key, weight in before.items())
