@@ -10,7 +10,7 @@ from weakref import finalize
 import torch
 from torch import Tensor
 
-from condition.adapters.projections import pack
+from condition import onednn
 
 Weights = tuple[Tensor, ...]
 
@@ -63,7 +63,7 @@ class Copies:
 
 def _make(group: Weights) -> _Copy:
     whole = group[0].detach() if len(group) == 1 else torch.cat([weight.detach() for weight in group])
-    return _Copy(pack(whole), _stamp(group), _size(group))
+    return _Copy(onednn.lay_out(whole), _stamp(group), _size(group))
 
 
 def _key(group: Weights) -> tuple[int, ...]:

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from condition import onednn
 from condition.adapters.copies import Copies
 from condition.adapters.norms import Forward, is_rms_norm, written
-from condition.adapters.projections import can_pack, packed_linear
 from condition.adapters.siblings import Shared, is_plain, is_usual, linear_of, siblings
 
 COPIES = Copies(1 << 30)
@@ -75,7 +75,7 @@ def _can_be_packed(layer: nn.Module) -> bool:
         return False
     linear = linear_of(layer)
     usual = is_usual(linear) and linear.weight.dtype in (torch.float32, torch.bfloat16)
-    return usual and can_pack(linear.weight.dtype)
+    return usual and onednn.works(linear.weight.dtype)
 
 
 @final
@@ -92,7 +92,7 @@ class _Product:
         self._update = _update(layers)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        y = packed_linear(x, self._weight, self._bias)
+        y = onednn.linear(x, self._weight, self._bias)
         if self._update is not None:
             a, b = self._update
             wide = y.to(a.dtype)  # as PEFT: the update is added in the type of its factors

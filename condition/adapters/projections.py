@@ -10,14 +10,14 @@ products, and in bfloat16 a frozen `W` is laid out once for the product and once
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from condition import onednn
 
 
 class Frozen(Protocol):
@@ -47,64 +47,37 @@ class Plain:
 
 
 @final
-class Packed:
-    """A copy in oneDNN's own layout for each direction: a weight in torch's layout is laid out anew at each call."""
+class OneDNN:
+    """A weight for oneDNN's products: shared as it is in float32, in bfloat16 a copy laid out for each direction.
+
+    In float32 copies would gain a thirtieth for twice the memory of the base.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self._lay = onednn.lay_out if dtype == torch.bfloat16 else Tensor.detach
         self._weight, self._dtype, self._bias = weight, dtype, bias
-        self._forward = pack(weight.to(dtype))
+        self._forward = self._lay(weight.to(dtype))
         self._backward: Tensor | None = None
 
     def product(self, x: Tensor, /) -> Tensor:
         """`x W^T + b`."""
-        return packed_linear(x, self._forward, self._bias)
+        return onednn.linear(x, self._forward, self._bias)
 
     def transposed(self, grad: Tensor, total: Tensor | None, /) -> Tensor:
         """`total + grad W`."""
         if self._backward is None:  # never asked for without gradients
-            self._backward = pack(self._weight.t().to(self._dtype))
+            self._backward = self._lay(self._weight.t().to(self._dtype))
         if total is None:
-            return packed_linear(grad, self._backward, None)
-        summed: Tensor = torch.ops.mkldnn._linear_pointwise.binary(grad, total, self._backward, None, "add")
-        return summed
+            return onednn.linear(grad, self._backward, None)
+        return onednn.linear_add(grad, self._backward, total)
 
 
 def frozen(linear: nn.Linear, dtype: torch.dtype) -> Frozen:
     """The weight ready for products in `dtype`; a weight that has this dtype is shared, never written."""
     weight = linear.weight.detach()
     bias = None if linear.bias is None else linear.bias.detach().to(dtype)
-    # In float32 packing gains a tenth of the time for twice the memory of the base.
-    packs = dtype == torch.bfloat16 and can_pack(dtype)
-    return Packed(weight, bias, dtype) if packs else Plain(weight.to(dtype), bias)
-
-
-def pack(weight: Tensor) -> Tensor:
-    """A weight `[out, in]` in oneDNN's own layout for `packed_linear`; what suits many rows serves few as well."""
-    laid: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), 512)
-    return laid
-
-
-def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    """`x W^T + b`: [..., in] -> [..., out]."""
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    return y
-
-
-@cache
-def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this torch has oneDNN's packed products (they are private) and they are right; says so once if not."""
-    weight = torch.linspace(-1, 1, 32 * 16).view(32, 16).to(dtype)
-    x, grad = (torch.linspace(-1, 1, 8 * width).view(8, width).to(dtype) for width in (16, 32))
-    try:
-        packed, plain = Packed(weight, None, dtype), Plain(weight, None)
-        torch.testing.assert_close(packed.product(x), plain.product(x))
-        torch.testing.assert_close(packed.transposed(grad, x.clone()), plain.transposed(grad, x.clone()))
-    except (AttributeError, RuntimeError, AssertionError) as error:
-        if "cpu support" in str(error):  # the processor has no products in this type, packed or not
-            return False
-        warnings.warn(f"{dtype} runs without packed weights, slower: {error}", stacklevel=2)
-        return False
-    return True
+    known = dtype in (torch.bfloat16, torch.float32) and onednn.works(dtype)
+    return OneDNN(weight, bias, dtype) if known else Plain(weight.to(dtype), bias)
 
 
 class Projections(torch.autograd.Function):

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from condition import onednn
+
 CHUNK_ENTRIES = 7_500_000
 """Logits held at once: 30 MB in fp32. From 32 MB on glibc gives memory back and asks for it anew at each chunk."""
 CAST = "_condition_cast"
@@ -66,6 +68,11 @@ def gather_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
 
 
+def _by_onednn(weight: Tensor) -> bool:
+    """In float32 alone: there a weight is multiplied as it lies."""
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and onednn.works(torch.float32)
+
+
 class _FrozenHead(torch.autograd.Function):
     """d logp / d hidden = W[target] - softmax(logits) W, one chunk of logits at a time."""
 
@@ -74,12 +81,13 @@ class _FrozenHead(torch.autograd.Function):
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         weight = weight.to(dtype)
+        linear = onednn.linear if _by_onednn(weight) else nn.functional.linear
         size = max(1, CHUNK_ENTRIES // weight.shape[0])
         wanted = ctx.needs_input_grad[0]
         values, slopes = [], []
         for h, t in zip(hidden.split(size), targets.split(size), strict=True):
             with torch.autocast(device, enabled=False):
-                logits = nn.functional.linear(h.to(dtype), weight, None if bias is None else bias.to(dtype))
+                logits = linear(h.to(dtype), weight, None if bias is None else bias.to(dtype))
                 logits = logits if dtype == torch.float64 else logits.float()
                 peak, chosen = logits.amax(-1, keepdim=True), logits.gather(-1, t[:, None])
                 shares = logits.sub_(peak).exp_()  # in place: a second tensor of this size costs as much as the product
@@ -87,7 +95,7 @@ class _FrozenHead(torch.autograd.Function):
                 values.append((chosen - peak - total.log())[:, 0])
                 if wanted:
                     share = shares.div_(total).to(dtype)
-                    slopes.append((weight.index_select(0, t) - share @ weight).to(hidden.dtype))
+                    slopes.append((weight.index_select(0, t) - linear(share, weight.t(), None)).to(hidden.dtype))
         if wanted:
             ctx.save_for_backward(torch.cat(slopes))
         return torch.cat(values)

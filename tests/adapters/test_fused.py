@@ -14,11 +14,12 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
+from condition import onednn
 from condition.adapters import projections
 from condition.adapters.attach import trainable
 from condition.adapters.fused import fused, unfused
 from condition.adapters.norms import is_rms_norm
-from condition.adapters.projections import Packed, Plain, can_pack
+from condition.adapters.projections import Plain
 from tests.conftest import Tiny
 
 IDS = torch.randint(3, 90, (2, 24), generator=torch.Generator().manual_seed(3))
@@ -61,7 +62,7 @@ def packs() -> bool:
     """Whether bfloat16 weights can be packed here; asked without the warning that says they can't."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return projections.can_pack(torch.bfloat16)
+        return onednn.works(torch.bfloat16)
 
 
 def same(found: tuple[Tensor, dict[str, Tensor]], expected: tuple[Tensor, dict[str, Tensor]], within: float) -> None:
@@ -93,7 +94,7 @@ def test_float32_is_exact(llama: Llama, network: dict[str, Any], adapter: dict[s
 def test_bfloat16_is_close(llama: Llama, packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if packed and not packs():
         pytest.skip("this processor has no packed bfloat16 products")
-    monkeypatch.setattr(projections, "can_pack", lambda _: packed)
+    monkeypatch.setattr(onednn, "works", lambda _: packed)
     model = adapted(llama(mlp_bias=True))
     expected = step(model)
     with fused(model, torch.bfloat16), torch.autocast("cpu", torch.bfloat16):
@@ -188,9 +189,9 @@ def test_siblings_that_read_different_inputs(llama: Llama) -> None:
 
 @pytest.fixture
 def fresh_probe() -> Iterator[None]:
-    can_pack.cache_clear()
+    onednn.works.cache_clear()
     yield
-    can_pack.cache_clear()
+    onednn.works.cache_clear()
 
 
 @pytest.mark.usefixtures("fresh_probe")
@@ -198,13 +199,13 @@ def test_without_the_private_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AttributeError("no such operator")
 
-    monkeypatch.setattr(Packed, "__init__", refuse)
+    monkeypatch.setattr(onednn, "linear", refuse)
     with pytest.warns(UserWarning, match="no such operator"):
         weight = projections.frozen(nn.Linear(4, 4), torch.bfloat16)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once
         assert isinstance(weight, Plain)
-        assert not can_pack(torch.bfloat16)
+        assert not onednn.works(torch.bfloat16)
 
 
 def test_layers_that_are_merged_or_watched_keep_their_own_path(llama: Llama) -> None:

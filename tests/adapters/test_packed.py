@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from condition.adapters import packed, projections
+from condition import onednn
+from condition.adapters import packed
 from condition.adapters.copies import Copies
 from condition.adapters.lora import LoRA
 from condition.adapters.packed import PackedProducts
-from condition.adapters.projections import can_pack
 from condition.adapters.siblings import siblings
 from tests.conftest import Tiny
 
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
 
-pytestmark = pytest.mark.skipif(not can_pack(torch.float32), reason="this torch has no packed products")
+pytestmark = pytest.mark.skipif(not onednn.works(torch.float32), reason="this torch has no packed products")
 
 
 @pytest.fixture
@@ -121,8 +121,8 @@ def test_with_gradients_the_layers_work_themselves(network: PreTrainedModel) -> 
 
 def test_other_threads_find_the_layers_as_they_are(network: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     products: list[int] = []
-    monkeypatch.setattr(packed, "packed_linear", lambda *given: products.append(threading.get_ident()) or real(*given))
-    real = projections.packed_linear
+    real = onednn.linear
+    monkeypatch.setattr(onednn, "linear", lambda *given: products.append(threading.get_ident()) or real(*given))
     with PackedProducts(network):
         logits(network)
         with ThreadPoolExecutor(1) as pool:
