@@ -5,8 +5,8 @@ read_rankings("ultrafeedback.jsonl")             K completions with a grade each
 read_rankings("gpt4_pair.jsonl")                 MT-bench's judgments of pairs; alpaca_eval; ShareGPT's pairs
 read_feedback("kto.jsonl")                       one completion with a thumb, a grade or words
 
-Rows are known by their columns (`preference_formats`); what is no candidate and no judgment is an input. `id` names the
-row, and what UltraFeedback and alpaca_eval tell of their models and annotators is left out.
+Rows are known by their columns (`ranking_formats`, `feedback_formats`); what is no candidate and no judgment is an
+input. `id` names the row, and what UltraFeedback and alpaca_eval tell of their models and annotators is left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from condition.data.preference_formats import FEEDBACK, RANKINGS, DifferentPrompts, Judged, NoRating
+from condition.data.feedback_formats import FEEDBACK
+from condition.data.preference_columns import DifferentPrompts, NoRating
+from condition.data.ranking_formats import RANKINGS, Judged
 from condition.data.read import locate
 from condition.errors import DataError
 from condition.types import Feedback, Ranking
