@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from condition.adapters.quantized import kept, settle
 from condition.errors import ModelError
 
 LEARNED = "learned_"
@@ -80,16 +80,6 @@ def trained_state(network: nn.Module) -> dict[str, Tensor]:
     return {**trainable(network), **buffers}
 
 
-def is_quantized(network: nn.Module) -> bool:
-    """Whether weights stand for others, and have no gradient: bitsandbytes', or torchao's, which nobody marks."""
-    return bool(getattr(network, "is_quantized", False)) or any(is_torchao(p) for p in network.parameters())
-
-
-def is_torchao(tensor: Tensor) -> bool:
-    """Whether a tensor is one of torchao's; asked by name, as torchao is an extra."""
-    return type(tensor).__module__.startswith("torchao.")
-
-
 def is_learned(name: str) -> bool:
     """Whether a module or tensor is one that our adapters have put in, by its name."""
     return any(part.startswith(LEARNED) for part in name.split("."))
@@ -111,22 +101,9 @@ def _states(network: nn.Module) -> Iterator[Tensor]:
 
 
 def _tensors(network: nn.Module) -> Iterator[Tensor]:
-    _settle(network)
+    settle(network)
     yield from network.parameters()
     yield from network.buffers()
-    for module in network.modules():  # bitsandbytes keeps its scales outside parameters and buffers
-        for value in vars(module).values():
-            if isinstance(value, torch.Tensor) or type(value).__name__ == "QuantState":
-                yield value
-            elif type(value).__name__ == "MatmulLtState":
-                yield from (inner for inner in vars(value).values() if isinstance(inner, torch.Tensor))
-
-
-def _settle(network: nn.Module) -> None:
-    """Let layers of int8 take their scales from their weights, as they do when they first run.
-
-    A weight that two networks share would give its scales to whichever runs first, and the other one has none.
-    """
     for module in network.modules():
-        if type(module).__name__ == "Linear8bitLt" and getattr(module.weight, "CB", None) is not None:
-            cast(Any, module).init_8bit_state()
+        yield from (value for value in vars(module).values() if isinstance(value, Tensor))
+        yield from kept(module)

@@ -16,10 +16,11 @@ from pydantic import Field
 from torch import nn
 from transformers import PreTrainedModel
 
-from condition.adapters.attach import check_network, copy_with_own, freeze, is_quantized, mark_of, marked, trainable
+from condition.adapters.attach import check_network, copy_with_own, freeze, mark_of, marked, trainable
 from condition.adapters.blocks import blocks, last_norms
 from condition.adapters.injected import configs
 from condition.adapters.learned import load_tensors, save_tensors
+from condition.adapters.quantized import is_quantized
 from condition.errors import SettingsError
 from condition.types import Options
 

@@ -17,10 +17,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from condition.adapters.adalora import AdaLoRA
-from condition.adapters.attach import is_learned, is_quantized, is_torchao, marked, shared_copy
+from condition.adapters.attach import is_learned, marked, shared_copy
 from condition.adapters.full import FullFineTuning, LastLayers
 from condition.adapters.ia3 import IA3
 from condition.adapters.lora import LoRA
+from condition.adapters.quantized import is_quantized, is_torchao
 from condition.adapters.registry import adapter_of
 from condition.errors import SettingsError
 

@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from condition.adapters.quantized import is_state, named_parts, named_scales
 from condition.errors import SettingsError
 from condition.models.contract import architecture_of, template_fingerprint, tokenizer_fingerprint, versions
 from condition.models.foreign import LIBRARIES, home_of, hooks_of, is_foreign
@@ -84,21 +85,12 @@ def _parts(network: nn.Module) -> Iterator[tuple[str, Any]]:
                 yield f"{name}.{own}", repr(value)
             elif isinstance(value, Tensor):
                 yield f"{name}.{own}", value
-            elif type(value).__name__ == "QuantState":  # bitsandbytes keeps its scales outside parameters and buffers
-                for part, tensor in sorted(value.as_dict().items()):
-                    yield f"{name}.{own}.{part}", tensor
+            elif is_state(value):
+                yield from ((f"{name}.{own}{part}", inner) for part, inner in named_parts(value))
             elif _plain(value):
                 yield f"{name}.{own}", value
         for own, parameter in module.named_parameters(recurse=False):
-            state = getattr(parameter, "quant_state", None)
-            if state is not None:
-                for part, tensor in sorted(state.as_dict().items()):
-                    yield f"{name}.{own}.{part}", tensor
-            # of 8 bits, which move from the weight to the layer's state when it is first used
-            scales = [getattr(place, "SCB", None) for place in (parameter, getattr(module, "state", None))]
-            for scale in scales:
-                if scale is not None:
-                    yield f"{name}.{own} scales", scale
+            yield from ((f"{name}.{own}{part}", scales) for part, scales in named_scales(parameter, module))
 
 
 def _plain(value: object) -> bool:

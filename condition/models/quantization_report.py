@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from condition.adapters.attach import is_torchao
+from condition.adapters.quantized import is_torchao, scales
 from condition.adapters.registry import adapter_of
 from condition.data.shipped import sample
 from condition.errors import DataError, ModelError, SettingsError
@@ -160,9 +160,9 @@ def _bytes(network: nn.Module) -> int:
 def _held(network: nn.Module) -> Iterator[Tensor]:
     for tensor in (*network.parameters(), *network.buffers()):
         yield from _parts(tensor)
-        yield from _scales(tensor)
+        yield from scales(tensor)
     for module in network.modules():
-        yield from _scales(module)
+        yield from scales(module)
 
 
 def _parts(tensor: Any) -> Iterator[Tensor]:
@@ -172,13 +172,3 @@ def _parts(tensor: Any) -> Iterator[Tensor]:
         return
     for name in tensor.__tensor_flatten__()[0]:
         yield from _parts(getattr(tensor, name))
-
-
-def _scales(holder: Any) -> Iterator[Tensor]:
-    """Bitsandbytes keeps scales beside its weights, and moves those of int8 to the layer where it first runs."""
-    for name, value in vars(holder).items():
-        if name in ("CB", "SCB") and isinstance(value, Tensor):
-            yield value
-        elif type(value).__name__ in ("QuantState", "MatmulLtState"):
-            yield from (inner for inner in vars(value).values() if isinstance(inner, Tensor))
-            yield from _scales(value)  # the scales of nf4 and fp4 may have scales of their own

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from condition.adapters.adalora import AdaLoRA
-from condition.adapters.attach import is_quantized
 from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.full import FullFineTuning, LastLayers
 from condition.adapters.ia3 import IA3
 from condition.adapters.lora import LoRA
 from condition.adapters.merge import dequantized, merged, without_adapter
+from condition.adapters.quantized import is_quantized
 from condition.adapters.stack import Stack
 from condition.errors import SettingsError
 from condition.models.load import load
