@@ -185,12 +185,12 @@ def shared_attention(
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, group: Group, scaling: float | None, dropout: float) -> Tensor:
     """`[tokens, heads, size]` to `[blocks * longest query, heads, size]`."""
-    if group.divided is not None and can_divide(q, v, dropout):
+    if can_divide(q, v, dropout) and group.divided is not None:
         return divided_attention(q, k, v, group.queries, group.divided, scaling)
     same = group.mask is None
     padded = (
         _Pad.apply(x, index, group.returns if same or x is not q else None)  # type: ignore[no-untyped-call]
-        .view(group.blocks, -1, *x.shape[1:])
+        .view(len(group.blocks), -1, *x.shape[1:])
         .transpose(1, 2)
         for x, index in ((q, group.queries), (k, group.keys), (v, group.keys))
     )

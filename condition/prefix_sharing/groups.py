@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -19,26 +20,28 @@ from condition.prefix_sharing.layout import Block
 class Group:
     """Blocks that attend in one kernel call."""
 
+    blocks: Sequence[Block]
     queries: Tensor
     """`[blocks * longest query]`: places in the row."""
     keys: Tensor
     """`[blocks * longest key]`"""
     mask: Tensor | None
     """`[blocks, 1, longest query, longest key]`, or none for plain causal rows."""
-    blocks: int
     returns: Tensor | None
     """`[tokens]`: where each token lies among `keys`; only where every token is a key of just one block."""
-    divided: Divided | None = None
-    """The keys as a header that all blocks see and what each has of its own."""
+
+    @cached_property
+    def divided(self) -> Divided | None:
+        """The keys as a header that all blocks see and what each has of its own, looked for when it is asked for."""
+        return None if self.mask is None else divided(self.blocks, self.keys.view(len(self.blocks), -1), self.mask)
 
     def to(self, device: torch.device) -> Group:
         return Group(
+            self.blocks,
             self.queries.to(device),
             self.keys.to(device),
             None if self.mask is None else self.mask.to(device),
-            self.blocks,
             None if self.returns is None else self.returns.to(device),
-            None if self.divided is None else self.divided.to(device),
         )
 
 
@@ -101,15 +104,14 @@ def _group(blocks: list[Block], tokens: int) -> Group:
     for i, block in enumerate(blocks):
         queries[i, : len(block.queries)] = torch.tensor(block.queries)
         keys[i, : len(block.keys)] = torch.tensor(block.keys)
-    mask = parts = None
+    mask = None
     if blocks[0].mask is not None:
         mask = torch.zeros(len(blocks), 1, longest_query, longest_key, dtype=torch.bool)
         mask[..., 0] = True  # a padded query that sees nothing would be NaN
         for i, block in enumerate(blocks):
             assert block.mask is not None
             mask[i, 0, : len(block.queries), : len(block.keys)] = block.mask
-        parts = divided(blocks, keys, mask)
-    return Group(queries.flatten(), keys.flatten(), mask, len(blocks), _returns(blocks, tokens, longest_key), parts)
+    return Group(blocks, queries.flatten(), keys.flatten(), mask, _returns(blocks, tokens, longest_key))
 
 
 def _returns(blocks: list[Block], tokens: int, longest_key: int) -> Tensor | None:

@@ -32,9 +32,6 @@ class Divided:
     mask: Tensor
     """`[blocks, 1, longest query, longest own keys]`, true where seen."""
 
-    def to(self, device: torch.device) -> Divided:
-        return Divided(self.header.to(device), self.keys.to(device), self.mask.to(device))
-
 
 def divided(blocks: Sequence[Block], keys: Tensor, mask: Tensor) -> Divided | None:
     """The header of blocks whose padded keys are `[blocks, keys]` under a mask; None where it would not pay."""

@@ -75,7 +75,7 @@ def test_groups_hold_every_token_once_and_little_padding(sequences: list[list[in
     queries = torch.cat([g.queries for g in found.groups])
     assert queries[found.order].tolist() == list(range(size))
     own = sum(len(b.queries) * len(b.keys) for b in packed.blocks)
-    assert sum(len(g.queries) // g.blocks * len(g.keys) for g in found.groups) <= 2 * own
+    assert sum(len(g.queries) // len(g.blocks) * len(g.keys) for g in found.groups) <= 2 * own
 
 
 def test_without_a_plan_it_is_the_networks_own_attention() -> None:

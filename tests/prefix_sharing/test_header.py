@@ -55,13 +55,13 @@ def test_equals_a_dense_mask(scaling: float | None, key_heads: int, sequences: l
         patch.setattr(header, "WORTH_DIVIDING", 1)
         packed = pack(sequences, [1] * len(sequences), minimum_saving=1)
         size = packed.ids.shape[1]
-        found = plan(packed.blocks, size)
-    numbers = torch.Generator().manual_seed(0)
-    inputs = [
-        torch.randn(1, heads, size, 4, generator=numbers, dtype=torch.float64) for heads in (4, key_heads, key_heads)
-    ]
-    with torch.no_grad():
-        output, _ = shared_attention(MODULE, *inputs, None, shared=found, scaling=scaling)
+        numbers = torch.Generator().manual_seed(0)
+        inputs = [
+            torch.randn(1, heads, size, 4, generator=numbers, dtype=torch.float64)
+            for heads in (4, key_heads, key_heads)
+        ]
+        with torch.no_grad():  # looks for the header only now
+            output, _ = shared_attention(MODULE, *inputs, None, shared=plan(packed.blocks, size), scaling=scaling)
     wanted = dense(packed.blocks, *inputs, scaling=0.5 if scaling is None else scaling)
     torch.testing.assert_close(output, wanted, rtol=0, atol=1e-12)
 
