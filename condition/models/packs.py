@@ -52,10 +52,10 @@ def _before(network: PreTrainedModel, pack: Sequence[Ids], following: Sequence[I
     own = _beginning(pack[0], pack[-1])  # they are sorted: the ends say it for all
     begins = [common_prefix(one.ids, own) for one in known]
     longest = max(begins, default=0)
+    before = known[begins.index(longest)].first(longest) if longest >= WORTH_USING else None
     ahead = _beginning(pack[0], following[-1]) if following else ()
-    if len(ahead) >= WORTH_USING + longest:
-        return remember(network, ahead)
-    return known[begins.index(longest)].first(longest) if longest >= WORTH_USING else None
+    # On from what is kept: each prompt that fills several packs would read a header that it shares with others again.
+    return remember(network, ahead, before) if len(ahead) >= WORTH_USING + longest else before
 
 
 def _beginning(one: Ids, other: Ids) -> Ids:

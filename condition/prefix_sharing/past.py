@@ -48,11 +48,14 @@ class Read(NamedTuple):
 
 
 @torch.inference_mode()
-def remember(network: PreTrainedModel, ids: Sequence[int]) -> Past:
-    """Read a beginning to keep. Ask `probe.shareable(network)` first. Raises ValueError for one without tokens."""
+def remember(network: PreTrainedModel, ids: Sequence[int], past: Past | None = None) -> Past:
+    """Read a beginning to keep, on from `past` if it begins with that. Ask `probe.shareable(network)` first.
+
+    Raises ValueError for one without tokens.
+    """
     if not ids:
         raise ValueError("a beginning without tokens has nothing to keep")
-    past = read_long(network, None, ids)
+    past = read_long(network, past, ids)
     return _longer(network, past, ids[len(past.ids) if past else 0 :])
 
 

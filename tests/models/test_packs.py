@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 
 from condition.errors import SharingWarning
 from condition.models import packs
 from condition.models.packs import passes
+from condition.models.remember import remember
+from condition.prefix_sharing.probe import shareable
 from tests.conftest import TinyModel
 
 Ids = tuple[int, ...]
@@ -30,6 +34,31 @@ def test_what_begins_alike_is_read_once(tiny_model: TinyModel, monkeypatch: pyte
         (prompt,) = {sequences[place][:60] for place in pack}  # never answers to both
         assert past is not None
         assert past.ids == prompt
+
+
+@pytest.mark.parametrize(("remembered", "read"), [(0, 80 + 4 * 40), (80, 4 * 40), (120, 3 * 40)])
+def test_a_header_is_not_read_again_for_each_prompt_that_fills_several_packs(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch, remembered: int, read: int
+) -> None:
+    """Whether nothing of it is kept before, or the header, or one of the prompts behind it."""
+    monkeypatch.setattr(packs, "LONG", 30)
+    header, network = drawn(80, 0), tiny_model().network
+    prompts = [(*header, *drawn(40, i)) for i in range(1, 5)]
+    sequences = [(*prompt, *drawn(20, 10 * i + j)) for i, prompt in enumerate(prompts, 1) for j in range(4)]
+    assert shareable(network)
+    kept = remember(network, prompts[2][:remembered], 512) if remembered else nullcontext()
+    tokens: list[int] = []
+
+    def count(network: object, args: object, given: dict[str, Any]) -> None:
+        tokens.append(given["input_ids"].numel())
+
+    with kept, network.base_model.register_forward_pre_hook(count, with_kwargs=True):
+        found = list(passes(network, sequences, 170))
+    assert sum(tokens) == read
+    assert len(found) == 8
+    for pack, past in found:
+        assert past is not None
+        assert [past.ids] * 2 == [sequences[place][:120] for place in pack]
 
 
 def test_a_prompt_is_not_cut_apart(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def test_a_header_is_read_once_for_all_packs_behind_it(tiny_model: TinyModel, mo
     choices = [["blue", "green"]] * len(prompts)
     whole = model.score(prompts, choices)
     headers: list[tuple[int, ...]] = []
-    monkeypatch.setattr(packs, "remember", lambda network, ids: headers.append(tuple(ids)) or read(network, ids))
+    monkeypatch.setattr(packs, "remember", lambda network, ids, past: headers.append(tuple(ids)) or read(network, ids))
     monkeypatch.setattr(module, "PACK_TOKENS", 150)
     monkeypatch.setattr(packs, "SMALL_PACK", 20)
     found = model.score(prompts, choices)

@@ -48,6 +48,16 @@ def test_chunks_change_nothing(
     torch.testing.assert_close(in_chunks.keys, remember(network, HEADER).keys, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("known", [1, 20, 49])
+def test_a_beginning_goes_on_from_what_is_kept_of_it(tiny: Any, family: str, known: int) -> None:
+    network = tiny(family)
+    assert shareable(network)
+    whole, longer = remember(network, HEADER), remember(network, HEADER, remember(network, HEADER[:known]))
+    assert longer.ids == whole.ids
+    for one, other in ((longer.keys, whole.keys), (longer.values, whole.values)):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kept", "used"),
     [(HEADER, 50), (HEADER[:20], 20), ([*HEADER, 11, 12], 50), ([*HEADER[:30], 1, 2, 3], 30), ([1, 2, 3], 0)],
