@@ -34,6 +34,13 @@ def check_control(given: object) -> None:
     raise ControlError(f"control={given!r:.80} is no control: give one, {advice}")
 
 
+def check_counts(*, least: int = 1, **given: object) -> None:
+    """Raises SettingsError for what is no whole number, or a smaller one."""
+    for name, number in given.items():
+        if not isinstance(number, int) or number < least:
+            raise SettingsError(f"{name}={number!r:.80}: give a whole number of at least {least}")
+
+
 def _is_possible(kind: type[Options], settings: Mapping[str, Any]) -> bool:
     with suppress(SettingsError):
         kind(**settings)

@@ -20,8 +20,8 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
 from tqdm.auto import tqdm
 
-from condition.errors import ConditionError, ControlError, Interrupted, ModelError, SettingsError, UnfinishedError
-from condition.models.arguments import check_options
+from condition.errors import ConditionError, ControlError, Interrupted, ModelError, UnfinishedError
+from condition.models.arguments import check_counts, check_options
 from condition.models.calls import Answered, Call, Endpoint, outcomes
 from condition.models.conversations import Said, conversations
 from condition.models.load import load
@@ -88,8 +88,8 @@ class LangChainModel:
     """
 
     def __init__(self, *runnables: Runnable[Any, Any], retries: int = 4, concurrency: int = 16) -> None:
-        _check_number("retries", retries, least=0)
-        _check_number("concurrency", concurrency, least=1)
+        check_counts(retries=retries, least=0)
+        check_counts(concurrency=concurrency)
         if not runnables:
             raise ModelError("no endpoint: give at least one LangChain chat model")
         for runnable in runnables:
@@ -218,11 +218,6 @@ def _limits(runnable: Runnable[Any, Any]) -> list[int]:
             limits.append(limit)
         runnable = runnable.bound
     return limits
-
-
-def _check_number(name: str, number: object, least: int) -> None:
-    if not isinstance(number, int) or number < least:
-        raise SettingsError(f"{name}={number!r:.80}: give a whole number of at least {least}")
 
 
 def _settings(runnable: Runnable[Any, Any], sampling: Sampling) -> dict[str, Any]:

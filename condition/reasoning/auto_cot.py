@@ -15,7 +15,8 @@ from typing import Any, final
 
 from condition.encoder import encoder as as_encoder
 from condition.encoder import vectors
-from condition.errors import DataError, ModelError, SettingsError
+from condition.errors import DataError, ModelError
+from condition.models.arguments import check_counts
 from condition.models.remote import as_model
 from condition.prompts.clusters import clusters
 from condition.prompts.few_shot import FewShotPrompt
@@ -61,8 +62,7 @@ class AutoCoT(Reasoner):
         self.parse = parser_of(self.prompt, parse)
         self.sampling = sampling
         self.budget = budget
-        if not isinstance(demonstrations, int) or demonstrations < 1:
-            raise SettingsError(f"demonstrations={demonstrations!r}: give a whole number of at least 1")
+        check_counts(demonstrations=demonstrations)
         given = self._inputs(questions, demonstrations)
         writer = ZeroShotCoT(self.model, self.prompt, trigger=trigger, parse=self.parse, sampling=sampling)
         texts = [question_of(inputs) for inputs in given]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Literal, final
 
 from condition.errors import BudgetError, ConditionError, SettingsError
+from condition.models.arguments import check_counts
 from condition.protocols import Verifier
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
@@ -41,8 +42,7 @@ class BestOf(Reasoner):
         seed: int | None = None,
         budget: Budget | None = None,
     ) -> None:
-        if not isinstance(samples, int) or samples < 1:
-            raise SettingsError(f"samples={samples!r}: give a whole number of at least 1")
+        check_counts(samples=samples)
         if not callable(verifier):
             raise SettingsError(f"{verifier!r:.60} is no verifier: give a function of a question and candidates")
         if reads not in ("answer", "reasoning"):

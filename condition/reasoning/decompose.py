@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
-from condition.errors import ConditionError, ModelError, SettingsError
+from condition.errors import ConditionError, ModelError
+from condition.models.arguments import check_counts
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
 from condition.prompts.parse import listed
@@ -61,7 +62,7 @@ class LeastToMost(Reasoner):
         sampling: Sampling = THINKING,
         budget: Budget | None = None,
     ) -> None:
-        _check_most(most)
+        check_counts(most=most)
         self.model = as_model(model)
         self.solve = prompt_with(prompt, "subquestion", "solved")
         self.split = as_prompt(split)
@@ -118,7 +119,7 @@ class Decompose(Reasoner):
         sampling: Sampling = THINKING,
         budget: Budget | None = None,
     ) -> None:
-        _check_most(most)
+        check_counts(most=most)
         self.model = as_model(model)
         self.whole = prompt_with(prompt, "solved")
         self.split = as_prompt(split)
@@ -148,11 +149,6 @@ class Decompose(Reasoner):
         except ConditionError as error:
             return Answer("", reasoning=solved.rstrip(), candidates=(plan, *parts), error=str(error))
         return _behind(answer_in(self.parse, said), solved, [plan, *parts, said])
-
-
-def _check_most(most: int) -> None:
-    if not isinstance(most, int) or most < 1:
-        raise SettingsError(f"most={most!r}: give a whole number of at least 1")
 
 
 def _behind(answer: Answer, solved: str, written: Sequence[Completion]) -> Answer:

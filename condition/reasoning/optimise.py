@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast, final
 from pydantic import ConfigDict
 
 from condition.errors import BudgetError, ConditionError, DataError, Interrupted, ModelError, SettingsError
+from condition.models.arguments import check_counts
 from condition.models.remote import as_model
 from condition.prompts.compose import chooses
 from condition.prompts.examples import checked, is_item
@@ -123,9 +124,8 @@ def optimise(
     """
     if model is None and (chain is None or proposals):
         raise SettingsError("give model=, which answers and writes instructions; or chain= and proposals=0")
-    for name, size, least in (("rows", rows, 1), ("k", k, 1), ("sets", sets, 0), ("proposals", proposals, 0)):
-        if not isinstance(size, int) or size < least:
-            raise SettingsError(f"{name}={size!r}: give a whole number of at least {least}")
+    check_counts(rows=rows, k=k)
+    check_counts(least=0, sets=sets, proposals=proposals)
     if isinstance(instructions, str) or not all(isinstance(text, str) for text in instructions):
         raise SettingsError(f"instructions={instructions!r:.60}: give a list of texts")
     writer = None if model is None else as_model(model)

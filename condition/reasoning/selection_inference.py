@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
-from condition.errors import ConditionError, ModelError, PromptError, SettingsError
+from condition.errors import ConditionError, ModelError, PromptError
+from condition.models.arguments import check_counts
 from condition.models.remote import as_model
 from condition.prompts.fill import fill
 from condition.prompts.parse import listed
@@ -73,8 +74,7 @@ class SelectionInference(Reasoner):
         sampling: Sampling = THINKING,
         budget: Budget | None = None,
     ) -> None:
-        if not isinstance(depth, int) or depth < 1:
-            raise SettingsError(f"depth={depth!r}: give a whole number of at least 1")
+        check_counts(depth=depth)
         self.model = as_model(model)
         self.halt = prompt_with(prompt, "facts")
         self.select = prompt_with(select, "facts")

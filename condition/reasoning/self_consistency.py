@@ -13,7 +13,8 @@ import math
 from collections.abc import Hashable, Iterator
 from typing import Any, final
 
-from condition.errors import BudgetError, ConditionError, ModelError, SettingsError
+from condition.errors import BudgetError, ConditionError, ModelError
+from condition.models.arguments import check_counts
 from condition.reasoning.answers import Parse, parsed, vote_of
 from condition.reasoning.budget import Budget
 from condition.reasoning.chain import Inputs, Reasoner
@@ -48,8 +49,7 @@ class SelfConsistency(Reasoner):
         seed: int | None = None,
         budget: Budget | None = None,
     ) -> None:
-        if not isinstance(samples, int) or samples < 1:
-            raise SettingsError(f"samples={samples!r}: give a whole number of at least 1")
+        check_counts(samples=samples)
         self.chain = as_steps(chain)
         self.samples = samples
         self.parse = parse

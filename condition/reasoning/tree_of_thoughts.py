@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, final
 
 from condition.errors import BudgetError, ConditionError, ModelError, SettingsError
+from condition.models.arguments import check_counts
 from condition.models.remote import as_model
 from condition.prompts.parse import listed
 from condition.reasoning.answers import Parse, parser_of
@@ -66,9 +67,7 @@ class TreeOfThoughts(Reasoner):
         sampling: Sampling = THINKING,
         budget: Budget | None = None,
     ) -> None:
-        for name, size in {"breadth": breadth, "depth": depth, "thoughts": thoughts, "votes": votes}.items():
-            if not isinstance(size, int) or size < 1:
-                raise SettingsError(f"{name}={size!r}: give a whole number of at least 1")
+        check_counts(breadth=breadth, depth=depth, thoughts=thoughts, votes=votes)
         if search not in ("bfs", "dfs") or evaluation not in ("value", "vote"):
             raise SettingsError(f"{search=}, {evaluation=}: give 'bfs' or 'dfs', and 'value' or 'vote'")
         asked = Prompts(prompts)
