@@ -23,6 +23,16 @@ def is_torchao(tensor: Tensor) -> bool:
     return type(tensor).__module__.startswith("torchao.")
 
 
+def parts(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensors that a tensor is made of: torchao's hold numbers and scales apart."""
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None:
+        yield tensor
+        return
+    for name in flatten()[0]:
+        yield from parts(getattr(tensor, name))
+
+
 def is_state(value: object) -> bool:
     """Whether a value holds the scales of 4 bits."""
     return type(value).__name__ == "QuantState"

@@ -11,12 +11,11 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from condition.adapters.quantized import is_torchao, scales
+from condition.adapters.quantized import is_torchao, parts, scales
 from condition.adapters.registry import adapter_of
 from condition.data.shipped import sample
 from condition.errors import DataError, ModelError, SettingsError
@@ -159,16 +158,7 @@ def _bytes(network: nn.Module) -> int:
 
 def _held(network: nn.Module) -> Iterator[Tensor]:
     for tensor in (*network.parameters(), *network.buffers()):
-        yield from _parts(tensor)
+        yield from parts(tensor)
         yield from scales(tensor)
     for module in network.modules():
         yield from scales(module)
-
-
-def _parts(tensor: Any) -> Iterator[Tensor]:
-    """A tensor of torchao's is made of several."""
-    if not is_torchao(tensor):
-        yield tensor
-        return
-    for name in tensor.__tensor_flatten__()[0]:
-        yield from _parts(getattr(tensor, name))

@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from condition.adapters.fused import fused
+from condition.adapters.quantized import parts
 from condition.adapters.registry import adapter_of, switches
 from condition.errors import ContractError, ModelError
 from condition.models.contract import architecture_of, tokenizer_fingerprint, versions
@@ -96,20 +97,10 @@ def reference_hash(model: LocalModel) -> str:
 def _weights(network: PreTrainedModel) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        for part in _parts(tensor):
+        for part in parts(tensor):
             digest.update(f"{name}{part.dtype}{tuple(part.shape)}".encode())
             digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _parts(tensor: Tensor) -> Iterator[Tensor]:
-    """The tensors that a tensor is made of: torchao's hold numbers and scales apart."""
-    flatten = getattr(tensor, "__tensor_flatten__", None)
-    if flatten is None:
-        yield tensor
-        return
-    for name in flatten()[0]:
-        yield from _parts(getattr(tensor, name))
 
 
 def _key(rows: Sequence[Candidates], reference: LocalModel, dtype: torch.dtype) -> str:
