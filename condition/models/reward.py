@@ -11,7 +11,7 @@ they are more than go through the network at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from condition.adapters.reward_head import head_of
-from condition.errors import ModelError
+from condition.adapters.reward_head import FILE, head_of
+from condition.errors import ContractError, ModelError
 from condition.models.contract import Contract
 from condition.models.history import History
 from condition.models.load import load
@@ -54,31 +54,43 @@ class RewardModel:
 
     @classmethod
     def load(cls, folder: str | Path, **options: Any) -> RewardModel:
-        """What `save_pretrained` wrote; options are those of `condition.load`. Its contract is checked."""
-        return cls(load(folder, **options))
+        """What `save_pretrained` wrote; options are those of `condition.load`. Its contract is checked.
+
+        Raises ContractError for a head that the contract does not know, and as `condition.load` does.
+        """
+        model = load(folder, **options)
+        if head_of(model.network) is not None and (model.contract is None or FILE not in model.contract.files):
+            raise ContractError(f"{folder} was saved without {FILE}, which was put there later: take it out")
+        return cls(model)
 
     def __call__(self, question: str, candidates: Sequence[str], /) -> list[float]:
-        """A reward for each candidate. Raises ModelError for a prompt with several inputs: use `rewards` there."""
+        """A reward for each candidate; the same text has the same. Raises as `rewards` does, and ModelError for a
+        prompt with several inputs: use `rewards` there."""
         return self.rewards([self._asked(question)], [candidates])[0]
 
     def rewards(self, prompts: Sequence[Messages], candidates: Sequence[Sequence[str]]) -> list[list[float]]:
-        """A reward for each candidate behind each prompt. Raises ModelError for one that does not fit the context."""
+        """A reward for each candidate behind each prompt.
+
+        Raises ModelError for one that does not fit the context, and for candidates that are no list of texts.
+        """
         if len(prompts) != len(candidates):
             raise ModelError(f"{len(prompts)} prompts and {len(candidates)} lists of candidates; one list a prompt")
+        texts = [_texts(own) for own in candidates]
         sequences = [
-            self._rendered(messages, text) for messages, own in zip(prompts, candidates, strict=True) for text in own
+            self._rendered(messages, text) for messages, own in zip(prompts, texts, strict=True) for text in own
         ]
+        different = list(dict.fromkeys(sequences))  # read twice, the same answer would beat itself by rounding
         head, network = head_of(self.model.network), self.model.network
         assert head is not None
-        found = [0.0] * len(sequences)
+        found: dict[tuple[int, ...], float] = {}
         with torch.inference_mode(), TURNS:
             shared = shareable(network)
-            for places, past in passes(network, sequences, PACK_TOKENS):
-                hidden = last_hidden(network, [sequences[place] for place in places], shared, past)
-                for place, value in zip(places, head(hidden.float())[:, 0].tolist(), strict=True):
-                    found[place] = value
-        rest = iter(found)
-        return [[next(rest) for _ in own] for own in candidates]
+            for places, past in passes(network, different, PACK_TOKENS):
+                read = [different[place] for place in places]
+                hidden = last_hidden(network, read, shared, past)
+                found.update(zip(read, head(hidden.to(head.weight.dtype))[:, 0].tolist(), strict=True))
+        rest = iter(sequences)
+        return [[found[next(rest)] for _ in own] for own in texts]
 
     @property
     def name(self) -> str:
@@ -123,8 +135,20 @@ class RewardModel:
     def _rendered(self, messages: Messages, text: str) -> tuple[int, ...]:
         ids = self.model.render(messages, text).ids
         if len(ids) > self.model.context:
-            raise ModelError(f"{text!r:.40} makes {len(ids):,} tokens, the context has {self.model.context:,}")
+            raise ModelError(
+                f"{text!r:.40} and its prompt make {len(ids):,} tokens, the context has {self.model.context:,}: "
+                "shorten one of them"
+            )
         return ids
+
+
+def _texts(candidates: object) -> list[str]:
+    """Raises ModelError for what is no list of texts: a text alone would be read letter by letter."""
+    if isinstance(candidates, Iterable) and not isinstance(candidates, str | bytes):
+        texts = [*candidates]
+        if all(isinstance(text, str) for text in texts):
+            return texts
+    raise ModelError(f"candidates={candidates!r:.80}: give a list of texts, also for one, such as ['blue']")
 
 
 def last_hidden(
