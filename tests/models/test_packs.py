@@ -70,6 +70,52 @@ def test_a_prompt_is_not_cut_apart(tiny_model: TinyModel, monkeypatch: pytest.Mo
     assert [(sorted(pack), past) for pack, past in found] == [([0, 1], None), ([2, 3, 4, 5, 6, 7], None)]
 
 
+def apart(tiny_model: TinyModel, sequences: list[Ids], most: int) -> list[list[int]]:
+    return [pack for pack, _ in passes(tiny_model().network, sequences, most)]
+
+
+def test_a_pack_holds_as_many_tokens_as_it_says(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And from `SMALL_PACK` tokens on it ends where nothing is alike."""
+    sequences = [(i, *drawn(9, i)) for i in range(6)]
+    assert apart(tiny_model, sequences, 30) == [[0, 1, 2], [3, 4, 5]]
+    monkeypatch.setattr(packs, "SMALL_PACK", 20)
+    assert apart(tiny_model, sequences, 1000) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_where_a_pack_is_cut(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the last prompt that would be cut apart, and only where to read its beginning again takes long."""
+    sequences = [(i, *drawn(39, i), j) for i in (0, 1) for j in (5, 6)]
+    sequences += [(2, *drawn(59, 2), *drawn(10, j)) for j in range(6)]
+    assert [len(pack) for pack in apart(tiny_model, sequences, 160)] == [5, 5]
+    monkeypatch.setattr(packs, "LONG", 30)
+    assert [len(pack) for pack in apart(tiny_model, sequences, 160)] == [4, 6]
+
+
+PROMPT = (0, *drawn(59, 0))
+OTHER = (*PROMPT[:20], 505, *drawn(39, 1))
+
+
+def test_what_was_kept_for_a_pack_is_what_all_of_it_begins_with(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the rows behind it begin otherwise, there is room left for them, and none is taken."""
+    monkeypatch.setattr(packs, "LONG", 30)
+    sequences = [(*PROMPT, i, *drawn(19, i)) for i in range(5)] + [(*OTHER, i) for i in range(3)]
+    found = list(passes(tiny_model().network, sequences, 130))
+    assert [pack for pack, _ in found] == [[0, 1, 2], [3, 4], [5, 6, 7]]
+    assert [past and past.ids for _, past in found] == [PROMPT, PROMPT, PROMPT[:20]]
+
+
+def test_what_the_user_keeps_is_used(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing longer was kept of the pack before."""
+    monkeypatch.setattr(packs, "LONG", 30)
+    network, sequences = tiny_model().network, [(*PROMPT, i, *drawn(19, i)) for i in range(5)]
+    assert [past for _, past in passes(network, sequences)] == [None]
+    with remember(network, PROMPT[:20], 512):
+        assert [past and past.ids for _, past in passes(network, sequences)] == [PROMPT[:20]]
+        assert [past and past.ids for _, past in passes(network, sequences, 130)] == [PROMPT, PROMPT]
+
+
 def test_short_beginnings_do_not_cut(tiny_model: TinyModel) -> None:
     """A pass more takes longer than to read some tokens again."""
     sequences = [(i // 3, *drawn(20, i // 3), *drawn(10, i)) for i in range(30)]
