@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -28,6 +27,7 @@ from condition.types import Feedback, Ranking
 log = logging.getLogger("condition")
 
 Found = TypeVar("Found")
+Told = TypeVar("Told", Judged, Judged | Feedback)
 Unusable = Literal["raise", "skip"]
 UNKNOWN = "no preferences are known by the columns"
 
@@ -53,7 +53,8 @@ def read_opinions(source: object) -> list[Ranking | Feedback]:
     is_rows = isinstance(source, Iterable) and not isinstance(source, str | Path | Mapping)
     given = list(source) if is_rows and not hasattr(source, "iterrows") else source  # type: ignore[call-overload]
     if isinstance(given, list) and given and all(isinstance(row, Ranking | Feedback) for row in given):
-        return [one for kind, run in groupby(given, type) for one in _opinions(kind, list(run))]
+        found = _once_each(_usable(given, _opinion, "raise"))
+        return [one.ranking if isinstance(one, Judged) else one for one in found]
     try:
         return list(read_rankings(given))
     except DataError as error:
@@ -62,16 +63,20 @@ def read_opinions(source: object) -> list[Ranking | Feedback]:
         return list(read_feedback(given))
 
 
-def _opinions(kind: type, rows: list[Any]) -> Iterable[Ranking | Feedback]:
-    return read_rankings(rows) if kind is Ranking else read_feedback(rows)
-
-
 def judgments(source: object, *, unusable: Unusable = "raise") -> Iterator[Judged]:
     """Rankings with what is known of the order in which their candidates were shown."""
+    return _once_each(_usable(source, _ranking, unusable))
+
+
+def _once_each(found: Iterable[Told]) -> Iterator[Told]:
+    """Each candidate of a ranking at its best place only, and how many others there were, aloud."""
     again = 0
-    for judged in _usable(source, _ranking, unusable):
-        single = _once(judged)
-        again += len(judged.ranking.candidates) - len(single.ranking.candidates)
+    for one in found:
+        if not isinstance(one, Judged):
+            yield one
+            continue
+        single = _once(one)
+        again += len(one.ranking.candidates) - len(single.ranking.candidates)
         yield single
     if again:
         log.warning("%s candidates stood in their ranking already, better placed, and were left out", again)
@@ -109,7 +114,7 @@ def _usable(source: object, parse: Callable[[Any, str], Found], unusable: Unusab
             yield parse(row, where)
         except (_Useless, DifferentPrompts, NoRating) as error:
             if unusable == "raise":
-                reader = "read_feedback" if parse is _feedback else "read_rankings"
+                reader = "read_feedback" if parse is _feedback or isinstance(row, Feedback) else "read_rankings"
                 raise DataError(
                     f"{where}: {error}; fix the row, or leave such rows out: cd.{reader}(rows, unusable='skip')"
                 ) from None
@@ -145,6 +150,10 @@ def _ranking(row: Any, where: str) -> Judged:
     if reason := unusable_reason(judged.ranking.candidates):
         raise _Useless(reason)
     return judged
+
+
+def _opinion(row: Ranking | Feedback, where: str) -> Judged | Feedback:
+    return _feedback(row, where) if isinstance(row, Feedback) else _ranking(row, where)
 
 
 def _feedback(row: Any, where: str) -> Feedback:

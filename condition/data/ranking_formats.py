@@ -84,7 +84,7 @@ def _graded_completions(row: Row, where: str) -> Judged:
         texts.append(completion.get("response", completion.get("text")))
         scores.append(_grade(completion, where))
     others = {k: v for k, v in row.items() if k not in ("completions", *BESIDE, *ULTRAFEEDBACK)}
-    return _shown(Ranking.graded(inputs_of(others, (), where), texts, scores), texts)
+    return _shown(Ranking.graded(inputs_of(others, (), where), texts, scores, identity_of(row)), texts)
 
 
 def _grade(completion: Row, where: str) -> float:

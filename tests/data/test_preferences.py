@@ -100,6 +100,7 @@ def test_grades_are_kept() -> None:
     assert read_rankings([PAIRS["aspects"]])[0].scores == (4.0, 1.0)
     words = [{"response": "no", "overall_score": "2"}, {"response": "so", "overall_score": "N/A", "score": "8"}]
     assert read_rankings([{"completions": words}])[0].scores == (8.0, 2.0)
+    assert read_rankings([{"completions": words, "id": 7}])[0].id == "7"
     with pytest.raises(DataError, match="a judgment without a rating"):
         read_rankings([{"completions": [{"response": "no", "score": "N/A"}]}])
 
@@ -232,6 +233,11 @@ def test_opinions_of_any_kind() -> None:
     assert read_opinions(rows) == read_opinions(iter(rows)) == read_opinions(pandas.DataFrame(rows)) == [thumb]
     with pytest.raises(DataError, match="no preferences are known"):
         read_opinions([{"question": "Why?"}])
+    empty = thumb.model_copy(update={"completion": " "})
+    with pytest.raises(DataError, match=r"^row 2: an empty completion; .* cd.read_feedback"):
+        read_opinions([pair, thumb, empty])
+    with pytest.raises(DataError, match=r"^row 1: an empty candidate; .* cd.read_rankings"):
+        read_opinions([thumb, pair.model_copy(update={"candidates": ("so", " ")})])
 
 
 def test_what_is_no_feedback() -> None:
