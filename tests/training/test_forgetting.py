@@ -22,6 +22,8 @@ def seen(mask: torch.Tensor | None, queries: int) -> torch.Tensor:
 
 def test_a_share_of_the_past_goes_and_nothing_comes() -> None:
     assert {block.mask is None for block in PACKED.blocks} == {True, False}  # plain rows and a tree
+    assert PACKED.ends is not None
+    assert forgetful(PACKED, 0.2).ends is None  # by which a GPU would read all of the past, whatever the masks say
     torch.manual_seed(0)
     shares = []
     for _ in range(40):

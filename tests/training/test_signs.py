@@ -45,6 +45,11 @@ def test_an_end_is_the_last_fifth_of_a_curve() -> None:
     assert "has lost 0.2 nats" in sign
 
 
+def test_the_end_of_a_short_curve_is_its_last_value() -> None:
+    (sign,) = hacking_signs(History([{"step": i, "drift_better": v} for i, v in enumerate((0.0, 0.0, -0.3))]))
+    assert "has lost 0.3 nats" in sign
+
+
 def test_length_is_told_once() -> None:
     found = hacking_signs(history(prefers_longer=0.9, eval_prefers_longer=0.9, eval_longer_is_better=0.5))
     assert [sign for sign in found if "longer" in sign] == found

@@ -20,6 +20,26 @@ def test_values_are_counted_apart_and_begin_anew() -> None:
     assert watched.take(training=False) == {"a": (7.0, 1)}
 
 
+def test_a_training_goes_on_from_what_was_counted() -> None:
+    """What a checkpoint keeps is of the training alone, and stays as it was while that goes on."""
+    watched, again = Watched(), Watched()
+    watched.add({"a": torch.tensor([1.0, 2.0])}, training=True)
+    watched.add({"b": torch.tensor([7.0])}, training=False)
+    kept = watched.so_far()
+    again.go_on(kept)
+    for each in (watched, again):
+        each.add({"a": torch.tensor([6.0])}, training=True)
+        assert each.take(training=True) == {"a": (9.0, 3)}
+    assert kept == {"a": (3.0, 2)}
+
+
+def test_many_values_are_added_in_full_precision() -> None:
+    """257 is no number of bfloat16."""
+    watched = Watched()
+    watched.add({"a": torch.ones(257, dtype=torch.bfloat16)}, training=True)
+    assert watched.take(training=True) == {"a": (257.0, 257)}
+
+
 def test_curves_of_pairs() -> None:
     """Half where there is nothing but rounding; pairs of like lengths, or undecided ones, say nothing of length."""
     better, worse = torch.tensor([5.0, 3.0, 4.0, 9.0, 2.0]), torch.tensor([3.0, 5.0, 4.0, 2.0, 6.0])
