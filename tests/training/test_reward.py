@@ -79,6 +79,17 @@ def test_the_loss_by_hand(tiny: Tiny, by_pair: bool, margins: bool, margin: floa
     assert measured.watched["margin"].tolist() == pytest.approx([best - second, best - third], abs=1e-4)
 
 
+def test_rewards_of_a_rounded_network_are_wide(tiny: Tiny) -> None:
+    network = tiny("llama")
+    add_head(network)
+    network.get_submodule("score").weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    before = rewards_of(network, [ROW], shared=False)
+    network.to(torch.bfloat16).get_submodule("score").float()
+    rewards = rewards_of(network, [ROW], shared=False)
+    assert rewards.dtype == torch.float32
+    torch.testing.assert_close(rewards, before, atol=0.5, rtol=0.1)
+
+
 def test_centred_rewards_stay_around_zero(tiny_model: TinyModel) -> None:
     free, centred = (fit(tiny_model(), settings={"epochs": 4}, centre=c) for c in (0.0, 1.0))
     means = [sum(sum(m(r.inputs["q"], r.candidates)) for r in ROWS) / (3 * len(ROWS)) for m in (free, centred)]
