@@ -2,7 +2,7 @@
 
 output/run.json             what makes the run the same run
 output/run.lock             held by the process that trains here
-output/checkpoint-<step>/   trained tensors, optimizer, schedule, random states
+output/checkpoint-<step>/   trained tensors, optimizer (DeepSpeed's in a folder of its own), schedule, random states
 output/finished/            trained tensors and log of a run that came to its end
 
 Only what a training wrote is ever deleted: a folder that holds anything else is refused.
@@ -15,8 +15,6 @@ import json
 import logging
 import shutil
 import sys
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -31,9 +29,10 @@ from condition.adapters.attach import trainable, trained_state
 from condition.errors import ModelError, SettingsError
 from condition.models.contract import RUN
 from condition.models.place import unwritten
+from condition.training.archives import ARCHIVES, DEEPSPEED_WRITES, archives, is_there
 from condition.training.processes import is_first, number_of_processes
 from condition.training.runs import differences, more_steps
-from condition.training.sharded import OPTIMIZER, SCHEDULER, put, whole
+from condition.training.sharded import DEEPSPEED, put, whole, zero_stage
 from condition.training.sums import check_sum, is_as_written, sum_of, write_sum
 
 if sys.platform != "win32":
@@ -43,16 +42,18 @@ log = logging.getLogger("condition")
 
 WEIGHTS = "trainable.safetensors"
 STATE = "trainer_state.json"  # transformers writes it last
-RANDOM = "rng_state.pth"
-ARCHIVES = (OPTIMIZER, SCHEDULER, RANDOM)  # torch writes zip files
 FINISHED = "finished"
 HALF = f"{FINISHED}.half"
 LOG = "log.json"
 LOCK = "run.lock"
 PROCESSES = "processes"
+STAGE = "zero_stage"
 KEYS = frozenset({"trainer", "base", "adapter", "data"})
 """What each of our runs says of itself."""
-_WRITTEN = (WEIGHTS, sum_of(Path(WEIGHTS)).name, STATE, LOG, *ARCHIVES, "scaler.pt", "rng_state_*.pth", ".*")
+_WRITTEN = (
+    *(WEIGHTS, sum_of(Path(WEIGHTS)).name, STATE, LOG, *ARCHIVES, "scaler.pt", "rng_state_*.pth", ".*"),
+    *DEEPSPEED_WRITES,
+)
 """What is in our folders; a hidden file is a file browser's or a file system's."""
 _ELSEWHERE = "choose another output folder"
 _OVER = "start over in this one with Settings(resume=False), once: it deletes what was trained there"
@@ -116,7 +117,7 @@ def is_complete(folder: Path) -> bool:
     try:
         json.loads((folder / STATE).read_text())
         with safe_open(folder / WEIGHTS, "pt") as weights:
-            whole = bool(weights.keys()) and all(_is_whole(folder / name) for name in _archives(folder.parent))
+            whole = bool(weights.keys()) and all(is_there(folder, name) for name in _archives(folder.parent))
         return whole and is_as_written(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError):
         return False
@@ -236,30 +237,20 @@ def finished(network: nn.Module, output: Path) -> tuple[list[dict[str, Any]], fl
     return lines, seconds
 
 
-def _is_whole(archive: Path) -> bool:
-    """Whether what torch wrote can be read to its end: its parts carry sums."""
-    try:
-        with zipfile.ZipFile(archive) as parts:
-            return parts.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
-        return False
-
-
 def _archives(output: Path) -> list[str]:
-    """What torch writes into a checkpoint: of several processes each its own random state."""
+    """What torch writes into a checkpoint of the run in a folder."""
     try:
-        number = int(json.loads((output / RUN).read_text()).get(PROCESSES, 1))
+        told = json.loads((output / RUN).read_text())
+        return archives(int(told.get(PROCESSES, 1)), told.get(STAGE))
     except (OSError, ValueError, AttributeError):
-        number = number_of_processes()
-    if number == 1:
-        return list(ARCHIVES)
-    return [name for name in ARCHIVES if name != RANDOM] + [f"rng_state_{rank}.pth" for rank in range(number)]
+        return archives(number_of_processes(), zero_stage())
 
 
 def _by_processes(run: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With how many processes there are: rows, steps and random states are shared out among them."""
-    number = number_of_processes()
-    return run if number == 1 else {**run, PROCESSES: number}
+    """With how many processes there are, and what DeepSpeed shares out among them: nobody else has their states."""
+    number, stage = number_of_processes(), zero_stage()
+    beside = {PROCESSES: number if number > 1 else None, STAGE: stage}
+    return {**run, **{name: told for name, told in beside.items() if told is not None}}
 
 
 def _run_in(output: Path, resume: bool) -> dict[str, Any] | None:
@@ -292,7 +283,7 @@ def _strange(part: Path) -> Path | None:
     if _step(part) is None and part.name not in (FINISHED, HALF):
         return part
     try:
-        inside = sorted(part.iterdir())
+        inside = sorted(part.iterdir()) + sorted((part / DEEPSPEED).glob("*"))
     except FileNotFoundError:
         return None  # another process trains, and just removed it
     except OSError:

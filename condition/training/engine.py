@@ -45,7 +45,7 @@ from condition.training.progress import Progress
 from condition.training.rows import Trained, collate
 from condition.training.schedule import share_of_rate
 from condition.training.settings import Settings
-from condition.training.sharded import launched_with, load_optimizer, reshard, save_optimizer
+from condition.training.sharded import laid_out, launched_with, load_optimizer, reshard, save_optimizer
 from condition.training.stopping import StopWithCheckpoint
 from condition.training.tally import Tally, keep, mean_loss, take_up
 from condition.training.watch import Asked
@@ -165,6 +165,19 @@ class Engine(Trainer):
             rows = inputs["batch"].rows
             self._noise.tokens = sum(len(row.ids) for row in rows) / len(rows)
         return inputs
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            laid_out(self.model)
+        # transformers would have DeepSpeed read all weights, those of the base too.
+        ours = self.is_deepspeed_enabled and resume_from_checkpoint is not None
+        prepared = super()._prepare_for_training(  # type: ignore[no-untyped-call]  # transformers types it in part
+            max_steps, train_dataloader, None if ours else resume_from_checkpoint
+        )
+        if ours:
+            self._load_from_checkpoint(resume_from_checkpoint)
+            self._load_optimizer_and_scheduler(resume_from_checkpoint)
+        return prepared
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
         """Our schedule on the optimizer."""
@@ -290,13 +303,14 @@ class Engine(Trainer):
             self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self.is_fsdp_enabled:
-            save_optimizer(self.optimizer, self.lr_scheduler, Path(output_dir), writes=self.args.should_save)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            held = self.deepspeed or self.optimizer
+            save_optimizer(held, self.lr_scheduler, Path(output_dir), writes=self.args.should_save)
         else:
             super()._save_optimizer_and_scheduler(output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if self.is_fsdp_enabled and checkpoint is not None:
-            load_optimizer(self.optimizer, self.lr_scheduler, Path(checkpoint))
+        if (self.is_fsdp_enabled or self.is_deepspeed_enabled) and checkpoint is not None:
+            load_optimizer(self.deepspeed or self.optimizer, self.lr_scheduler, Path(checkpoint))
         else:
             super()._load_optimizer_and_scheduler(checkpoint)

@@ -1,8 +1,8 @@
 """FSDP2 and DeepSpeed under `fit`: the losses and the weights of one process that holds everything.
 
 accelerate starts both on GPUs only. FSDP2 itself needs none: two processes on the CPU share out weights here, with
-everything behind accelerate's choice (`on_processors`) as it is. What needs a GPU runs where there is one, started by
-`accelerate launch` with the files of `examples/accelerate`:
+everything behind accelerate's choice (`on_processors`) as it is; `test_deepspeed.py` does so with DeepSpeed. What needs
+a GPU runs where there is one, started by `accelerate launch` with the files of `examples/accelerate`:
 
     python -m pytest tests/training/test_sharded.py -rs
 """
@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ SFT: dict[str, Any] = {"data": ROWS, "validation": HELD, "prompt": "{q}"}
 RUNS: dict[str, Any] = {
     "lora": (SFTTrainer, LoRA(rank=4), {"eval_every": 2}, SFT),
     "full": (SFTTrainer, FullFineTuning(), {"accumulation": 3, "checkpointing": True, "save_every": 1}, SFT),
+    "principal": (SFTTrainer, LoRA(rank=4, initialisation="pissa"), {}, SFT),
     "pairs": (DPOTrainer, LoRA(rank=4), {"max_steps": 3}, SFT | {"data": PAIRS, "validation": PAIRS_HELD[:1]}),
     "narrow": (SFTTrainer, LoRA(rank=4), {"precision": "auto"}, SFT),
 }
@@ -84,10 +85,10 @@ def on_processors() -> None:
     AcceleratorState.__init__ = started
 
 
-def work(device: str, folder: str, names: list[str]) -> None:
+def work(device: str, folder: str, names: list[str], start: Callable[[], None] = on_processors) -> None:
     """What each process does; told in files, as it is started by a launcher."""
     if device == "cpu":
-        on_processors()
+        start()
     for name in names:
         output = Path(folder) / name
         base, tuned = trained(name, device, 4 // int(os.environ["WORLD_SIZE"]), output)
@@ -103,7 +104,8 @@ def work(device: str, folder: str, names: list[str]) -> None:
         (Path(folder) / f"{name}-{rank}.json").write_text(json.dumps(told))
         if name == "full" and rank == "0":
             tuned.save_pretrained(f"{output}-saved")
-        save_file({n: p.detach().cpu().clone() for n, p in trainable(tuned.network).items()}, f"{output}-{rank}")
+        learned = trainable(tuned.network).items()
+        save_file({n: p.detach().cpu().clone().contiguous() for n, p in learned}, f"{output}-{rank}")
 
 
 def shared_out(launch: Sequence[str], env: dict[str, str], device: str, folder: Path, names: list[str]) -> str:
@@ -146,7 +148,7 @@ def stopped_earlier(output: Path) -> None:
 
 def test_two_processes_that_share_out_weights(tmp_path: Path) -> None:
     env = prepare_multi_gpu_env(launched("fsdp2")) | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    names = ["lora", "full", "pairs"]
+    names = ["lora", "full", "pairs", "principal"]
     shared_out(TWO, env, "cpu", tmp_path, names)
     for name in names:
         assert_alike(name, "cpu", tmp_path, ranks=2)
