@@ -11,7 +11,7 @@ one passage are several rows.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from condition.types import Example, Message
@@ -49,13 +49,19 @@ def distinct(rows: Sequence[Example], variables: Set[str] | None = None) -> list
 
 def words_of(row: Example, variables: Set[str] | None = None) -> tuple[str, ...]:
     """What a row says, without case, white space and form: its inputs by name, then its target."""
-    names = sorted(row.inputs if variables is None else variables & row.inputs.keys())
-    return (*(f"{name}\0{_plain(row.inputs[name])}" for name in names), _plain(row.target))
+    return (*words_of_inputs(row.inputs, variables), plain(row.target))
 
 
-def _plain(value: Any) -> str:
+def words_of_inputs(inputs: Mapping[str, Any], variables: Set[str] | None = None) -> tuple[str, ...]:
+    """What inputs say, by name."""
+    names = sorted(inputs if variables is None else variables & inputs.keys())
+    return tuple(f"{name}\0{plain(inputs[name])}" for name in names)
+
+
+def plain(value: Any) -> str:
+    """Words without case, white space and form."""
     if isinstance(value, Message):
-        return f"{value.role}\0{_plain(value.content)}"
+        return f"{value.role}\0{plain(value.content)}"
     if isinstance(value, list | tuple):
-        return "\0".join(map(_plain, value))
+        return "\0".join(map(plain, value))
     return " ".join(unicodedata.normalize("NFKC", str(value)).casefold().split())

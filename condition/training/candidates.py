@@ -14,7 +14,7 @@ from condition.models.local import LocalModel
 from condition.models.trim import trim
 from condition.protocols import Prompt
 from condition.training.limits import limit_of, over_limit
-from condition.training.rows import Prepared, render
+from condition.training.rows import Origin, Prepared, origin_of, render, row_name
 from condition.training.settings import Settings
 from condition.types import Example, Ranking, Rendered
 
@@ -87,10 +87,12 @@ def prepare_rankings(
     the limit without a policy.
     """
     rows: list[Candidates] = []
+    origins: list[Origin] = []
     gone: Counter[str] = Counter()
     trimmed = 0
     for number, ranking in enumerate(read_rankings(data)):
-        where = f"{what} row {number}" + (f" ({ranking.id})" if ranking.id else "")
+        name = row_name(number, ranking.id)
+        where = f"{what} {name}"
         if scored and ranking.scores is None:
             raise DataError(
                 f"{where} has no scores, by which {scored}=True goes: give Ranking.graded(inputs, candidates, scores), "
@@ -116,10 +118,11 @@ def prepare_rankings(
             continue
         count = len(pairs) if by_pair else 1
         rows.append(Candidates(rendered[0].ids[:start], completions, pairs, grades, count))
+        origins.append(origin_of(name, ranking.inputs, ranking.candidates, (grades, pairs)))
     log_left_out(gone, what)
     if not rows:
         raise DataError(f"no {what} rows{f' left: {counted(gone)}' if gone else ': the data is empty'}")
-    return Prepared(rows, sum(gone.values()), trimmed)
+    return Prepared(rows, sum(gone.values()), trimmed, origins)
 
 
 def render_within(

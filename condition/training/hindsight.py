@@ -42,7 +42,7 @@ from condition.training.forgetting import forgetful
 from condition.training.limits import limit_of, over_limit
 from condition.training.losses import sft_loss
 from condition.training.objective import Measured
-from condition.training.rows import Prepared, Row, render
+from condition.training.rows import Origin, Prepared, Row, origin_of, render, row_name
 from condition.training.settings import Settings
 from condition.training.watch import Watch
 from condition.types import Example, Feedback, Messages, Ranking, Rendered
@@ -194,10 +194,12 @@ def prepare_chains(
     inner = prompt.prompt if isinstance(prompt, Told) else prompt
     limit = limit_of(model, settings)
     rows: list[HindsightChain] = []
+    origins: list[Origin] = []
     gone: Counter[str] = Counter()
     trimmed = 0
     for number, opinion in enumerate(read_opinions(data)):
-        where = f"{what} row {number}" + (f" ({opinion.id})" if opinion.id else "")
+        name = row_name(number, opinion.id)
+        where = f"{what} {name}"
         chains = _chains(opinion)
         if not chains:
             gone["all candidates tied"] += 1
@@ -213,11 +215,14 @@ def prepare_chains(
             raise DataError(over_limit(where, long, model, settings, "the longest message of the prompt"))
         gone["too many tokens"] += not short
         gone["links of a chain too long"] += len(links) - len(short) if short else 0
-        rows += [HindsightChain(tuple(short))] if short else []
+        if short:
+            rows.append(HindsightChain(tuple(short)))
+            told = [words for link in chains[0] for words in (sentence(link.said), link.text)]
+            origins.append(origin_of(name, opinion.inputs, told))
     log_left_out(+gone, what)
     if not rows:
         raise DataError(f"no {what} rows{f' left: {counted(+gone)}' if gone else ': the data is empty'}")
-    return Prepared(rows, gone["too many tokens"] + gone["all candidates tied"], trimmed)
+    return Prepared(rows, gone["too many tokens"] + gone["all candidates tied"], trimmed, origins)
 
 
 def _short(links: Sequence[Row], limit: int) -> list[Row]:

@@ -33,10 +33,10 @@ from condition.training.losses import kto_loss
 from condition.training.objective import Measured
 from condition.training.processes import number_of_processes, summed
 from condition.training.reading import Read, read_completions
-from condition.training.rows import Origin, Prepared, origin_of
+from condition.training.rows import Origin, Prepared, origin_of, row_name
 from condition.training.settings import Settings
 from condition.training.watch import Watch
-from condition.types import Example, Feedback, Ranking, Rendered
+from condition.types import Feedback, Ranking, Rendered
 
 log = logging.getLogger("condition")
 
@@ -124,7 +124,8 @@ def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Se
     gone: Counter[str] = Counter()
     trimmed = 0
     for number, opinion in enumerate(read_opinions(data)):
-        where = f"{what} row {number}" + (f" ({opinion.id})" if opinion.id else "")
+        name = row_name(number, opinion.id)
+        where = f"{what} {name}"
         thumbs = _thumbs(opinion, where)
         gone["all candidates tied"] += not thumbs
         for thumb in thumbs:
@@ -133,8 +134,8 @@ def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Se
                 gone["too many tokens"] += 1
                 continue
             trimmed += cut
-            origin, said = origin_of(Example(thumb.inputs, thumb.completion, id=opinion.id), number), bool(thumb.said)
-            found.append(_Thumb(rendered[0], said, origin._replace(key=f"{origin.key} {said}")))
+            said = bool(thumb.said)
+            found.append(_Thumb(rendered[0], said, origin_of(name, thumb.inputs, [thumb.completion, str(said)])))
     log_left_out(+gone, what)
     if len(found) < 2:
         raise DataError(f"{len(found)} {what} rows: KTO needs at least two, to compare with each other's completions")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from condition.data.duplicates import words_of
+from condition.data.duplicates import plain, words_of_inputs
 from condition.data.read import RESERVED, column_hint, read
 from condition.errors import DataError, PromptError
 from condition.models.local import LocalModel
@@ -59,11 +59,16 @@ class Trained(Protocol):
 
 
 class Origin(NamedTuple):
-    """Where a row comes from."""
+    """Where a row comes from, and hashes of what it says."""
 
     name: str
+    """Its number in the data as they are read, and its id if it has one."""
     key: str
-    """Rows of the same key say the same."""
+    """Rows of the same key say the same, whatever their case and white space."""
+    prompt: str = ""
+    """Rows of the same inputs, likewise; empty where there are none."""
+    exact: str = ""
+    """Rows of the same hash are the same to the letter, with all that they are trained by."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,12 @@ class Prepared:
     @property
     def digest(self) -> str:
         """Hash of all rows, in their order."""
-        return hashlib.sha256(repr(list(self.rows)).encode()).hexdigest()
+        return _hash(list(self.rows))
 
     @property
     def says(self) -> str | None:
-        """Hash of what the rows say, whatever the prompt; none where their origins are not known."""
-        if not self.origins:
-            return None
-        return hashlib.sha256("".join(origin.key for origin in self.origins).encode()).hexdigest()
+        """Hash of what the rows are, whatever the prompt; none where their origins are not known."""
+        return _hash([origin.exact for origin in self.origins]) if self.origins else None
 
 
 def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str = "training") -> Prepared:
@@ -100,20 +103,22 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
     origins: list[Origin] = []
     dropped = trimmed = 0
     for number, example in enumerate(read(data)):
-        rendered = render(model, example, prompt, f"{what} {_named(example, number)}")
+        name = row_name(number, example.id)
+        origin = origin_of(name, example.inputs, [example.target], example.weight)
+        rendered = render(model, example, prompt, f"{what} {name}")
         excess = len(rendered.ids) - limit
         if excess <= 0:
             rows.append(Row(rendered.ids, len(rendered.prompt_ids), example.weight))
-            origins.append(origin_of(example, number))
+            origins.append(origin)
             continue
         if settings.too_long == "raise":
-            raise DataError(over_limit(f"{what} {_named(example, number)}", len(rendered.ids), model, settings))
+            raise DataError(over_limit(f"{what} {name}", len(rendered.ids), model, settings))
         short = trim(rendered, limit) if settings.too_long == "trim" else None
         trimmed += short is not None
         dropped += short is None
         if short is not None:
             rows.append(Row(short.ids, len(short.prompt_ids), example.weight))
-            origins.append(origin_of(example, number))
+            origins.append(origin)
     if dropped or trimmed:
         log.warning("%s rows over %s tokens: %s dropped, %s trimmed", what, limit, dropped, trimmed)
     if not rows:
@@ -121,14 +126,25 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
     return Prepared(rows, dropped, trimmed, origins)
 
 
-def _named(example: Example, number: int) -> str:
+def row_name(number: int, id: str | None) -> str:
+    """What messages call a row: its number in the data as they are read, and its id if it has one."""
     place = f"row {number}"
-    return place if example.id in (None, place) else f"{place} ({example.id})"
+    return f"{place} ({id})" if id and id != place else place
 
 
-def origin_of(example: Example, number: int) -> Origin:
-    """Where an example comes from, and what it says."""
-    return Origin(_named(example, number), hashlib.sha256("\1".join(words_of(example)).encode()).hexdigest())
+def origin_of(name: str, inputs: Mapping[str, Any], texts: Sequence[str], beside: object = None) -> Origin:
+    """Of a row with texts behind its inputs. `beside`: what else it is trained by, of which its words say nothing."""
+    words = words_of_inputs(inputs)
+    return Origin(
+        name,
+        key=_hash((words, *map(plain, texts))),
+        prompt=_hash(words) if words else "",
+        exact=_hash((sorted(inputs.items()), *texts, beside)),
+    )
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
 def render(model: LocalModel, example: Example, prompt: Prompt, where: str) -> Rendered:

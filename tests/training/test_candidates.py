@@ -79,3 +79,13 @@ def test_what_is_left_out_is_counted(tiny_model: TinyModel, caplog: pytest.LogCa
     found = prepared(tiny_model(), [RANKING, tied, tied])
     assert (len(found.rows), found.dropped) == (1, 2)
     assert "training rows left out: 2 with all candidates tied" in caplog.text
+
+
+def test_what_rankings_say_is_the_same_behind_every_prompt_and_another_with_other_scores(tiny_model: TinyModel) -> None:
+    model = tiny_model()
+    graded = Ranking({"q": "Why?"}, ("so", "no", "well"), (3.0, 2.0, 1.0))
+    one = prepared(model, [graded])
+    assert one.says == prepare_rankings(model, [graded], as_prompt("Say: {q}"), Settings(), "training").says is not None
+    others = [prepared(model, [RANKING]), prepared(model, [graded], choose=best_against_rest)]
+    assert len({one.says, *(other.says for other in others)}) == 3
+    assert {origin.key for found in (one, *others) for origin in found.origins} == {one.origins[0].key}

@@ -184,6 +184,17 @@ def test_what_rows_say_is_the_same_behind_every_prompt(tiny_model: TinyModel) ->
     assert one.says != prepare(tiny_model(), ROWS[:1], PROMPT, Settings()).says
 
 
+def test_rows_that_are_trained_otherwise_are_others(tiny_model: TinyModel) -> None:
+    """Whoever goes on with a run is told that the prompt is another one only where nothing else is."""
+    row = Example({"q": "Why?"}, "so")
+    others = [{"weight": 2.0}, {"target": "So"}, {"inputs": {"q": "why?"}}, {"inputs": {"q": "Why?", "title": "A"}}]
+    says = {
+        prepare(tiny_model(), [row.model_copy(update=other)], as_prompt("{q}"), Settings()).says
+        for other in ({}, *others)
+    }
+    assert len(says) == 5
+
+
 def test_the_digest_follows_rows_and_order(tiny_model: TinyModel) -> None:
     model = tiny_model()
     one, again = (prepare(model, ROWS, PROMPT, Settings()).digest for _ in range(2))
