@@ -132,7 +132,7 @@ def render_within(
 
     None where they are dropped. Raises DataError where the settings say so.
     """
-    rendered = [render(model, Example(inputs, text), prompt, where) for text in texts]
+    rendered = [render(model, Example(inputs, text), prompt, where, is_opinion=True) for text in texts]
     longest = max(len(r.ids) for r in rendered)
     excess = longest - limit_of(model, settings)
     if excess <= 0:

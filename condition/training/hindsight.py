@@ -205,7 +205,7 @@ def prepare_chains(
             gone["all candidates tied"] += 1
             continue
         # Where the inputs do not fit the prompt it says so here, with the row's place.
-        rendered = render(model, Example(opinion.inputs, "x"), inner, where)
+        rendered = render(model, Example(opinion.inputs, "x"), inner, where, is_opinion=True)
         begun = fill(inner, opinion.inputs)
         links = [link for chain in chains for link in _rendered(model, begun, chain, sentence)]
         short = _trimmed(links, rendered, limit) if settings.too_long == "trim" else _short(links, limit)

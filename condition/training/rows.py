@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from condition.data.duplicates import plain, words_of_inputs
+from condition.data.preference_columns import BESIDE
 from condition.data.read import RESERVED, column_hint, read
 from condition.errors import DataError, PromptError
 from condition.models.local import LocalModel
@@ -147,13 +148,16 @@ def _hash(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
-def render(model: LocalModel, example: Example, prompt: Prompt, where: str) -> Rendered:
-    """An example behind its prompt. Raises DataError that says where, for what does not fit the prompt."""
+def render(model: LocalModel, example: Example, prompt: Prompt, where: str, *, is_opinion: bool = False) -> Rendered:
+    """An example behind its prompt. `is_opinion`: it is of a Ranking or Feedback, which other readers read.
+
+    Raises DataError that says where, for what does not fit the prompt.
+    """
     missing = prompt.variables - example.inputs.keys()
     if missing and getattr(prompt, "inputs", None) is None:  # an input model may have defaults
         raise DataError(
             f"{where}: the prompt needs the column{'s' if len(missing) > 1 else ''} {_names(missing)}; "
-            f"the row has {_names(example.inputs) or 'none'}{_advice(missing, prompt, example)}"
+            f"the row has {_names(example.inputs) or 'none'}{_advice(missing, prompt, example, is_opinion)}"
         )
     try:
         if example.inputs and not _uses_inputs(prompt):
@@ -166,11 +170,12 @@ def render(model: LocalModel, example: Example, prompt: Prompt, where: str) -> R
         raise DataError(f"{where}: {error}") from error
 
 
-def _advice(missing: Set[str], prompt: Prompt, example: Example) -> str:
-    if reserved := sorted(missing & set(RESERVED)):
-        are = "are" if len(reserved) > 1 else "is"
-        ask = f"read(path, inputs={sorted(prompt.variables)})"
-        return f". {_names(reserved)} {are} reserved for the row itself and no input unless asked for: {ask}"
+def _advice(missing: Set[str], prompt: Prompt, example: Example, is_opinion: bool) -> str:
+    if reserved := sorted(missing & set(BESIDE if is_opinion else RESERVED)):
+        are = f"{_names(reserved)} {'are' if len(reserved) > 1 else 'is'} reserved for the row itself and no input"
+        if is_opinion:
+            return f". {are} of a Ranking or Feedback: copy it to a column of another name, and ask for that"
+        return f". {are} unless asked for: read(path, inputs={sorted(prompt.variables)})"
     return "".join(column_hint(name, example.inputs) for name in sorted(missing))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from tokenizers import normalizers
 from condition.errors import DataError
 from condition.prompts.template import as_prompt
 from condition.training.candidates import Pair, best_against_rest, prepare_rankings
+from condition.training.hindsight import prepare_chains, sentence
+from condition.training.kto import prepare_thumbs
 from condition.training.settings import Settings
 from condition.types import Ranking
 from tests.conftest import TinyModel
@@ -89,3 +92,36 @@ def test_what_rankings_say_is_the_same_behind_every_prompt_and_another_with_othe
     others = [prepared(model, [RANKING]), prepared(model, [graded], choose=best_against_rest)]
     assert len({one.says, *(other.says for other in others)}) == 3
     assert {origin.key for found in (one, *others) for origin in found.origins} == {one.origins[0].key}
+
+
+PAIR = {"chosen": "so", "rejected": "no", "q": "Why?", "id": "7", "score_chosen": 2, "score_rejected": 1}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "row"),
+    [
+        (prepare_rankings, PAIR),
+        (prepare_thumbs, PAIR),
+        (prepare_thumbs, {"q": "Why?", "completion": "so", "label": True, "id": "7"}),
+        (partial(prepare_chains, sentence=sentence), PAIR),
+        (partial(prepare_chains, sentence=sentence), {"q": "Why?", "completion": "so", "label": 3.0, "id": "7"}),
+    ],
+    ids=["rankings", "pair as thumbs", "thumbs", "chains", "graded"],
+)
+def test_a_column_about_the_judgment_is_asked_for_by_another_name(
+    tiny_model: TinyModel, prepare: Any, row: Any
+) -> None:
+    prepare = partial(prepare, tiny_model(), settings=Settings(), what="training")
+    with pytest.raises(DataError) as error:
+        prepare([row, row], prompt=as_prompt("{id} {q}"))
+    assert str(error.value) == (
+        "training row 0 (7): the prompt needs the column 'id'; the row has 'q'. 'id' is reserved for the row itself "
+        "and no input of a Ranking or Feedback: copy it to a column of another name, and ask for that"
+    )
+    rows = [{**row, "number": row["id"]}, {**row, "q": "Who?", "number": "8"}]
+    assert len(prepare(rows, prompt=as_prompt("{number} {q}")).origins) in (2, 4)
+    if "chosen" in row:
+        with pytest.raises(DataError, match="'id', 'score_chosen' are reserved for the row itself and no input of a"):
+            prepare([row, row], prompt=as_prompt("{id} {q} {score_chosen}"))
+        with pytest.raises(DataError, match=r"the prompt needs the column 'rationale'; the row has 'q'$"):
+            prepare([row, row], prompt=as_prompt("{rationale} {q}"))
