@@ -19,19 +19,16 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel, TrainerCallback
 
-from condition.adapters.attach import trainable
 from condition.adapters.fused import fused
-from condition.adapters.registry import KeptAdapter, told_of
+from condition.adapters.registry import KeptAdapter
 from condition.errors import ModelError, SettingsError
 from condition.models.arguments import check_options
-from condition.models.contract import Contract, memory_fingerprint
 from condition.models.device import has_bf16
 from condition.models.history import History
 from condition.models.local import LocalModel
 from condition.models.place import check_writable
 from condition.models.render import TURNS
 from condition.models.reward import RewardModel
-from condition.models.save import contract_of
 from condition.models.seeded import seeded
 from condition.prefix_sharing.head import cast_once
 from condition.prefix_sharing.logprobs import output_head
@@ -45,7 +42,6 @@ from condition.training.adapting import (
     check_gradients,
     made_whole,
     steps_of,
-    tuned_on,
     with_room,
 )
 from condition.training.checkpoints import claim, finished, keep_finished, kept_or_gone, locked, make_own
@@ -54,9 +50,9 @@ from condition.training.objective import BeforeStep, Measure, Objective, Whole
 from condition.training.overlap import without_repeats
 from condition.training.processes import is_first, one_folder, together, warn_alone
 from condition.training.progress import say_finished
+from condition.training.record import contract_behind, same_run
 from condition.training.rounding import rounded
 from condition.training.rows import Prepared
-from condition.training.runs import SAYS
 from condition.training.settings import Settings
 from condition.training.sharded import check_launcher
 from condition.training.watch import Watch, asking, check_watch
@@ -170,7 +166,8 @@ def fitted(
         memory_bytes=model.memory_bytes,
     )
     seconds = {"seconds": time.perf_counter() - began, "loop_seconds": trained.seconds}
-    tuned.contract = _contract(task, adapter, settings, tuned, rows, seconds)
+    dtype = training_dtype(settings, tuned.device)
+    tuned.contract = contract_behind(task.trainer, task.options, adapter, settings, tuned, rows, dtype, seconds)
     return tuned
 
 
@@ -193,7 +190,8 @@ def _train(
         network, task.measure, shared=shared, dtype=dtype, before_step=task.before_step, whole=task.whole
     )
     with one_folder(settings.output, model.device) as folder:
-        output, run = Path(folder), _run(task, adapter, settings, model, rows, held, dtype)
+        output = Path(folder)
+        run = {"trainer": task.trainer, **task.options, **same_run(adapter, settings, model, rows, held, dtype)}
         claim(output, run, settings.resume)
         rows, held = task.complete(model, rows, dtype), held and task.complete(model, held, dtype)
         callbacks = [*task.callbacks, *steps_of(adapter, network)]
@@ -237,66 +235,6 @@ def _own(output: Path, run: Mapping[str, Any], resume: bool, device: torch.devic
     if is_first():
         together(device)
     return checkpoint
-
-
-def _run(
-    task: Task,
-    adapter: KeptAdapter,
-    settings: Settings,
-    model: LocalModel,
-    rows: Prepared,
-    held: Prepared | None,
-    dtype: torch.dtype,
-) -> dict[str, Any]:
-    """What makes a run the same run."""
-    beside = {"output", "resume", "report_to", "log_every", "keep", "at_once"}
-    return {
-        "trainer": task.trainer,
-        **task.options,
-        "base": model.source.fingerprint or model.source.name,
-        "weights_dtype": str(model.network.dtype),
-        "weights": memory_fingerprint(model.network),  # may have been changed since they were read
-        "quantization": model.quantization.model_dump() if model.quantization else None,
-        "adapter": told_of(adapter),
-        "tuned_on": tuned_on(model),
-        "data": rows.digest,
-        f"data{SAYS}": rows.says,
-        "validation": None if held is None else held.digest,
-        f"validation{SAYS}": None if held is None else held.says,
-        "dtype": str(dtype),
-        **settings.model_dump(mode="json", exclude=beside),
-    }
-
-
-def _contract(
-    task: Task,
-    adapter: KeptAdapter,
-    settings: Settings,
-    tuned: LocalModel,
-    rows: Prepared,
-    seconds: Mapping[str, float],
-) -> Contract:
-    _, losses = tuned.history.series("loss")
-    best = min(((line["eval_loss"], line["step"]) for line in tuned.history if "eval_loss" in line), default=None)
-    most = max((line["eval_watch"] for line in tuned.history if "eval_watch" in line), default=None)
-    used = str(training_dtype(settings, tuned.device)).removeprefix("torch.")
-    return contract_of(
-        tuned,
-        adapter=told_of(adapter),
-        trainer=task.trainer,
-        settings={**task.options, **settings.model_dump(mode="json"), "precision_used": used},
-        data=rows.digest,
-        rows=len(rows.rows),
-        metrics={
-            **seconds,
-            "trained_parameters": float(sum(p.numel() for p in trainable(tuned.network).values())),
-            "rows_dropped": float(rows.dropped),
-            "rows_trimmed": float(rows.trimmed),
-            **({"final_loss": losses[-1]} if losses else {}),
-            **({"best_eval_loss": best[0], "best_step": float(best[1])} if best else {}),
-            **({} if most is None else {"best_watch": most}),
-        },
-    )
 
 
 def training_dtype(settings: Settings, device: torch.device) -> torch.dtype:
