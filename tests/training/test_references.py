@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -168,6 +169,18 @@ def test_a_file_that_was_changed_by_hand_is_computed_again(
     assert computed == [12] * 5
 
 
+@pytest.mark.parametrize(
+    ("last", "count", "found"),
+    [(0.0, 2, True), (5e-4, 2, True), (2e-3, 2, False), (-math.inf, 2, False), (math.nan, 2, False), (0.0, 3, False)],
+)
+def test_what_may_be_a_log_probability(own_references: Path, last: float, count: int, found: bool) -> None:
+    """Rounding may lift one above 0; nothing else does."""
+    values = torch.tensor([-1.0, last])
+    references._keep(own_references / "some.safetensors", values)
+    kept = references._kept(own_references / "some.safetensors", count)
+    assert kept is None if not found else torch.equal(kept, values)
+
+
 SWITCHED: dict[str, Any] = {
     "LoRA": LoRA(rank=2),
     "whole": LoRA(rank=2, whole=("lm_head",)),
@@ -250,6 +263,22 @@ def test_what_a_model_is_computed_in_belongs_to_it(tiny_model: TinyModel) -> Non
     kinds = [None, *(Quantization(bits=4, compute_dtype=dtype) for dtype in ("float32", "bfloat16"))]
     models = [LocalModel(base.network, base.tokenizer, source=base.source, quantization=kind) for kind in kinds]
     assert len({reference_hash(model) for model in models}) == 3
+
+
+def test_the_same_bytes_may_be_other_weights() -> None:
+    """By another name, in another shape and of another type."""
+    bits = torch.arange(6, dtype=torch.int16)
+    kinds = {
+        "as they are": {"a": bits},
+        "name": {"b": bits},
+        "shape": {"a": bits.view(2, 3)},
+        "type": {"a": bits.view(torch.float16)},
+        "in two": {"a": bits[:3], "b": bits[3:]},
+    }
+    told = [
+        torch.nn.ParameterDict({n: torch.nn.Parameter(t, False) for n, t in kind.items()}) for kind in kinds.values()
+    ]
+    assert len({references._weights(weights) for weights in told}) == len(kinds)  # type: ignore[arg-type]
 
 
 def test_what_a_hook_does_is_never_kept(tiny_model: TinyModel, computed: list[int], own_references: Path) -> None:
