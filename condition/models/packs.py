@@ -48,6 +48,8 @@ def passes(
 def _before(network: PreTrainedModel, pack: Sequence[Ids], following: Sequence[Ids], past: Past | None) -> Past | None:
     """Keys and values of what the pack begins with: remembered by the user, of the pack before, or read now for the
     pack that follows too."""
+    # Beside prompts that begin otherwise, what the user remembered is read again: at most a pack of tokens for each
+    # beginning in a call, while to end packs there would take a look at all weights, by `kept`, for each row.
     known = [one for one in (kept(network, pack), past) if one is not None]
     own = _beginning(pack[0], pack[-1])  # they are sorted: the ends say it for all
     begins = [common_prefix(one.ids, own) for one in known]
