@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate.utils import gather_object
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -48,8 +47,9 @@ from condition.training.settings import Settings
 from condition.training.sharded import laid_out, launched_with, load_optimizer, reshard, save_optimizer
 from condition.training.stopping import StopWithCheckpoint
 from condition.training.tally import Tally, keep, mean_loss, take_up
+from condition.training.validation import Validation
 from condition.training.watch import Asked
-from condition.training.watched import Watched, means
+from condition.training.watched import means
 
 log = logging.getLogger("condition")
 
@@ -221,53 +221,32 @@ class Engine(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As transformers', with what is watched beside the loss."""
-        beside = self._watched(training=True) if "loss" in logs else mean_loss(self) if "train_loss" in logs else {}
+        beside: dict[str, float] = {}
+        if "loss" in logs:
+            beside = means(self.model.watched.take(training=True), self.args.device)
+        elif "train_loss" in logs:
+            beside = mean_loss(self)
         super().log({**logs, **beside}, start_time)
 
-    def _watched(self, *, training: bool) -> dict[str, float]:
-        return {} if self.model is None else means(self.model.watched.take(training=training), self.args.device)
-
     def evaluation_loop(self, *given: Any, **options: Any) -> Any:
-        """The mean loss over all labels; transformers would weigh the last batch by its rows."""
-        self._held, self._forwards = torch.zeros(2, dtype=torch.float64), 0
-        self._parts: list[Any] = []
+        """The mean loss over all labels, and what else is known of validation rows."""
+        self._validation = Validation(self.model, self._pieces, self._prepare_inputs)
         output = super().evaluation_loop(*given, **options)
         if self.is_fsdp_enabled:
-            self._go_along()
-        total, tokens = self.accelerator.reduce(self._held.to(self.args.device)).tolist()
-        found = self._watched(training=False)
-        if self.model.whole is not None:
-            found.update(self.model.whole(gather_object(self._parts)))
-        watched = {f"eval_{name}": mean for name, mean in found.items()}
+            rows: Any = self.eval_dataset
+            most = math.ceil(math.ceil(len(rows) / self.args.eval_batch_size) / self.args.world_size)
+            self._validation.go_along(collate(rows[:1]), most)
+        found = self._validation.found(self.args.device)
         if self._watch is not None:
-            watched["eval_watch"] = self._watch.at(self.state.global_step)
-        return output._replace(metrics={**(output.metrics or {}), "eval_loss": total / tokens, **watched})
-
-    def _go_along(self) -> None:
-        """Gather weights as often as the processes that have a batch more: all take part in each forward pass."""
-        rows: Any = self.eval_dataset
-        most = math.ceil(math.ceil(len(rows) / self.args.eval_batch_size) / self.args.world_size)
-        counted, self.model.watched = self.model.watched, Watched()
-        with torch.no_grad():
-            for _ in range(most - self._forwards):
-                self.model(**self._prepare_inputs(collate(rows[:1])))
-        self.model.watched = counted
+            found["watch"] = self._watch.at(self.state.global_step)
+        return output._replace(
+            metrics={**(output.metrics or {}), **{f"eval_{name}": mean for name, mean in found.items()}}
+        )
 
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
-        """The mean loss of a batch, added up over its labels."""
-
-        def work(batch: dict[str, Any]) -> tuple[float, list[Any]]:
-            with torch.no_grad():
-                pieces = [(model(**self._prepare_inputs(p)), p["batch"].items) for p in self._pieces.of(batch)]
-            total = float(sum(float(found["loss"]) * items for found, items in pieces))
-            return total, [row for found, _ in pieces for row in found["parts"]]
-
-        items = inputs["batch"].items
-        total, parts = self._pieces.run([inputs], work, lambda: None)
-        self._parts += parts
-        self._forwards += 1
-        self._held += torch.tensor([total, items], dtype=torch.float64)
-        return None, None, None  # a loss would be gathered at each batch, of which not all processes have as many
+        """Nothing is left for transformers to add up."""
+        self._validation.add(model, inputs)
+        return None, None, None
 
     def get_eval_dataloader(self, *given: Any, **options: Any) -> Any:
         """As transformers', and no row is counted twice to give each process as many."""
