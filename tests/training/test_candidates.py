@@ -31,6 +31,7 @@ def test_the_prompt_is_the_same_before_each(tiny_model: TinyModel) -> None:
     assert row.prompt == asked
     assert row.sequences == [model.render("Why?", text).ids for text in RANKING.candidates]
     assert all(completion[-1] == 2 for completion in row.completions)  # the stop token is part of each
+    assert row.size == len(asked) + sum(len(model.render("Why?", text).ids) - len(asked) for text in RANKING.candidates)
 
 
 def test_pairs_and_what_the_loss_is_a_mean_of(tiny_model: TinyModel) -> None:
@@ -49,8 +50,9 @@ def test_a_long_prompt_is_cut_alike_before_all(tiny_model: TinyModel) -> None:
     model = tiny_model()
     long = Ranking({"q": "the sky " * 100}, ("so", "no " * 40, "well"))
     settings = Settings(max_length=128, too_long="trim")
-    found: Any = prepare_rankings(model, [long], as_prompt("{q}"), settings, "training").rows
-    (row,) = found
+    found = prepare_rankings(model, [RANKING, long], as_prompt("{q}"), settings, "training")
+    assert found.trimmed == 1
+    row: Any = found.rows[1]
     whole = [model.render(long.inputs["q"], text) for text in long.candidates]
     start = len(whole[0].prompt_ids)
     assert row.completions == tuple(one.ids[start:] for one in whole)

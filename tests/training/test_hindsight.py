@@ -16,7 +16,7 @@ from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.prefix_sharing.layout import common_prefix
 from condition.prefix_sharing.probe import shareable
-from condition.prompts.template import TextPrompt, as_prompt
+from condition.prompts.template import ChatPrompt, TextPrompt, as_prompt
 from condition.training.hindsight import HindsightTrainer, chain_likelihood, prepare_chains, sentence
 from condition.training.objective import Objective
 from condition.training.rows import collate
@@ -247,6 +247,18 @@ def test_what_trimming_does_not_make_short_enough_is_left_out(
     assert model.tokenizer.decode(only.labels) == f"{'so ' * 20}<|im_end|>"
     assert (len(whole), found.trimmed) == (4, 0)
     assert "3 with links of a chain too long" in caplog.text
+
+
+def test_the_longest_message_is_cut_and_a_token_of_it_stays(tiny_model: TinyModel) -> None:
+    model, prompt = tiny_model(), ChatPrompt([("system", "Be kind."), ("user", "{q}")])
+    rows = [Feedback({"q": "1" * 30}, "1111", True), Feedback({"q": "1"}, "1", True)]
+    prepared: Any = prepare_chains(model, rows, prompt, Settings(), "training", sentence=sentence)
+    longest = len(prepared.rows[0].ids)
+    (((asked, said),), other) = links(model, rows, prompt)
+    for gone in (9, 29):
+        found = links(model, rows, prompt, max_length=longest - gone, too_long="trim")
+        assert found == [[(asked.replace("1" * 30, "1" * (30 - gone)), said)], other]
+    assert links(model, rows, prompt, max_length=longest - 30, too_long="trim") == [other]
 
 
 def test_a_link_may_be_as_long_as_the_limit(tiny_model: TinyModel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,6 +49,10 @@ def test_the_loss_by_hand(tiny_model: TinyModel, shared: bool) -> None:
             expected -= means[k] - math.log(sum(math.exp(m) for m in means[k:]))
         expected -= 0.05 * (len(means) - 1) ** 2 * means[0]
     assert float(loss.detach()) == pytest.approx(expected / 2, abs=1e-4)
+    watched = RankingObjective(None, False)(model.network, prepared, shared).watched
+    assert watched["tokens_best"].tolist() == [len(row.completions[0]) for row in prepared]
+    best = [_mean(model, ranking.inputs["q"], ranking.candidates[0]) for ranking in rows]
+    assert watched["best_logprob"].tolist() == pytest.approx(best, abs=1e-4)
 
 
 @pytest.mark.parametrize("graded", [True, False])
@@ -57,6 +62,8 @@ def test_grades_weigh_where_they_are_asked_to(tiny_model: TinyModel, graded: boo
     row = Ranking({"q": "A pair?"}, ("yes, it is one", "no"), (5.0, 1.0))
     prepared: Any = prepare_rankings(model, [row], as_prompt("{q}"), Settings(), "training", by_pair=False).rows
     measured = RankingObjective(0.0, graded)(model.network, prepared, False)
+    high = [replace(prepared[0], grades=(2.0**24 + 5, 2.0**24 + 1))]  # in float32 no more than rounding apart
+    assert torch.equal(RankingObjective(0.0, graded)(model.network, high, False).loss, measured.loss)
     good, bad = (_mean(model, "A pair?", text) for text in row.candidates)
     times = 4 if graded else 1
     expected = math.log(1 + math.exp(times * (bad - good)))

@@ -14,8 +14,10 @@ import torch
 import condition as cd
 from condition.adapters.attach import trainable
 from condition.errors import ModelError, SettingsError
+from condition.prompts.template import as_prompt
 from condition.training.engine import Engine
-from condition.training.watch import number_of
+from condition.training.watch import Asked, asking, number_of
+from tests.conftest import TinyModel
 
 ROWS = [cd.Example({"q": f"What is {i}?"}, f"It is {i}") for i in range(4)]
 HELD = [cd.Example({"q": "What is 9?"}, "It is 9")]
@@ -87,6 +89,49 @@ def test_what_is_no_number_is_refused_before_the_first_step(
     ):
         trainer.fit(cd.load(tiny_folder), ROWS, prompt="{q}", validation=HELD, watch=lambda model: given)
     assert not steps
+
+
+def test_what_it_draws_moves_nothing_and_nothing_is_kept_to_learn_from() -> None:
+    grads: list[bool] = []
+
+    def ask() -> float:
+        grads.append(torch.is_grad_enabled())
+        return float(torch.rand(()))
+
+    asked = Asked(ask, 3)
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    asked.ahead()
+    assert asked.at(1) == asked.at(2)
+    assert torch.equal(torch.rand(3), expected)
+    assert grads == [False] * 3
+
+
+@pytest.mark.parametrize("given", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_no_measure(given: float) -> None:
+    with pytest.raises(ModelError, match=r"step 7: watch gave .*, which is no measure"):
+        Asked(lambda: given, 0).at(7)
+
+
+def test_what_is_asked_is_the_model_but_for_its_network_and_prompt(tiny_model: TinyModel) -> None:
+    base = tiny_model()
+    seen: list[cd.LocalModel] = []
+    given = cd.LocalModel(
+        base.network, base.tokenizer, source=base.source, quantization=cd.Quantization(bits=8), memory_bytes=1 << 20
+    )
+    network, prompt = tiny_model().network, as_prompt("{q}")
+
+    def watch(model: cd.LocalModel) -> float:
+        seen.append(model)
+        return 1.0
+
+    ask = asking(watch, given, prompt, network)
+    assert ask is not None
+    assert ask() == 1.0
+    for name in ("source", "quantization", "memory_bytes", "tokenizer"):
+        assert getattr(seen[0], name) == getattr(given, name)
+    assert (seen[0].network, seen[0].prompt) == (network, prompt)
 
 
 def test_numbers_of_other_libraries_are_numbers() -> None:
