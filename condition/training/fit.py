@@ -44,9 +44,9 @@ from condition.training.adapting import (
     steps_of,
     with_room,
 )
-from condition.training.checkpoints import claim, finished, keep_finished, kept_or_gone, locked, make_own
 from condition.training.engine import Engine
 from condition.training.objective import BeforeStep, Measure, Objective, Whole
+from condition.training.output import claim, finished, keep_finished, kept_or_gone, locked, make_own
 from condition.training.overlap import without_repeats
 from condition.training.processes import is_first, one_folder, together, warn_alone
 from condition.training.progress import say_finished

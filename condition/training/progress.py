@@ -15,7 +15,8 @@ from transformers import TrainerCallback
 
 from condition.errors import ModelError, SettingsError
 from condition.training.arguments import checkpoint_at
-from condition.training.checkpoints import any_complete, is_complete
+from condition.training.checkpoints import is_complete
+from condition.training.output import any_complete
 from condition.training.sharded import whole
 
 

@@ -14,21 +14,17 @@ from safetensors.torch import load_file
 from condition.adapters.attach import trainable
 from condition.adapters.lora import LoRA
 from condition.errors import ModelError, SettingsError
-from condition.training.checkpoints import (
-    ARCHIVES,
+from condition.models.contract import RUN
+from condition.training.archives import ARCHIVES
+from condition.training.checkpoints import STATE, WEIGHTS, digest, load_trainable, save_trainable
+from condition.training.output import (
     FINISHED,
-    RUN,
-    STATE,
-    WEIGHTS,
     claim,
-    digest,
     finished,
     keep_finished,
     last_complete,
-    load_trainable,
     locked,
     make_own,
-    save_trainable,
 )
 from condition.training.sums import sum_of
 from tests.conftest import Tiny

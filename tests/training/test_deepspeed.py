@@ -28,7 +28,8 @@ from condition.adapters.side import LadderSide
 from condition.adapters.soft_prompts import PromptTuning
 from condition.adapters.stack import Stack
 from condition.errors import SettingsError
-from condition.training.checkpoints import STATE, claim, is_complete, last_complete, make_own, save_trainable
+from condition.training.checkpoints import STATE, is_complete, save_trainable
+from condition.training.output import claim, last_complete, make_own
 from condition.training.settings import Settings
 from condition.training.sft import SFTTrainer
 from condition.training.sharded import check_launcher

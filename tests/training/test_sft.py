@@ -26,9 +26,10 @@ from condition.adapters.lora import LoRA
 from condition.errors import DataError, ModelError, SettingsError
 from condition.models.local import LocalModel
 from condition.prompts.template import as_prompt
-from condition.training.checkpoints import LOCK, WEIGHTS, digest, load_trainable
+from condition.training.checkpoints import WEIGHTS, digest, load_trainable
 from condition.training.engine import Engine
 from condition.training.fit import training_dtype
+from condition.training.output import LOCK
 from condition.training.rows import prepare
 from condition.training.settings import Settings
 from condition.training.sft import SFTTrainer
