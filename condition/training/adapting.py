@@ -18,7 +18,6 @@ from condition.models.local import LocalModel
 from condition.prefix_sharing.probe import trust
 from condition.protocols import Adapter
 from condition.training.checkpoints import digest
-from condition.training.limits import Limits
 from condition.training.settings import Settings
 from condition.training.sharded import gathered
 
@@ -114,15 +113,15 @@ def made_whole(
     return network
 
 
-def with_room(settings: Settings, model: LocalModel, adapter: KeptAdapter) -> Settings:
-    """Settings whose longest row leaves room for a soft prompt or prefix before it."""
+def tokens_taken(model: LocalModel, adapter: KeptAdapter) -> int:
+    """How much of the context a soft prompt or prefix takes before each row.
+
+    Raises SettingsError where nothing is left for rows.
+    """
     taken = 0 if adapter_of(model.network) is not None else tokens_before(adapter, model.tokenizer)
-    if not taken:
-        return settings
-    most = model.context - taken
-    if most < 2:
+    if taken and model.context - taken < 2:
         raise SettingsError(f"the adapter takes {taken} tokens of a context of {model.context}: make it shorter")
-    return Limits.beside(settings, taken)
+    return taken
 
 
 def tuned_on(model: LocalModel) -> str | None:

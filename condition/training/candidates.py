@@ -75,6 +75,7 @@ def prepare_rankings(
     prompt: Prompt,
     settings: Settings,
     what: str,
+    taken: int = 0,
     *,
     choose: Choose = lambda ranking: ranking.pairs,
     by_pair: bool = True,
@@ -102,7 +103,7 @@ def prepare_rankings(
         if not chosen:
             gone["all candidates tied"] += 1
             continue
-        rendered, cut = render_within(model, prompt, ranking.inputs, ranking.candidates, settings, where)
+        rendered, cut = render_within(model, prompt, ranking.inputs, ranking.candidates, settings, where, taken)
         if rendered is None:
             gone["too many tokens"] += 1
             continue
@@ -126,7 +127,13 @@ def prepare_rankings(
 
 
 def render_within(
-    model: LocalModel, prompt: Prompt, inputs: Mapping[str, Any], texts: Iterable[str], settings: Settings, where: str
+    model: LocalModel,
+    prompt: Prompt,
+    inputs: Mapping[str, Any],
+    texts: Iterable[str],
+    settings: Settings,
+    where: str,
+    taken: int,
 ) -> tuple[list[Rendered] | None, bool]:
     """Each text behind the same prompt, which is cut alike for all where the longest does not fit, and whether it was.
 
@@ -134,11 +141,11 @@ def render_within(
     """
     rendered = [render(model, Example(inputs, text), prompt, where, is_opinion=True) for text in texts]
     longest = max(len(r.ids) for r in rendered)
-    excess = longest - limit_of(model, settings)
+    excess = longest - limit_of(model, settings, taken)
     if excess <= 0:
         return rendered, False
     if settings.too_long == "raise":
-        raise DataError(over_limit(where, longest, model, settings))
+        raise DataError(over_limit(where, longest, model, settings, taken))
     if settings.too_long == "drop":
         return None, False
     cut = [trim(r, len(r.ids) - excess) for r in rendered]

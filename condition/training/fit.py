@@ -42,7 +42,7 @@ from condition.training.adapting import (
     check_gradients,
     made_whole,
     steps_of,
-    with_room,
+    tokens_taken,
 )
 from condition.training.engine import Engine
 from condition.training.objective import BeforeStep, Measure, Objective, Whole
@@ -72,8 +72,9 @@ class Task:
 
     trainer: str
     """The trainer's name."""
-    prepare: Callable[[LocalModel, object, Prompt, Settings, str], Prepared]
-    """Rows, rendered and checked; the last argument is "training" or "validation"."""
+    prepare: Callable[[LocalModel, object, Prompt, Settings, str, int], Prepared]
+    """Rows, rendered and checked. The last arguments are "training" or "validation", and how many tokens the adapter
+    takes of the context before each row."""
     measure: Measure
     """What is minimised."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -149,9 +150,9 @@ def fitted(
     warn_alone()
     between = "watch" if watch is not None else task.trainer if task.before_step is not None else None
     check_launcher(settings, adapter, quantized=model.quantization is not None, asks_between=between)
-    limits = with_room(settings, model, adapter)
-    rows = task.prepare(model, data, prompt, limits, "training")
-    held = None if validation is None else task.prepare(model, validation, prompt, limits, "validation")
+    taken = tokens_taken(model, adapter)
+    rows = task.prepare(model, data, prompt, settings, "training", taken)
+    held = None if validation is None else task.prepare(model, validation, prompt, settings, "validation", taken)
     rows = without_repeats(rows, held, settings)
     with TURNS, seeded(settings.seed):  # the random state is the process's
         began = time.perf_counter()

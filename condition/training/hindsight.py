@@ -182,6 +182,7 @@ def prepare_chains(
     prompt: Prompt,
     settings: Settings,
     what: str,
+    taken: int = 0,
     *,
     sentence: Callable[[Said], str],
 ) -> Prepared:
@@ -192,7 +193,7 @@ def prepare_chains(
     without a policy, and as `prepare` does.
     """
     inner = prompt.prompt if isinstance(prompt, Told) else prompt
-    limit = limit_of(model, settings)
+    limit = limit_of(model, settings, taken)
     rows: list[HindsightChain] = []
     origins: list[Origin] = []
     gone: Counter[str] = Counter()
@@ -212,7 +213,7 @@ def prepare_chains(
         trimmed += not set(short) <= set(links)
         if not short and settings.too_long == "raise":
             long = len(links[0].ids)
-            raise DataError(over_limit(where, long, model, settings, "the longest message of the prompt"))
+            raise DataError(over_limit(where, long, model, settings, taken, "the longest message of the prompt"))
         gone["too many tokens"] += not short
         gone["links of a chain too long"] += len(links) - len(short) if short else 0
         if short:

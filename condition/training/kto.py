@@ -114,7 +114,9 @@ class _Thumb(NamedTuple):
     """Its own: the row that it becomes has the next one's completion too."""
 
 
-def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str) -> Prepared:
+def prepare_thumbs(
+    model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str, taken: int = 0
+) -> Prepared:
     """A row for each thumb: its completion, and the next row's behind the same prompt.
 
     Rankings that are all tied give none, and are counted. Raises DataError for what is no thumb, for thumbs of one row
@@ -129,7 +131,7 @@ def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Se
         thumbs = _thumbs(opinion, where)
         gone["all candidates tied"] += not thumbs
         for thumb in thumbs:
-            rendered, cut = render_within(model, prompt, thumb.inputs, [thumb.completion], settings, where)
+            rendered, cut = render_within(model, prompt, thumb.inputs, [thumb.completion], settings, where, taken)
             if rendered is None:
                 gone["too many tokens"] += 1
                 continue
@@ -140,7 +142,9 @@ def prepare_thumbs(model: LocalModel, data: object, prompt: Prompt, settings: Se
     if len(found) < 2:
         raise DataError(f"{len(found)} {what} rows: KTO needs at least two, to compare with each other's completions")
     origins = [thumb.origin for thumb in found]
-    return Prepared(list(_beside_each_other(found, limit_of(model, settings))), sum(gone.values()), trimmed, origins)
+    return Prepared(
+        list(_beside_each_other(found, limit_of(model, settings, taken))), sum(gone.values()), trimmed, origins
+    )
 
 
 def _thumbs(opinion: Ranking | Feedback, where: str) -> list[Feedback]:

@@ -93,13 +93,15 @@ class Prepared:
         return _hash([origin.exact for origin in self.origins]) if self.origins else None
 
 
-def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str = "training") -> Prepared:
-    """Render rows.
+def prepare(
+    model: LocalModel, data: object, prompt: Prompt, settings: Settings, what: str = "training", taken: int = 0
+) -> Prepared:
+    """Render rows; `taken` are the tokens that an adapter puts before each.
 
     Raises DataError for no rows, a missing column or value, a prompt that uses no column, and a row over the limit
     without a policy.
     """
-    limit = limit_of(model, settings)
+    limit = limit_of(model, settings, taken)
     rows: list[Row] = []
     origins: list[Origin] = []
     dropped = trimmed = 0
@@ -113,7 +115,7 @@ def prepare(model: LocalModel, data: object, prompt: Prompt, settings: Settings,
             origins.append(origin)
             continue
         if settings.too_long == "raise":
-            raise DataError(over_limit(f"{what} {name}", len(rendered.ids), model, settings))
+            raise DataError(over_limit(f"{what} {name}", len(rendered.ids), model, settings, taken))
         short = trim(rendered, limit) if settings.too_long == "trim" else None
         trimmed += short is not None
         dropped += short is None

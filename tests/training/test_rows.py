@@ -14,7 +14,6 @@ from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from condition.data.read import read
 from condition.errors import DataError
 from condition.prompts.template import ChatPrompt, TextPrompt, as_prompt
-from condition.training.limits import Limits
 from condition.training.rows import Row, collate, prepare
 from condition.training.settings import Settings
 from condition.types import Example, Message
@@ -161,21 +160,18 @@ def test_the_context_is_a_limit_too(tiny_model: TinyModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "taken", "said"),
     [
-        (Settings(max_length=500), r"the limit is 64, the model's context\. Choose: .* or too_long='trim' .*message$"),
-        (Settings(), r"the limit is 64, the model's context\."),
-        (Settings(max_length=20), r"the limit is 20\. Choose: .*, or a larger max_length, up to 64$"),
-        (
-            Limits.beside(Settings(), 62),
-            r"limit is 2, the model's context of 64 less the adapter's 62\. .*shorter adapter",
-        ),
-        (Limits.beside(Settings(max_length=3), 60), r"limit is 3\. .*larger max_length, up to 4$"),
+        (Settings(max_length=500), 0, r"limit is 64, the model's context\. Choose: .* or too_long='trim' .*message$"),
+        (Settings(), 0, r"the limit is 64, the model's context\."),
+        (Settings(max_length=20), 0, r"the limit is 20\. Choose: .*, or a larger max_length, up to 64$"),
+        (Settings(), 62, r"limit is 2, the model's context of 64 less the adapter's 62\. .*shorter adapter"),
+        (Settings(max_length=3), 60, r"limit is 3\. .*larger max_length, up to 4$"),
     ],
 )
-def test_what_the_limit_is_and_what_raises_it(tiny_model: TinyModel, given: Settings, said: str) -> None:
+def test_what_the_limit_is_and_what_raises_it(tiny_model: TinyModel, given: Settings, taken: int, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        prepare(tiny_model(max_position_embeddings=64), ROWS[1:], PROMPT, given)
+        prepare(tiny_model(max_position_embeddings=64), ROWS[1:], PROMPT, given, taken=taken)
 
 
 def test_what_rows_say_is_the_same_behind_every_prompt(tiny_model: TinyModel) -> None:
