@@ -92,13 +92,13 @@ def test_where_a_pack_is_cut(tiny_model: TinyModel, monkeypatch: pytest.MonkeyPa
 
 
 PROMPT = (0, *drawn(59, 0))
-OTHER = (*PROMPT[:20], 505, *drawn(39, 1))
+OTHER = (*PROMPT[:20], 505, *drawn(4, 1))
 
 
 def test_what_was_kept_for_a_pack_is_what_all_of_it_begins_with(
     tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the rows behind it begin otherwise, there is room left for them, and none is taken."""
+    """Where the rows behind it begin otherwise, room is left for them, and they do not take it."""
     monkeypatch.setattr(packs, "LONG", 30)
     sequences = [(*PROMPT, i, *drawn(19, i)) for i in range(5)] + [(*OTHER, i) for i in range(3)]
     found = list(passes(tiny_model().network, sequences, 130))
