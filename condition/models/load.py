@@ -36,7 +36,7 @@ from condition.models.embedded import NAME
 from condition.models.history import History
 from condition.models.hub import pinned, tuned_on_hub
 from condition.models.local import LocalModel
-from condition.models.place import check_not_cut_off, here
+from condition.models.place import check_not_cut_off, here, is_same
 from condition.models.quantize import Quantization
 from condition.models.render import Renderer
 from condition.models.save import precision
@@ -127,6 +127,8 @@ def _saved(
     if quantization is None and contract.quantization is not None:
         quantization = Quantization(**contract.quantization)
     if contract.adapter is not None and contract.adapter_kind != WHOLE:
+        if base is None and contract.base.kind == "folder":
+            _check_other(folder, contract.base.name)
         under = base if isinstance(base, LocalModel) else _base_of(contract, base, quantization, dtype, device, trust)
         if adapter_of(under.network) is not None:
             raise ModelError(f"{under.name} is tuned already: give the bare base, load(folder, base=...)")
@@ -198,6 +200,15 @@ def _base_of(
     )
 
 
+def _check_other(folder: Path, base: str) -> None:
+    """Raises ContractError for an adapter that names its own folder as its base."""
+    if is_same(base, folder):
+        raise ContractError(
+            f"{folder} names itself as its base, and holds an adapter alone: the base was moved away or written over. "
+            "Give its place with load(folder, base=...)"
+        )
+
+
 def _adapted(network: PreTrainedModel, folder: Path, told: Mapping[str, Any] | None) -> PreTrainedModel:
     with readable(str(folder)), no_weight_bars():
         return load_adapter(network, folder, told)
@@ -233,6 +244,8 @@ def _plain_adapter(
     with readable(str(folder)):
         saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     name = base if base is not None else saved.get("base_model_name_or_path")
+    if base is None and name:
+        _check_other(folder, str(name))
     if not name:
         raise ModelError(f"{folder} does not say which base it belongs to: load(folder, base=...)")
     under = (

@@ -109,6 +109,12 @@ def here(name: str | Path | None) -> Path | None:
         return None
 
 
+def is_same(name: str | Path, folder: Path) -> bool:
+    """Whether a name stands for a folder, by whichever way through links."""
+    found = here(name)
+    return found is not None and folder.exists() and found.samefile(folder)
+
+
 def check_not_cut_off(name: str | Path) -> None:
     """Raises ModelError where a save was cut off between taking the old model away and putting the new one there."""
     try:

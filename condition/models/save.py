@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi
 
+from condition.adapters.full import WHOLE
 from condition.adapters.quiet import no_weight_bars
 from condition.adapters.registry import adapter_of, save_adapter, told_of
 from condition.adapters.reward_head import save_head, without_head
@@ -24,7 +25,7 @@ from condition.models.contract import (
     write_contract,
 )
 from condition.models.hub import check_name, uploading
-from condition.models.place import replaced
+from condition.models.place import is_same, replaced
 from condition.prompts.saved import prompt_to_json
 from condition.types import Message
 
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 def save(model: LocalModel, folder: Path, name: str | None = None) -> None:
     """Write a model to a folder, all or nothing, with a card under a name, that of the folder if not given.
 
-    Raises ModelError where it can't be written or holds something else.
+    Raises ModelError where it can't be written, holds something else, or is the base that the model needs.
     """
+    _check_base_stays(model, folder)
     if model.quantization is not None and not model.quantization.saves and adapter_of(model.network) is None:
         raise ModelError(
             f"a base in {model.quantization.name} is not saved: keep the base, and load it with the same quantization"
@@ -52,6 +54,18 @@ def save(model: LocalModel, folder: Path, name: str | None = None) -> None:
         contract = contract_of(model)
         write_contract(contract, half)
         write_card(contract, half, folder, name or folder.name)  # behind the hashes: people may edit it
+
+
+def _check_base_stays(model: LocalModel, folder: Path) -> None:
+    """Raises ModelError where an adapter would take the place of its own base."""
+    adapter = adapter_of(model.network)
+    if adapter is None or adapter.kind == WHOLE or model.source.kind != "folder":
+        return
+    if is_same(model.source.name, folder):
+        raise ModelError(
+            f"{folder} holds the base that this adapter needs, and saving there would lose it: choose another folder, "
+            "or save a model that needs no base, model.merge().save_pretrained(...)"
+        )
 
 
 def push(model: LocalModel, repo: str, private: bool) -> str:

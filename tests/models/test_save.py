@@ -290,3 +290,33 @@ def test_several_chat_templates_are_all_hashed_and_readable(tuned: LocalModel, t
     (below / "tools.jinja").write_text("{{ messages }} ")
     with pytest.raises(ContractError, match=r"tools\.jinja changed"):
         load(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("way", ["itself", "a link"])
+def test_an_adapter_does_not_take_the_place_of_its_base(tuned: LocalModel, tmp_path: Path, way: str) -> None:
+    folder = tmp_path / "base"
+    tuned.merge().save_pretrained(folder)
+    (tmp_path / "link").symlink_to(folder)
+    adapter = fit(load(folder), max_steps=1)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ModelError, match=r"holds the base that this adapter needs.*: choose another folder, or save"):
+        adapter.save_pretrained(folder if way == "itself" else tmp_path / "link")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    adapter.save_pretrained(tmp_path / "adapter")
+    assert load(tmp_path / "adapter").name == adapter.name
+    adapter.merge().save_pretrained(folder)  # needs nothing of what was there
+    assert load(folder).contract is not None
+
+
+def test_an_adapter_that_names_its_own_folder_as_its_base(tuned: LocalModel, base: LocalModel, tmp_path: Path) -> None:
+    tuned.merge().save_pretrained(tmp_path / "base")
+    fit(load(tmp_path / "base"), max_steps=1).save_pretrained(tmp_path / "adapter")
+    (tmp_path / "base").rename(tmp_path / "moved")
+    (tmp_path / "adapter").rename(tmp_path / "base")
+    said = r"names itself as its base.*Give its place with load\(folder, base=\.\.\.\)"
+    with pytest.raises(ContractError, match=said):
+        load(tmp_path / "base")
+    assert load(tmp_path / "base", base=tmp_path / "moved").contract is not None
+    (tmp_path / "base" / "condition.json").unlink()
+    with pytest.raises(ContractError, match=said):
+        load(tmp_path / "base")
