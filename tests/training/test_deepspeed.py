@@ -77,6 +77,17 @@ def run(folder: Path, processes: int, stage: int, names: list[str]) -> None:
     run_launched((*TWO[:-1], str(processes)), env, folder, SCRIPT, [str(folder), *names])
 
 
+def killed_while_writing(output: Path, share: str) -> Path:
+    """As if a run had been killed while a process wrote its share into the last checkpoint; gives the one before."""
+    *_, earlier, last = sorted(output.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    half = last / "deepspeed" / share
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+    shutil.rmtree(output / "finished")
+    assert is_complete(earlier)
+    assert not is_complete(last)
+    return earlier
+
+
 @installed
 @pytest.mark.parametrize(
     ("processes", "stage", "names"), [(2, 2, ["lora", "full", "pairs", "principal"]), (1, 1, ["lora"])]
@@ -87,19 +98,16 @@ def test_what_one_process_gives_and_resumed_to_the_bit(
     run(tmp_path, processes, stage, names)
     for name in names:
         assert_alike(name, "cpu", tmp_path, ranks=processes)
-    before = load_file(tmp_path / "lora-0")
-    # Killed while the last checkpoint was written.
-    output = tmp_path / "lora"
-    *_, earlier, last = sorted(output.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
-    share = last / "deepspeed" / SHARES[processes - 1]
-    share.write_bytes(share.read_bytes()[: share.stat().st_size // 2])
-    assert is_complete(earlier)
-    assert not is_complete(last)
-    shutil.rmtree(output / "finished")
-    run(tmp_path, processes, stage, ["lora"])
-    for rank in range(processes):
-        after = load_file(tmp_path / f"lora-{rank}")
-        assert all(torch.equal(after[key], weight) for key, weight in before.items())
+    resumed = [name for name in ("lora", "full") if name in names]
+    before = {name: load_file(tmp_path / f"{name}-0") for name in resumed}
+    kept = [killed_while_writing(tmp_path / name, SHARES[processes - 1]) / STATE for name in resumed]
+    written = [state.stat().st_mtime_ns for state in kept]
+    run(tmp_path, processes, stage, resumed)
+    assert [state.stat().st_mtime_ns for state in kept] == written  # gone on from, not written again
+    for name in resumed:
+        for rank in range(processes):
+            after = load_file(tmp_path / f"{name}-{rank}")
+            assert all(torch.equal(after[key], weight) for key, weight in before[name].items())
 
 
 def checkpoint(network: torch.nn.Module, output: Path, step: int) -> Path:
