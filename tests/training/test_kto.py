@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -258,5 +259,6 @@ def test_shared_and_repeated_rows_are_known_by_their_own_words(tiny_model: TinyM
 
 
 def test_bad_settings() -> None:
-    with pytest.raises(SettingsError, match="good_weight=0: give a number above 0"):
-        KTOTrainer(good_weight=0)
+    for wrong in (0, -1, math.inf, math.nan, True, "1"):
+        with pytest.raises(SettingsError, match=r"good_weight=.*: give a number above 0"):
+            KTOTrainer(good_weight=wrong)  # type: ignore[arg-type]  # what the message is for

@@ -62,7 +62,7 @@ def test_grades_weigh_where_they_are_asked_to(tiny_model: TinyModel, graded: boo
     row = Ranking({"q": "A pair?"}, ("yes, it is one", "no"), (5.0, 1.0))
     prepared: Any = prepare_rankings(model, [row], as_prompt("{q}"), Settings(), "training", by_pair=False).rows
     measured = RankingObjective(0.0, graded)(model.network, prepared, False)
-    high = [replace(prepared[0], grades=(2.0**24 + 5, 2.0**24 + 1))]  # in float32 no more than rounding apart
+    high = [replace(prepared[0], grades=(2.0**26 + 5, 2.0**26 + 1))]  # in float32 no more than rounding apart
     assert torch.equal(RankingObjective(0.0, graded)(model.network, high, False).loss, measured.loss)
     good, bad = (_mean(model, "A pair?", text) for text in row.candidates)
     times = 4 if graded else 1
@@ -85,7 +85,7 @@ def _mean(model: LocalModel, question: str, candidate: str) -> float:
 @pytest.mark.parametrize("options", [{}, {"sft_weight": 0.0}, {"graded": True}], ids=str)
 def test_it_learns_the_order(tiny_model: TinyModel, options: dict[str, Any]) -> None:
     rows = [Ranking(r.inputs, r.candidates, (3, 2, 1.5)) for r in ROWS] if options.get("graded") else ROWS
-    tuned = fit(tiny_model(), rows, settings={"epochs": 5}, **options)
+    tuned = fit(tiny_model(), rows, settings={"epochs": 8, "schedule": "cosine"}, **options)
     losses = tuned.history.series("loss")[1]
     assert sum(losses[-3:]) < sum(losses[:3])
     assert last(tuned, "accuracy") == 1.0
