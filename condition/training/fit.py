@@ -55,6 +55,7 @@ from condition.training.rounding import rounded
 from condition.training.rows import Prepared
 from condition.training.settings import Settings
 from condition.training.sharded import check_launcher
+from condition.training.trackers import own_run
 from condition.training.watch import Watch, asking, check_watch
 
 
@@ -211,6 +212,7 @@ def _train(
                     fused(network, dtype) if alone else rounded(network, settings.quantization_aware),
                     cast_once(output_head(network), dtype),
                     task.around(network),
+                    own_run(settings.report_to),
                 ):
                     engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
                 done = engine.state.log_history, time.perf_counter() - began
