@@ -76,18 +76,20 @@ class Asked:
         self._ask, self._seed = ask, seed
 
     def ahead(self) -> None:
-        """Once before the first step: what can't be asked is seen before anything is lost."""
-        log.info("watch gives %.4g before the first step", self._answer("before the first step"))
+        """Once before the first step: what can't be asked is seen before anything is lost. Raises as `at` does."""
+        log.info("watch gives %.4g before the first step", self._answer("before the first step", "nothing is lost yet"))
 
     def at(self, step: int) -> float:
-        """The measure behind a step. Raises ModelError where it is not finite."""
-        value = self._answer(f"step {step}")
-        if not math.isfinite(value):
-            raise ModelError(
-                f"step {step}: watch gave {value}, which is no measure; checkpoints written before are intact"
-            )
-        return value
+        """The measure behind a step. Raises ModelError where it is not finite, or where asking raises."""
+        return self._answer(f"step {step}", "checkpoints written before are intact")
 
-    def _answer(self, when: str) -> float:
-        with seeded(self._seed), torch.no_grad():  # what it draws does not move the training
-            return number_of(self._ask(), when)
+    def _answer(self, when: str, left: str) -> float:
+        try:
+            with seeded(self._seed), torch.no_grad():  # what it draws does not move the training
+                given = self._ask()
+        except Exception as error:
+            raise ModelError(f"{when}: watch raised {type(error).__name__}: {error}; {left}") from error
+        value = number_of(given, when)
+        if not math.isfinite(value):
+            raise ModelError(f"{when}: watch gave {value}, which is no measure: give a finite number; {left}")
+        return value

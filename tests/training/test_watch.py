@@ -15,6 +15,7 @@ import condition as cd
 from condition.adapters.attach import trainable
 from condition.errors import ModelError, SettingsError
 from condition.prompts.template import as_prompt
+from condition.training.checkpoints import is_complete
 from condition.training.engine import Engine
 from condition.training.watch import Asked, asking, number_of
 from tests.conftest import TinyModel
@@ -72,7 +73,7 @@ def test_it_needs_validation_and_gives_numbers(tiny_folder: Path) -> None:
     trainer = cd.SFTTrainer(cd.LoRA(rank=2), SETTINGS)
     with pytest.raises(SettingsError, match="validation=rows"):
         trainer.fit(cd.load(tiny_folder), ROWS, prompt="{q}", watch=lambda model: 1.0)
-    with pytest.raises(ModelError, match="step 1: watch gave nan"):
+    with pytest.raises(ModelError, match=r"before the first step: watch gave nan, .*: give a finite number; nothing"):
         trainer.fit(cd.load(tiny_folder), ROWS, prompt="{q}", validation=HELD, watch=lambda model: math.nan)
 
 
@@ -112,6 +113,25 @@ def test_what_it_draws_moves_nothing_and_nothing_is_kept_to_learn_from() -> None
 def test_what_is_not_finite_is_no_measure(given: float) -> None:
     with pytest.raises(ModelError, match=r"step 7: watch gave .*, which is no measure"):
         Asked(lambda: given, 0).at(7)
+    with pytest.raises(ModelError, match=r"before the first step: watch gave .*, which is no measure"):
+        Asked(lambda: given, 0).ahead()
+
+
+def test_what_it_raises_is_told_with_its_step(tiny_folder: Path, tmp_path: Path) -> None:
+    right = iter([1, 1, 0])
+    settings = SETTINGS.model_copy(update={"output": str(tmp_path / "run")})
+    with pytest.raises(
+        ModelError, match=r"^step 2: watch raised ZeroDivisionError: division by zero; checkpoints written before are"
+    ) as caught:
+        cd.SFTTrainer(cd.LoRA(rank=2), settings).fit(
+            cd.load(tiny_folder), ROWS, prompt="{q}", validation=HELD, watch=lambda model: 1 / next(right)
+        )
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert is_complete(tmp_path / "run" / "checkpoint-1")
+    with pytest.raises(
+        ModelError, match=r"^before the first step: watch raised ZeroDivisionError: .*; nothing is lost"
+    ):
+        Asked(lambda: 1 / 0, 0).ahead()
 
 
 def test_what_is_asked_is_the_model_but_for_its_network_and_prompt(tiny_model: TinyModel) -> None:
