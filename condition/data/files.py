@@ -216,7 +216,9 @@ def _parsed(text: str, where: str, advice: str = "") -> Any:
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits and deep nesting included
         said = str(error)
         if isinstance(error, json.JSONDecodeError) and "\n" not in text.strip():  # `where` names the line already
-            said = f"{error.msg} at character {error.colno}"
+            # Of a line that is cut off, the reader finds its fault behind the line break.
+            place = min(error.pos, len(text.rstrip("\r\n")))
+            said = f"{error.msg} at character {json.JSONDecodeError(error.msg, text, place).colno}"
         raise DataError(f"{where}: not JSON: {said}{advice}") from error
 
 

@@ -109,3 +109,11 @@ def test_a_target_that_is_no_text_says_what_to_do(value: object, advice: str) ->
         read([{"q": "x", "target": value}])
     with pytest.raises(DataError, match=f"row 0: {advice.replace('target', 'answer')}"):
         read([{"instruction": "x", "output": value}])
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
+def test_a_line_that_is_cut_off_is_told_where_it_ends(tmp_path: Path, end: str) -> None:
+    cut = '{"q": "c", "target": '
+    text = said(tmp_path / "a.jsonl", LINES + cut + end)
+    assert text == f":3: not JSON: Expecting value at character {len(cut) + 1}"
+    assert said(tmp_path / "b.json", "\n" + cut + end).endswith(f"Expecting value at character {len(cut) + 1}")
