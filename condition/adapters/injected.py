@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import save_file
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -39,6 +41,7 @@ def injected(network: PreTrainedModel, config: PeftConfig, who: str) -> PreTrain
             warnings.filterwarnings("ignore", "TorchaoLoraLinear was instantiated without")
             twin.add_adapter(config)
             _hold_constants(twin)
+            _right_tied_heads(twin)
     except ValueError as error:
         asked = getattr(config, "target_modules", None)
         shown = asked if isinstance(asked, str) else sorted(asked or ())
@@ -55,6 +58,18 @@ def _hold_constants(twin: PreTrainedModel) -> None:
     for name, parameter in twin.named_parameters():
         if ".ranknum." in name:
             parameter.requires_grad_(False)
+
+
+def _right_tied_heads(twin: PreTrainedModel) -> None:
+    """PEFT makes the head of a whole, tied embedding with its sizes the wrong way round, and without its bias."""
+    for module in twin.modules():
+        if not isinstance(module, ModulesToSaveWrapper) or not isinstance(module.original_module, nn.Linear):
+            continue
+        base = module.original_module
+        for head in module.modules_to_save.values():
+            head.in_features, head.out_features = base.in_features, base.out_features
+            if head.bias is None and base.bias is not None:
+                head.bias = base.bias  # stays frozen: PEFT saves of a tied head nothing of its own
 
 
 def save_injected(network: PreTrainedModel, folder: Path, base: str) -> None:

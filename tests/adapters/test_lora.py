@@ -19,6 +19,9 @@ from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.lora import LoRA, lora_of
 from condition.adapters.registry import load_adapter, save_adapter
 from condition.errors import SettingsError
+from condition.models.load import load
+from condition.training.settings import Settings
+from condition.training.sft import SFTTrainer
 from tests.conftest import Tiny
 
 IDS = torch.arange(3, 40)[None]
@@ -96,6 +99,48 @@ def test_whole_modules_that_are_not_there(tiny: Tiny) -> None:
         with pytest.raises(SettingsError, match=rf"LoRA\.whole: '{wrong}' is no module"):
             LoRA(whole=(wrong,)).attach(tiny("llama"))
     assert any("lm_head" in name for name in trainable(LoRA(whole=("lm_head",)).attach(tiny("llama"))))
+
+
+@pytest.mark.parametrize("whole", ["lm_head", "embed_tokens"])
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_whole_modules_there_and_back(
+    tiny: Tiny, tiny_tokenizer: Any, tmp_path: Path, is_tied: bool, whole: str
+) -> None:
+    """What is trained is what says the words, and comes back: also where embedding and head are one tensor."""
+    tiny("llama", tie_word_embeddings=is_tied).save_pretrained(tmp_path / "base")
+    tiny_tokenizer.save_pretrained(tmp_path / "base")
+    base = load(tmp_path / "base")
+    table, head = (m.weight.detach().clone() for m in _ends(base.network))
+    settings = Settings(max_steps=2, batch_size=1, learning_rate=1e-2, warmup=0)
+    trainer = SFTTrainer(LoRA(rank=2, targets=["q_proj"], whole=[whole]), settings)
+    tuned = trainer.fit(base, [{"q": "1+1?", "target": "2"}], prompt="{q}")
+    new_table, new_head = (m.weight for m in _ends(tuned.network))
+    assert (new_table is new_head) == is_tied
+    assert torch.equal(new_table, table) == (not is_tied and whole == "lm_head")
+    assert torch.equal(new_head, head) == (not is_tied and whole == "embed_tokens")
+    assert all(torch.equal(m.weight, was) for m, was in zip(_ends(base.network), (table, head), strict=True))
+    said = tuned.network(input_ids=IDS).logits
+    hidden = tuned.network.base_model(input_ids=IDS).last_hidden_state
+    torch.testing.assert_close(said, hidden @ new_head.T)
+    assert not torch.allclose(said, base.network(input_ids=IDS).logits)
+    tuned.save_pretrained(tmp_path / "tuned")
+    again = load(tmp_path / "tuned")
+    assert torch.equal(again.network(input_ids=IDS).logits, said)
+    assert again.score("1+1?", [["2", "3"]]) == tuned.score("1+1?", [["2", "3"]])
+    torch.testing.assert_close(tuned.merge().network(input_ids=IDS).logits, said)
+
+
+def _ends(network: Any) -> tuple[Any, Any]:
+    return network.get_input_embeddings(), network.get_output_embeddings()
+
+
+def test_a_whole_tied_head_is_the_bases_in_shape_and_bias(tiny: Tiny) -> None:
+    base = tiny("llama", tie_word_embeddings=True)
+    base.lm_head.bias = nn.Parameter(torch.linspace(-1, 1, 512))
+    network = LoRA(rank=2, whole=["lm_head"]).attach(base)
+    head = network.get_submodule("lm_head.modules_to_save.default")
+    assert (head.in_features, head.out_features) == (64, 512)
+    torch.testing.assert_close(network(input_ids=IDS).logits, base(input_ids=IDS).logits)
 
 
 @pytest.mark.parametrize(
