@@ -25,7 +25,7 @@ from condition.training.rows import collate
 from condition.training.settings import Settings
 from condition.training.sft import SFTTrainer
 from condition.training.signs import hacking_signs
-from condition.types import Ranking
+from condition.types import Example, Ranking
 from tests.conftest import TinyModel
 
 ROWS = [
@@ -79,7 +79,7 @@ def alike(one: LocalModel, other: LocalModel, atol: float = 1e-5) -> None:
 
 @pytest.mark.parametrize("options", KINDS, ids=str)
 def test_it_learns_what_is_better(tiny_model: TinyModel, options: dict[str, Any]) -> None:
-    tuned = fit(tiny_model(), settings={"epochs": 4}, **options)
+    tuned = fit(tiny_model(), settings={"epochs": 8, "schedule": "cosine"}, **options)
     losses = tuned.history.series("loss")[1]
     assert sum(losses[-3:]) < sum(losses[:3])
     assert last(tuned, "accuracy") == 1.0
@@ -184,14 +184,17 @@ def test_without_a_reference_there_is_no_drift(tiny_model: TinyModel) -> None:
 
 
 def test_it_stops_when_the_better_ones_get_unlikely(tiny_model: TinyModel, caplog: pytest.LogCaptureFixture) -> None:
+    """A model that has learned the better ones has them to lose."""
     rows = [Ranking.pair({"q": r.inputs["q"]}, r.candidates[0], r.candidates[0] + " it is it is") for r in ROWS]
-    options = {"loss": "ipo", "beta": 0.01, "stop_drift": 0.05}
+    known = [Example(r.inputs, r.candidates[0]) for r in rows]
+    sure = SFTTrainer(LoRA(rank=4), Settings(**QUICK, epochs=12)).fit(tiny_model(), known, prompt="{q}")
+    options = {"loss": "ipo", "beta": 0.01, "stop_drift": 0.5}
     with caplog.at_level(logging.WARNING):
-        tuned = fit(tiny_model(), rows, settings={"epochs": 20, "learning_rate": 3e-2}, **options)
+        tuned = fit(sure, rows, settings={"epochs": 4, "learning_rate": 3e-2}, **options)
     steps = tuned.history.series("loss")[0]
-    assert steps[-1] < 120
-    assert last(tuned, "drift_better") < -0.05
-    assert "stop_drift=0.05" in caplog.text
+    assert steps[-1] < 24
+    assert last(tuned, "drift_better") < -0.5
+    assert "stop_drift=0.5" in caplog.text
 
 
 def test_it_goes_on_where_it_was(tiny_model: TinyModel, tmp_path: Path) -> None:
