@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -32,17 +33,25 @@ def check_free(folder: Path) -> None:
     check_writable(folder)
 
 
-def unwritten(path: Path, error: Exception) -> str:
-    """What to say of a file or folder that could not be written: on a full disk, how much is missing."""
+def unwritten(path: Path, error: Exception, needed: int | None = None) -> str:
+    """What to say of a file or folder that could not be written: how much is free there, and how much is `needed`.
+
+    `needed` is bytes, at least.
+    """
     free = shutil.disk_usage(path.parent).free // 1_000_000 if path.parent.is_dir() else 0
     said = str(error).partition("\n")[0].rstrip(".")
-    return f"can't write {path}: {said}. {free:,} MB are free there. Make room and call again, or choose another folder"
+    more = "" if not needed else f", at least {math.ceil(needed / 1_000_000):,} MB are needed"
+    return (
+        f"can't write {path}: {said}. {free:,} MB are free there{more}. "
+        "Make room and call again, or choose another folder"
+    )
 
 
 @contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
+def replaced(folder: Path, needed: int | None = None) -> Iterator[Path]:
     """A folder to write to that takes the target's place when all is well, and vanishes when not.
 
+    `needed` is how many bytes will be written, at least, for what is said of a full disk.
     What others have put beside a saved model stays there.
     """
     folder = folder.resolve()
@@ -62,7 +71,7 @@ def replaced(folder: Path) -> Iterator[Path]:
         # A full disk comes as an error of whichever library was writing, safetensors' and tokenizers' among them.
         if not isinstance(error, OSError) and "No space left" not in str(error):
             raise
-        raise ModelError(unwritten(folder, error)) from error
+        raise ModelError(unwritten(folder, error, needed)) from error
     finally:
         if half is not None:
             shutil.rmtree(half, ignore_errors=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi
 
+from condition.adapters.attach import trainable
 from condition.adapters.full import WHOLE
 from condition.adapters.quiet import no_weight_bars
 from condition.adapters.registry import adapter_of, save_adapter, told_of
@@ -43,7 +44,7 @@ def save(model: LocalModel, folder: Path, name: str | None = None) -> None:
         raise ModelError(
             f"a base in {model.quantization.name} is not saved: keep the base, and load it with the same quantization"
         )
-    with replaced(folder) as half, no_weight_bars():
+    with replaced(folder, _size(model)) as half, no_weight_bars():
         with without_head(model.network):
             if adapter_of(model.network) is not None:
                 save_adapter(model.network, half, model.source.name)
@@ -54,6 +55,13 @@ def save(model: LocalModel, folder: Path, name: str | None = None) -> None:
         contract = contract_of(model)
         write_contract(contract, half)
         write_card(contract, half, folder, name or folder.name)  # behind the hashes: people may edit it
+
+
+def _size(model: LocalModel) -> int | None:
+    """Bytes of the weights that are written; None where they are packed, so that nobody knows ahead."""
+    if adapter_of(model.network) is not None:
+        return sum(p.nbytes for p in trainable(model.network).values())
+    return None if model.quantization is not None else sum(p.nbytes for p in model.network.parameters())
 
 
 def _check_base_stays(model: LocalModel, folder: Path) -> None:

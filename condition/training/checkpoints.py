@@ -47,6 +47,11 @@ def save_trainable(network: nn.Module, folder: Path) -> None:
         write_sum(folder / WEIGHTS)
 
 
+def size(network: nn.Module) -> int:
+    """Bytes of the trained tensors of a network."""
+    return sum(tensor.nbytes for tensor in trained_state(network).values())
+
+
 def load_trainable(network: nn.Module, folder: Path) -> None:
     """Put saved tensors back in place."""
     own = trained_state(network)
@@ -79,12 +84,15 @@ def is_complete(folder: Path) -> bool:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raises ModelError for what could not be written to a file or folder, and removes the half of it."""
+def writing(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Raises ModelError for what could not be written to a file or folder, and removes the half of it.
+
+    `needed`: how many bytes it takes, at least, where that is known.
+    """
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:  # on a full disk torch raises a RuntimeError
-        said = unwritten(path, error)
+        said = unwritten(path, error, needed)
         path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
         raise ModelError(f"{said}; checkpoints written before are intact") from error
 

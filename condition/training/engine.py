@@ -32,7 +32,7 @@ from transformers import (
 from condition.adapters.attach import trainable
 from condition.errors import SettingsError
 from condition.training.arguments import arguments_for, checkpoint_at
-from condition.training.checkpoints import load_trainable, save_trainable, writing
+from condition.training.checkpoints import load_trainable, save_trainable, size, writing
 from condition.training.exploding import Exploding
 from condition.training.noise import Noise, noisy
 from condition.training.objective import Objective
@@ -265,7 +265,8 @@ class Engine(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         keep(self)
-        with writing(checkpoint_at(self.args, self.state.global_step)):
+        needed = size(self.model.network) * (3 if self.settings.optimizer == "adamw" else 1)  # and its two moments
+        with writing(checkpoint_at(self.args, self.state.global_step), needed):
             super()._save_checkpoint(model, trial)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

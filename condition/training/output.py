@@ -35,6 +35,7 @@ from condition.training.checkpoints import (
     is_complete,
     load_trainable,
     save_trainable,
+    size,
     writing,
 )
 from condition.training.processes import is_first, number_of_processes
@@ -165,7 +166,7 @@ def kept_or_gone(output: Path) -> Iterator[None]:
 def keep_finished(network: nn.Module, output: Path, lines: Sequence[Mapping[str, Any]], seconds: float) -> None:
     """Keep the result of a run that came to its end, so that the same call again is done at once."""
     half = output / HALF
-    with writing(half):
+    with writing(half, size(network)):
         save_trainable(network, half)
         (half / LOG).write_text(json.dumps({"lines": list(lines), "seconds": seconds}))
         half.rename(output / FINISHED)

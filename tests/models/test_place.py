@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -35,8 +36,14 @@ def test_the_old_model_comes_back_where_the_new_one_can_not_take_its_place(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(ModelError, match=r"can't write .*No space left .* MB are free there"):
+    with pytest.raises(
+        ModelError, match=r"can't write .*No space left .* MB are free there, at least 1 MB are needed\."
+    ):
         tuned.save_pretrained(folder)
+    whole = tuned.merge()
+    megabytes = math.ceil(sum(p.nbytes for p in whole.network.parameters()) / 1e6)
+    with pytest.raises(ModelError, match=rf" free there, at least {megabytes} MB are needed\. Make room"):
+        whole.save_pretrained(folder)
     monkeypatch.undo()
     assert load(folder).name == tuned.name
 

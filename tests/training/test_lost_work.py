@@ -78,7 +78,9 @@ def test_a_disk_that_fills_up(
     disk, grow = small_disk
     base, output = tiny_model(), disk / "run"
     options = {"held": HELD, "max_steps": 6, "eval_every": 1, "keep": 9, "output": output}
-    with pytest.raises(ModelError, match=r"can't write .*checkpoint-\d: .* MB are free there\. Make room"):
+    with pytest.raises(
+        ModelError, match=r"can't write .*checkpoint-\d: .* MB are free there, at least 1 MB are needed\. Make room"
+    ):
         fit(base, **options)
     written = checkpoints(output)
     assert 0 < len(written) < 6

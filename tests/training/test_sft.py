@@ -432,7 +432,10 @@ def test_a_full_disk(tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.
 
     with monkeypatch.context() as patch:
         patch.setattr(writer, full)
-        with pytest.raises(ModelError, match=r"can't write .*run/checkpoint-4: .* MB are free there\. Make room and"):
+        with pytest.raises(
+            ModelError,
+            match=r"can't write .*run/checkpoint-4: .* MB are free there, at least 1 MB are needed\. Make room and",
+        ):
             fit(base, **options)
     assert sorted(p.name for p in output.glob("checkpoint-*")) == ["checkpoint-2"]
     resumed = fit(base, **options)
