@@ -57,7 +57,10 @@ def _numbers(
     if ratios is None:
         ratios = {name: len(of) for name, of in found.items()}
     if ratios.keys() != found.keys():
-        raise DataError(f"mix: the ratios name {', '.join(ratios)}, the sources {', '.join(found)}")
+        raise DataError(
+            f"mix: the ratios name {', '.join(map(str, ratios))}, the sources {', '.join(map(str, found))}: "
+            "give a ratio for each source, by its name; a source that is not wanted is left out of both"
+        )
     if wrong := [name for name, ratio in ratios.items() if not _above_0(ratio)]:
         raise DataError(f"mix: the ratio of {wrong[0]!r} is {ratios[wrong[0]]!r}: give a number above 0")
     total = sum(ratios.values())

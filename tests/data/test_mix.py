@@ -57,7 +57,13 @@ def test_rows_are_repeated_evenly_where_there_are_too_few() -> None:
     [
         ({}, None, {}, "no sources"),
         ({"a": []}, None, {}, "'a' has no rows"),
-        (TWO, {"a": 1}, {}, "the ratios name a, the sources a, b"),
+        (TWO, {"a": 1}, {}, "the ratios name a, the sources a, b: give a ratio for each source"),
+        (
+            TWO,
+            {"a": 1, "c": 1},
+            {},
+            "the ratios name a, c, the sources a, b: give a ratio for each source, by its name",
+        ),
         (TWO, {"a": 1, "b": 0}, {}, "the ratio of 'b' is 0: give a number above 0"),
         (TWO, None, {"rows": 1}, "1 rows are too few for 2 sources"),
         (TWO, None, {"rows": -3}, "-3 rows are too few for 2 sources"),
