@@ -69,8 +69,10 @@ def locate(source: object) -> Iterator[Located]:
 
 def column_hint(name: str, columns: Iterable[str]) -> str:
     """What may be wrong with the columns where `name` is missing; empty where nothing comes to mind."""
-    near = [column for column in columns if column.strip() == name]
-    return f"; the name {near[0]!r} has spaces at its ends: take them out of the header" if near else ""
+    near = [column for column in columns if column.strip().casefold() == name.casefold()]
+    if spaced := [column for column in near if column.strip() == name]:
+        return f"; the name {spaced[0]!r} has spaces at its ends: take them out of the header"
+    return f"; the name {near[0]!r} differs in its capitals: call it {name!r} in the header" if near else ""
 
 
 class _Asked(NamedTuple):

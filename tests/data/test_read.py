@@ -337,6 +337,15 @@ def test_an_input_with_spaces_around_its_name_is_told() -> None:
     assert column_hint("q", ["target", "qq"]) == ""
 
 
+def test_capitals_in_a_header_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "q, Target\n1,a\n")
+    with pytest.raises(DataError, match=r"no column 'target'; .*; the name ' Target' differs .*: call it 'target' in"):
+        read(path)
+    with pytest.raises(DataError, match=r"no column 'answer'; .*; the name 'Answer' differs in its capitals: call"):
+        read([{"q": "1", "Answer": "a"}], target="answer")
+    assert "'q ' has spaces" in column_hint("q", ["Q", "q "])
+
+
 @pytest.mark.parametrize(
     ("name", "told"), [("org/name", True), ("a-b/c.d", True), ("org/rows.csv", False), ("rows", False), ("/a/b", False)]
 )
