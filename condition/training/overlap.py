@@ -40,7 +40,7 @@ def without_repeats(rows: Prepared, held: Prepared | None, settings: Settings) -
         )
     if again and settings.duplicates == "allow":
         log.info("%s training rows say what another one says; they are kept", len(again))
-    return rows if settings.duplicates == "allow" else _without(rows, again, "there before")
+    return rows if settings.duplicates == "allow" else _without(rows, again, "repeats of an earlier row")
 
 
 def _signs(rows: Prepared) -> list[set[object]]:
@@ -74,7 +74,7 @@ def _tell_prompts(rows: Prepared, held: Prepared) -> None:
 def _without(rows: Prepared, gone: set[int], why: str) -> Prepared:
     if not gone:
         return rows
-    log.warning("%s training rows left out, as they are %s", len(gone), why)
+    log.warning("left out %s of %s training rows: %s", len(gone), len(rows.rows), why)
     kept = [i for i in range(len(rows.rows)) if i not in gone]
     if not kept:
         raise DataError(f"no training rows left: all are {why}")

@@ -59,6 +59,7 @@ def test_repeated_rows(caplog: pytest.LogCaptureFixture) -> None:
         assert letters(without_repeats(prepared("abAa"), None, Settings())) == "abAa"
     assert "2 training rows say what another one says" in caplog.text
     assert letters(without_repeats(prepared("abAa"), None, Settings(duplicates="drop"))) == "ab"
+    assert "left out 2 of 4 training rows: repeats of an earlier row" in caplog.text
     with pytest.raises(DataError, match=r"row 2 \(A\), row 3 \(a\) were there before.*duplicates='drop'"):
         without_repeats(prepared("abAa"), None, Settings(duplicates="raise"))
     both = Settings(duplicates="drop", overlap="drop")
