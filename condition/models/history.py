@@ -58,6 +58,7 @@ class History(Sequence[dict[str, Any]]):
         if axes.get_legend_handles_labels()[1]:
             axes.legend()
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no step 2.5
+        axes.ticklabel_format(axis="y", useOffset=False)  # 10.79 is not to be read as 0.0045 and a number in a corner
         axes.grid(alpha=0.3)
         if path is not None:
             try:

@@ -43,6 +43,14 @@ def test_a_picture(tmp_path: Path) -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "loss (nats per token)")
 
 
+def test_losses_close_together_are_read_as_they_are() -> None:
+    figure = History([{"step": step, "loss": 10.79 + step * 1e-4} for step in range(5)]).plot()
+    figure.draw_without_rendering()
+    [axes] = figure.axes
+    assert axes.yaxis.get_offset_text().get_text() == ""
+    assert all(label.get_text().startswith("10.79") for label in axes.get_yticklabels()[1:-1])
+
+
 def test_where_it_is_drawn_to(tmp_path: Path) -> None:
     History(LINES).plot(tmp_path / "new" / "folder" / "loss.png")
     assert (tmp_path / "new" / "folder" / "loss.png").is_file()
