@@ -7,12 +7,19 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from condition.errors import DataError, SettingsError
 
-Texts = Annotated[Sequence[str], AfterValidator(tuple)]
+
+def _not_one(value: object) -> object:
+    if isinstance(value, str):
+        raise ValueError(f"one text where several are wanted: give a list, [{value!r:.80}]")
+    return value
+
+
+Texts = Annotated[Sequence[str], BeforeValidator(_not_one), AfterValidator(tuple)]
 """Several texts in whatever sequence they are typed; kept as a tuple."""
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from peft import PeftConfig, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 from peft.utils import ModulesToSaveWrapper
@@ -66,7 +67,7 @@ def _right_tied_heads(twin: PreTrainedModel) -> None:
         if not isinstance(module, ModulesToSaveWrapper) or not isinstance(module.original_module, nn.Linear):
             continue
         base = module.original_module
-        for head in module.modules_to_save.values():
+        for head in cast(Iterable[nn.Linear], module.modules_to_save.values()):
             head.in_features, head.out_features = base.in_features, base.out_features
             if head.bias is None and base.bias is not None:
                 head.bias = base.bias  # stays frozen: PEFT saves of a tied head nothing of its own
@@ -119,7 +120,7 @@ def configs(network: PreTrainedModel) -> list[PeftConfig]:
     return list(found.values())
 
 
-def targets_for(network: PreTrainedModel, targets: Targets, who: str) -> str | list[str]:
+def targets_for(network: PreTrainedModel, targets: Targets, who: str, *, tables: bool = False) -> str | list[str]:
     """Names as PEFT takes them; `all-linear` may stand among others. A string is a pattern of whole names.
 
     Raises SettingsError for a name in a list that no layer has, of which PEFT says nothing where another one fits, and
@@ -130,7 +131,7 @@ def targets_for(network: PreTrainedModel, targets: Targets, who: str) -> str | l
     if isinstance(targets, str):
         _check_pattern(targets, who)
         return targets
-    check_names(network, [name for name in targets if name != ALL], f"{who}.targets")
+    check_names(network, [name for name in targets if name != ALL], f"{who}.targets", tables=tables)
     if ALL not in targets:
         return list(targets)
     head = network.get_output_embeddings()
@@ -139,15 +140,24 @@ def targets_for(network: PreTrainedModel, targets: Targets, who: str) -> str | l
     return sorted({*linear, *targets} - {ALL})
 
 
-def check_names(network: PreTrainedModel, names: Sequence[str], what: str) -> None:
-    """Raises SettingsError for a name that no module has, in full or as its last part."""
+def check_names(network: PreTrainedModel, names: Sequence[str], what: str, *, tables: bool = False) -> None:
+    """Raises SettingsError for a name that no module has, in full or as its last part; `tables` may be named too."""
     modules = [name for name, _ in network.named_modules() if name]
     for name in names:
         if not any(module == name or module.endswith(f".{name}") for module in modules):
-            ends = sorted({m.rpartition(".")[2] for m, module in network.named_modules() if is_product(module)})
+            linear = _last_parts(network, is_product)
+            embeddings = _last_parts(network, lambda module: isinstance(module, nn.Embedding)) if tables else []
+            near = get_close_matches(name, [*linear, *embeddings], n=1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            also = f", its embeddings {', '.join(embeddings)}" if embeddings else ""
             raise SettingsError(
-                f"{what}: {name!r} is no module of {type(network).__name__}; its linear layers are {', '.join(ends)}"
+                f"{what}: {name!r} is no module of {type(network).__name__}{meant}; its linear layers are "
+                f"{', '.join(linear)}{also}"
             )
+
+
+def _last_parts(network: PreTrainedModel, fits: Callable[[nn.Module], bool]) -> list[str]:
+    return sorted({name.rpartition(".")[2] for name, module in network.named_modules() if fits(module)})
 
 
 def _check_pattern(pattern: str, who: str) -> None:

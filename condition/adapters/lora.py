@@ -112,8 +112,8 @@ class LoRA(Options):
 
         Raises SettingsError where PEFT can't keep it one.
         """
-        targets, whole = targets_for(network, self.targets, "LoRA"), list(self.whole)
-        check_names(network, whole, "LoRA.whole")
+        targets, whole = targets_for(network, self.targets, "LoRA", tables=True), list(self.whole)
+        check_names(network, whole, "LoRA.whole", tables=True)
         names = {module: name for name, module in network.named_modules()}
         table, head = network.get_input_embeddings(), network.get_output_embeddings()
         if head is None or getattr(head, "weight", None) is not table.weight:

@@ -98,6 +98,10 @@ def test_whole_modules_that_are_not_there(tiny: Tiny) -> None:
     for wrong in ("lm_haed", "", "head"):
         with pytest.raises(SettingsError, match=rf"LoRA\.whole: '{wrong}' is no module"):
             LoRA(whole=(wrong,)).attach(tiny("llama"))
+    with pytest.raises(SettingsError, match=r"did you mean 'lm_head'\?.* lm_head, .*, its embeddings embed_tokens$"):
+        LoRA(whole=["lm_hed"]).attach(tiny("llama"))
+    with pytest.raises(SettingsError, match=r"^LoRA\.whole = 'lm_head': .*: give a list, \['lm_head'\]$"):
+        LoRA(whole="lm_head")
     assert any("lm_head" in name for name in trainable(LoRA(whole=("lm_head",)).attach(tiny("llama"))))
 
 
