@@ -25,12 +25,14 @@ from condition.adapters.bottleneck import Bottleneck, put_bottlenecks
 from condition.adapters.injected import ALL, check_names, configs
 from condition.adapters.learned import FILE, load_tensors, save_tensors, tensors_under
 from condition.adapters.lora import LoRA
+from condition.adapters.parts import parts_of
 from condition.adapters.soft_prompts import PrefixTuning, prefix_module
 from condition.errors import SettingsError
 from condition.prefix_sharing.learned import NAME as PREFIX
 from condition.types import Options
 
 Part = Annotated[LoRA | Bottleneck | PrefixTuning, Field(discriminator="kind")]
+KINDS = (LoRA, PrefixTuning, Bottleneck)
 PART = "learned_gated"
 
 
@@ -41,12 +43,9 @@ class Mixed(Options):
     kind: Literal["mixed"] = "mixed"
 
     def __init__(self, parts: Any = None, *more: Any, **rest: Any) -> None:
-        if more or (parts is not None and not isinstance(parts, list | tuple)):
-            given = ", ".join(f"{type(part).__name__}(...)" for part in (parts, *more)) if more else repr(parts)
-            raise SettingsError(
-                f"Mixed takes several adapters in a tuple, Mixed((LoRA(), Bottleneck())), not {given:.80}"
-            )
-        super().__init__(**({} if parts is None else {"parts": tuple(parts)}), **rest)
+        if parts is not None or more:
+            rest["parts"] = parts_of("Mixed", parts, more, KINDS)
+        super().__init__(**rest)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -19,11 +19,12 @@ from condition.adapters.attach import check_network, mark_of, marked, trainable
 from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.ia3 import IA3
 from condition.adapters.lora import LoRA
+from condition.adapters.parts import parts_of
 from condition.adapters.soft_prompts import PrefixTuning, PromptTuning, PTuning
-from condition.errors import SettingsError
 from condition.types import Options
 
-Part = Annotated[LoRA | AdaLoRA | IA3 | Bottleneck | PromptTuning | PTuning | PrefixTuning, Field(discriminator="kind")]
+Part = Annotated[LoRA | AdaLoRA | IA3 | Bottleneck | PrefixTuning | PTuning | PromptTuning, Field(discriminator="kind")]
+KINDS = (LoRA, AdaLoRA, IA3, Bottleneck, PrefixTuning, PTuning, PromptTuning)
 PLACES = {
     **dict.fromkeys(("lora", "adalora", "ia3"), "PEFT's layers"),
     **dict.fromkeys(("prompt_tuning", "p_tuning", "prefix_tuning"), "a soft prompt or prefix"),
@@ -39,12 +40,7 @@ class Stack(Options):
     kind: Literal["stack"] = "stack"
 
     def __init__(self, parts: Any = (), *more: Any, **rest: Any) -> None:
-        if more or not isinstance(parts, list | tuple):
-            given = ", ".join(f"{type(part).__name__}(...)" for part in (parts, *more)) if more else repr(parts)
-            raise SettingsError(
-                f"Stack takes several adapters in a tuple, Stack((LoRA(), PromptTuning())), not {given:.80}"
-            )
-        super().__init__(parts=tuple(parts), **rest)
+        super().__init__(parts=parts_of("Stack", parts, more, KINDS), **rest)
 
     @model_validator(mode="after")
     def _parts_stack(self) -> Self:

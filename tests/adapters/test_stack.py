@@ -11,10 +11,12 @@ import torch
 from condition.adapters.adalora import AdaLoRA, ranks
 from condition.adapters.attach import trainable
 from condition.adapters.bottleneck import Bottleneck
+from condition.adapters.full import FullFineTuning
 from condition.adapters.ia3 import IA3
 from condition.adapters.lora import LoRA
 from condition.adapters.mixed import Mixed
 from condition.adapters.registry import load_adapter, save_adapter, switched_off
+from condition.adapters.side import LadderSide
 from condition.adapters.soft_prompts import PrefixTuning, PromptTuning, PTuning
 from condition.adapters.stack import Stack
 from condition.errors import ContractError, SettingsError
@@ -134,3 +136,18 @@ def test_parts_that_do_not_stack(parts: Any, said: str) -> None:
 def test_parts_that_are_not_in_a_tuple(kind: Any) -> None:
     with pytest.raises(SettingsError, match=rf"{kind.__name__} takes several adapters in a tuple, .*, not LoRA.*IA3"):
         kind(LoRA(rank=2), IA3())
+
+
+@pytest.mark.parametrize("kind", [Stack, Mixed])
+@pytest.mark.parametrize("part", [FullFineTuning(), LadderSide(), "lora", None, {"rank": 3}], ids=str)
+def test_what_is_no_part_is_told_what_is(kind: Any, part: Any) -> None:
+    with pytest.raises(
+        SettingsError, match=rf"^{kind.__name__} can't hold .*: it takes LoRA, .*, such as {kind.__name__}\("
+    ):
+        kind((LoRA(rank=2), part))
+
+
+@pytest.mark.parametrize("kind", [Stack, Mixed])
+def test_a_part_that_was_not_called(kind: Any) -> None:
+    with pytest.raises(SettingsError, match=rf"^{kind.__name__}: LoRA is a class, .*: write LoRA\(\)$"):
+        kind((LoRA, Bottleneck()))
