@@ -72,7 +72,10 @@ def dequantized(network: PreTrainedModel) -> PreTrainedModel:
 
 def _check_mergeable(adapter: object) -> None:
     if adapter is None:
-        raise SettingsError("there is no adapter to merge: this is a base")
+        raise SettingsError(
+            "there is no adapter to merge: this is a base, or its own weights were tuned as FullFineTuning does. "
+            "model.save_pretrained(folder) writes it as it is"
+        )
     if not isinstance(adapter, LoRA | AdaLoRA | IA3):
         raise SettingsError(
             f"{type(adapter).__name__} is no change of the base's weights, so it can't be merged into them: "

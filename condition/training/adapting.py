@@ -7,12 +7,15 @@ from typing import Any, final
 
 from transformers import PreTrainedModel, TrainerCallback
 
+from condition.adapters.adalora import AdaLoRA
 from condition.adapters.attach import private_copy
 from condition.adapters.bottleneck import Bottleneck
+from condition.adapters.full import FullFineTuning, LastLayers
 from condition.adapters.ia3 import IA3
 from condition.adapters.lora import LoRA
 from condition.adapters.registry import KINDS, KeptAdapter, adapter_of, attached, check_switched_on, told_of
 from condition.adapters.soft_prompts import PromptTuning, tokens_before
+from condition.adapters.stack import PLACES
 from condition.errors import SettingsError
 from condition.models.local import LocalModel
 from condition.prefix_sharing.probe import trust
@@ -78,9 +81,26 @@ def adapter_for(model: LocalModel, asked: KeptAdapter) -> KeptAdapter:
     if asked != LoRA() and (different := _differences(own, asked)):
         raise SettingsError(
             f"this model is tuned already and keeps its adapter, which differs in {', '.join(different)}: "
-            f"leave `adapter` out to tune it on, or fit the base"
+            f"leave `adapter` out to tune it on, {_over(model, own)}{_together(own, asked)}or fit the base"
         )
     return own
+
+
+def _over(model: LocalModel, own: KeptAdapter) -> str:
+    """How another adapter comes over one that is a change of weights."""
+    if not isinstance(own, LoRA | AdaLoRA | IA3 | FullFineTuning | LastLayers):
+        return ""
+    if model.quantization is not None:
+        return "fit what model.export(folder) writes, for the new one over it, "
+    return "fit model.merge() for the new one over it, "
+
+
+def _together(own: KeptAdapter, asked: KeptAdapter) -> str:
+    """How both are trained, where they stack."""
+    if PLACES.get(own.kind) == PLACES.get(asked.kind) or not {own.kind, asked.kind} <= PLACES.keys():
+        return ""
+    both = ", ".join(f"cd.{type(adapter).__name__}()" for adapter in (own, asked))
+    return f"fit the base with cd.Stack(({both})) for both together, "
 
 
 def _differences(own: KeptAdapter, asked: KeptAdapter) -> list[str]:
