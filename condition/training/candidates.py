@@ -119,7 +119,7 @@ def prepare_rankings(
             continue
         count = len(pairs) if by_pair else 1
         rows.append(Candidates(rendered[0].ids[:start], completions, pairs, grades, count))
-        origins.append(origin_of(name, ranking.inputs, ranking.candidates, (grades, pairs)))
+        origins.append(origin_of(name, prompt, ranking.inputs, ranking.candidates, (grades, pairs)))
     log_left_out(gone, what)
     if not rows:
         raise DataError(f"no {what} rows{f' left: {counted(gone)}' if gone else ': the data is empty'}")

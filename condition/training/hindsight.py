@@ -219,7 +219,7 @@ def prepare_chains(
         if short:
             rows.append(HindsightChain(tuple(short)))
             told = [words for link in chains[0] for words in (sentence(link.said), link.text)]
-            origins.append(origin_of(name, opinion.inputs, told))
+            origins.append(origin_of(name, inner, opinion.inputs, told))
     log_left_out(+gone, what)
     if not rows:
         raise DataError(f"no {what} rows{f' left: {counted(+gone)}' if gone else ': the data is empty'}")

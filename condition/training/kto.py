@@ -137,7 +137,8 @@ def prepare_thumbs(
                 continue
             trimmed += cut
             said = bool(thumb.said)
-            found.append(_Thumb(rendered[0], said, origin_of(name, thumb.inputs, [thumb.completion, str(said)])))
+            origin = origin_of(name, prompt, thumb.inputs, [thumb.completion, str(said)])
+            found.append(_Thumb(rendered[0], said, origin))
     log_left_out(+gone, what)
     if len(found) < 2:
         raise DataError(f"{len(found)} {what} rows: KTO needs at least two, to compare with each other's completions")

@@ -107,7 +107,7 @@ def prepare(
     dropped = trimmed = 0
     for number, example in enumerate(read(data)):
         name = row_name(number, example.id)
-        origin = origin_of(name, example.inputs, [example.target], example.weight)
+        origin = origin_of(name, prompt, example.inputs, [example.target], example.weight)
         rendered = render(model, example, prompt, f"{what} {name}")
         excess = len(rendered.ids) - limit
         if excess <= 0:
@@ -135,9 +135,14 @@ def row_name(number: int, id: str | None) -> str:
     return f"{place} ({id})" if id and id != place else place
 
 
-def origin_of(name: str, inputs: Mapping[str, Any], texts: Sequence[str], beside: object = None) -> Origin:
-    """Of a row with texts behind its inputs. `beside`: what else it is trained by, of which its words say nothing."""
-    words = words_of_inputs(inputs)
+def origin_of(
+    name: str, prompt: Prompt, inputs: Mapping[str, Any], texts: Sequence[str], beside: object = None
+) -> Origin:
+    """Of a row with texts behind a prompt. Inputs that it leaves out make no other row.
+
+    `beside`: what else the row is trained by, of which its words say nothing.
+    """
+    words = words_of_inputs(inputs, prompt.variables)
     return Origin(
         name,
         key=_hash((words, *map(plain, texts))),

@@ -201,13 +201,15 @@ def test_every_trainer_on_preferences_refuses_shared_rows_by_name(model: LocalMo
 @pytest.mark.parametrize("kind", ["examples", "rankings"])
 def test_an_input_that_the_prompt_leaves_out_makes_no_other_row(model: LocalModel, kind: str) -> None:
     made: dict[str, Callable[[str], Any]] = {
-        "examples": lambda title: Example({"q": "Why?", "title": title}, "so"),
-        "rankings": lambda title: Ranking.pair({"q": "Why?", "title": title}, "so", "no"),
+        "examples": lambda title: Example({"q": "Why?", "title": title}, f"{title} so"),
+        "rankings": lambda title: Ranking.pair({"q": "Why?", "title": title}, f"{title} so", "no"),
     }
-    one, other = (KINDS[kind](model, [made[kind](t)], as_prompt("{q}"), Settings(), "training") for t in "AB")
+    one, other = (KINDS[kind](model, [made[kind](t)], as_prompt("{q}"), Settings(), "training") for t in "Aa")
     with pytest.raises(DataError, match="training row 0 is in the validation data too"):
         without_repeats(one, other, Settings())
     one, other = (KINDS[kind](model, [made[kind](t)], as_prompt("{q}{title}"), Settings(), "training") for t in "AB")
+    with pytest.raises(DataError, match="training row 0 is in the validation data too"):
+        without_repeats(one, one, Settings())
     assert without_repeats(one, other, Settings()) is one
 
 
