@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from condition.adapters.full import WHOLE
 from condition.adapters.quiet import no_weight_bars
 from condition.adapters.registry import adapter_of, load_adapter
+from condition.adapters.reward_head import FILE as REWARD_HEAD
 from condition.adapters.reward_head import load_head
 from condition.errors import ContractError, ModelError, SettingsError
 from condition.models.arguments import check_options
@@ -142,6 +143,8 @@ def _saved(
         source = Source(kind="folder", name=str(folder.resolve()), fingerprint=files_fingerprint(folder))
         network, _ = read_base(source, str(folder), quantization, dtype, device, trust)
     with readable(str(folder)):
+        if contract.files and REWARD_HEAD not in contract.files and (folder / REWARD_HEAD).exists():
+            raise ContractError(f"{folder} was saved without {REWARD_HEAD}, which was put there later: take it out")
         load_head(network, folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
     model = LocalModel(

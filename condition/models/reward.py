@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from condition.adapters.reward_head import FILE, head_of
-from condition.errors import ContractError, ModelError
+from condition.adapters.reward_head import head_of
+from condition.errors import ModelError
 from condition.models.contract import Contract
 from condition.models.history import History
 from condition.models.load import load
@@ -56,12 +56,9 @@ class RewardModel:
     def load(cls, folder: str | Path, **options: Any) -> RewardModel:
         """What `save_pretrained` wrote; options are those of `condition.load`. Its contract is checked.
 
-        Raises ContractError for a head that the contract does not know, and as `condition.load` does.
+        Raises as `condition.load` does.
         """
-        model = load(folder, **options)
-        if head_of(model.network) is not None and (model.contract is None or FILE not in model.contract.files):
-            raise ContractError(f"{folder} was saved without {FILE}, which was put there later: take it out")
-        return cls(model)
+        return cls(load(folder, **options))
 
     def __call__(self, question: str, candidates: Sequence[str], /) -> list[float]:
         """A reward for each candidate; the same text has the same. Raises as `rewards` does, and ModelError for a

@@ -14,6 +14,7 @@ from condition.adapters.reward_head import FILE, add_head, head_of
 from condition.errors import ContractError, ModelError
 from condition.evaluation.judge import Pair, VerifierJudge
 from condition.models import reward as module
+from condition.models.load import load
 from condition.models.local import LocalModel
 from condition.models.render import TURNS
 from condition.models.reward import RewardModel, last_hidden
@@ -190,6 +191,7 @@ def test_a_head_that_was_put_into_a_folder(tiny_model: TinyModel, tmp_path: Path
     tuned.save_pretrained(tmp_path / "tuned")
     with pytest.raises(ModelError, match="has no reward head"):
         RewardModel.load(tmp_path / "tuned", base=base)
+    assert load(tmp_path / "tuned", base=base).name
     (tmp_path / "tuned" / FILE).write_bytes((tmp_path / "liked" / FILE).read_bytes())
     with pytest.raises(ContractError, match=r"was saved without reward_head\.safetensors"):
-        RewardModel.load(tmp_path / "tuned", base=base)
+        load(tmp_path / "tuned", base=base)
