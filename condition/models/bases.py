@@ -21,7 +21,7 @@ from condition.models.device import resolve_dtype
 from condition.models.embedded import NAME, converted, embedded_file
 from condition.models.hub import explained, meant, on_hub
 from condition.models.place import here
-from condition.models.quantize import Quantization, differentiable
+from condition.models.quantize import Quantization, differentiable, tell_of_widths
 
 VOCABULARIES = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")
 
@@ -73,6 +73,7 @@ def read_base(
         tokenizer = _tokenizer(folder, **options)
         network = AutoModelForCausalLM.from_pretrained(folder, **options, **weights)
     differentiable(network)
+    tell_of_widths(network)
     if config is not None:
         return network, tokenizer
     network = cast(Any, network).to(device)

@@ -13,6 +13,7 @@ preparation step is needed: gradients reach the adapters through the quantized p
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import torch
@@ -24,8 +25,12 @@ from condition.errors import SettingsError
 from condition.models.device import has_bf16
 from condition.types import Options
 
+log = logging.getLogger("condition")
+
 GROUP = 32
 """Weights that share a scale."""
+BLOCK = 64
+"""The same in bitsandbytes' 4 bits."""
 BITS = {"nf4": (4,), "fp4": (4,), "int8": (8,), "intx": (8, 4, 3, 2), "int8-dynamic": (8,)}
 
 
@@ -147,6 +152,26 @@ def differentiable(network: nn.Module) -> None:
     for module in network.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 - torch types it as a tensor or module
+
+
+def tell_of_widths(network: nn.Module) -> None:
+    """Log which 4-bit layers bitsandbytes unpacks wrongly: on a CPU, even widths that end within a block."""
+    cut = {
+        module.in_features
+        for module in network.modules()
+        if type(module).__name__ == "Linear4bit"
+        and isinstance(module, nn.Linear)
+        and module.weight.device.type == "cpu"
+        and module.in_features % BLOCK
+        and module.in_features % 2 == 0
+    }
+    if cut:
+        log.warning(
+            "layers of %s inputs, no multiple of %s, lose two to four times as much in 4 bits on a CPU as they "
+            "need to, by a fault of bitsandbytes: kind='intx' and bits=8 do without it",
+            ", ".join(map(str, sorted(cut))),
+            BLOCK,
+        )
 
 
 def _torchao() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,28 @@ def test_gradients_after_writing_are_those_of_the_weights(tiny_folder: Any, doub
     for name, grad in grads[0].items():
         assert grad is not None, name
         torch.testing.assert_close(grad, grads[1][name], rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_widths_that_end_within_a_block_are_told(
+    tiny_model: TinyModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is said of them holds: bitsandbytes gives other numbers than the same rounding, unpacked flat."""
+    for width, factor in ((96, 2), (128, 1)):
+        plain = tiny_model("llama", hidden_size=width, intermediate_size=width)
+        plain.network.save_pretrained(tmp_path / str(width))
+        plain.tokenizer.save_pretrained(tmp_path / str(width))
+        caplog.clear()
+        model = load(tmp_path / str(width), quantization=Quantization(double=False))
+        assert (f"layers of {width} inputs, no multiple of 64" in caplog.text) is (width == 96)
+        layer: Any = model.network.get_submodule("model.layers.0.mlp.up_proj")
+        state = copy(layer.weight.quant_state)
+        unpacked = dequantize_4bit(layer.weight.data, state)
+        state.shape = torch.Size((1, state.shape.numel()))
+        flat = dequantize_4bit(layer.weight.data, state).view_as(unpacked)
+        own: Any = plain.network.get_submodule("model.layers.0.mlp.up_proj")
+        assert float((unpacked - own.weight.detach()).norm()) > 0.99 * factor * float(
+            (flat - own.weight.detach()).norm()
+        )
 
 
 REAL = {
