@@ -58,7 +58,7 @@ def rows_of_file(path: Path, named: bool) -> Iterator[Located]:
         for number, located in enumerate(readers[suffix](path)):  # noqa: B007 - counted for the check below
             yield located
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
+        raise DataError(f"{_undecodable(path)}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: a damaged gzip file ({error}); copy it again") from error
     if number < 0:
@@ -84,6 +84,17 @@ def _files_within(folder: Path, readers: Mapping[str, object]) -> str:
     found = sorted(file.name for file in folder.iterdir() if file.is_file() and _ending(file) in readers)
     held = f"it holds {', '.join(found[:3])}{' …' if len(found) > 3 else ''}" if found else "it holds none that is read"
     return f", but a folder: give one of its files ({held})"
+
+
+def _undecodable(path: Path) -> str:
+    """The line of the first byte that is no UTF-8: where a reader met it counts from a piece of the file."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return f"{path}:{number}, byte {error.start + 1}"
+    return str(path)
 
 
 def _open(path: Path) -> Any:
