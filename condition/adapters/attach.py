@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from peft.tuners.lora.layer import Embedding, Linear
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -37,7 +38,8 @@ def shared_copy(network: PreTrainedModel) -> PreTrainedModel:
 
 def private_copy(network: PreTrainedModel) -> PreTrainedModel:
     """Like `shared_copy`, but trainable tensors are copied, so that training the copy leaves the original as it was."""
-    return copy_with_own(network, [p for p in network.parameters() if p.requires_grad] + list(_states(network)))
+    own = [p for p in network.parameters() if p.requires_grad]
+    return with_shared_factors(copy_with_own(network, own + list(_states(network))))
 
 
 def copy_with_own(network: PreTrainedModel, own: list[Any]) -> PreTrainedModel:
@@ -66,6 +68,19 @@ def in_float32(network: PreTrainedModel) -> PreTrainedModel:
     """The network with its trained numbers in fp32: a small step would be rounded away in a narrower type."""
     for parameter in trainable(network).values():
         parameter.data = parameter.data.float()
+    return network
+
+
+def with_shared_factors(network: PreTrainedModel) -> PreTrainedModel:
+    """The network, where a head that is its embedding's tensor has that one's LoRA, transposed, in the same storage.
+
+    PEFT begins so; copies and other types of number part them.
+    """
+    table, head = network.get_input_embeddings(), network.get_output_embeddings()
+    if isinstance(table, Embedding) and isinstance(head, Linear) and table.weight is head.weight:
+        for name in head.lora_A:
+            head.lora_A[name].weight.data = table.lora_embedding_B[name].data.T
+            head.lora_B[name].weight.data = table.lora_embedding_A[name].data.T
     return network
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from peft import PeftConfig, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from peft.tuners.lora.layer import Linear
 from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from condition.adapters.attach import freeze, in_float32, is_learned, shared_copy, trainable
+from condition.adapters.attach import freeze, in_float32, is_learned, shared_copy, trainable, with_shared_factors
 from condition.adapters.blocks import is_product
 from condition.errors import ContractError, SettingsError
 
@@ -50,7 +51,8 @@ def injected(network: PreTrainedModel, config: PeftConfig, who: str) -> PreTrain
         raise SettingsError(
             f"{who} fits no layer of {type(network).__name__} by targets={shown!r}: {error}{hint}"
         ) from error
-    return in_float32(twin)
+    _drop_views(twin)
+    return with_shared_factors(in_float32(twin))
 
 
 def _hold_constants(twin: PreTrainedModel) -> None:
@@ -71,6 +73,13 @@ def _right_tied_heads(twin: PreTrainedModel) -> None:
             head.in_features, head.out_features = base.in_features, base.out_features
             if head.bias is None and base.bias is not None:
                 head.bias = base.bias  # stays frozen: PEFT saves of a tied head nothing of its own
+
+
+def _drop_views(twin: PreTrainedModel) -> None:
+    """Of a tied embedding's factors PEFT leaves views in the head, which are no leaves: nothing could copy them."""
+    for module in twin.modules():
+        if isinstance(module, Linear):
+            module.kwargs.pop("tied_adapter", None)
 
 
 def save_injected(network: PreTrainedModel, folder: Path, base: str) -> None:

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from condition.adapters.adalora import AdaLoRA
-from condition.adapters.attach import trainable
+from condition.adapters.attach import private_copy, trainable
 from condition.adapters.bottleneck import Bottleneck
 from condition.adapters.lora import LoRA, lora_of
+from condition.adapters.merge import merged
 from condition.adapters.registry import load_adapter, save_adapter
 from condition.errors import SettingsError
 from condition.models.load import load
@@ -132,6 +133,23 @@ def test_whole_modules_there_and_back(
     assert torch.equal(again.network(input_ids=IDS).logits, said)
     assert again.score("1+1?", [["2", "3"]]) == tuned.score("1+1?", [["2", "3"]])
     torch.testing.assert_close(tuned.merge().network(input_ids=IDS).logits, said)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_factors_of_a_tied_embedding_are_its_heads_too(tiny: Tiny, tmp_path: Path, dtype: Any) -> None:
+    base = tiny("llama", tie_word_embeddings=True).to(dtype)
+    network = LoRA(rank=2, targets=["embed_tokens", "q_proj"]).attach(base)
+    for which in (network, private_copy(network)):  # as merging and tuning on make them
+        table, head = _ends(which)
+        with torch.no_grad():
+            table.lora_embedding_A["default"].fill_(0.5)
+            head.lora_A["default"].weight.fill_(0.25)
+        assert bool((head.lora_B["default"].weight == 0.5).all())
+        assert bool((table.lora_embedding_B["default"] == 0.25).all())
+    if dtype == torch.float32:
+        torch.testing.assert_close(merged(network)(input_ids=IDS).logits, network(input_ids=IDS).logits)
+    save_adapter(network, tmp_path, "base")
+    assert torch.equal(load_adapter(base, tmp_path, None)(input_ids=IDS).logits, network(input_ids=IDS).logits)
 
 
 def _ends(network: Any) -> tuple[Any, Any]:
