@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from condition.adapters.fused import fused
 from condition.adapters.registry import KeptAdapter
+from condition.adapters.reward_head import head_of
 from condition.errors import ModelError, SettingsError
 from condition.models.arguments import check_options
 from condition.models.device import has_bf16
@@ -133,6 +134,11 @@ def fitted(
         if isinstance(model, RewardModel):
             advice = "it gives rewards and writes nothing; give the model that should write"
         raise ModelError(f"fit takes a loaded model, not {model!r:.80}: {advice}")
+    if head_of(model.network) is not None and task.extend is _nothing:
+        raise ModelError(
+            f"{model.name!r} was tuned to give rewards and writes nothing: {task.trainer} takes its base, or another "
+            "model that writes"
+        )
     prompt = as_prompt(prompt)
     for name in ("patience", "eval_every"):
         if getattr(settings, name) and validation is None:

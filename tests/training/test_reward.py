@@ -162,6 +162,8 @@ def test_a_reward_model_is_no_model_that_writes(tiny_model: TinyModel) -> None:
     reward: Any = RewardModel(LocalModel(network, base.tokenizer, source=base.source, prompt=as_prompt("{q}")))
     with pytest.raises(ModelError, match="it gives rewards and writes nothing; give the model that should write"):
         PROTrainer(settings=Settings(**QUICK)).fit(reward, ROWS, prompt="{q}")
+    with pytest.raises(ModelError, match="was tuned to give rewards and writes nothing: PROTrainer takes its base"):
+        PROTrainer(settings=Settings(**QUICK)).fit(reward.model, ROWS, prompt="{q}")
 
 
 def test_a_network_without_a_head(tiny_model: TinyModel) -> None:
