@@ -49,7 +49,7 @@ class FullFineTuning(Options):
 
     def load(self, network: PreTrainedModel, folder: Path) -> PreTrainedModel:
         """Not onto a base. Raises SettingsError: the folder is a model by itself."""
-        raise SettingsError(f"{folder} holds all weights and needs no base: leave base= out")
+        raise SettingsError(f"{folder} holds all of its weights and goes on no base: load it by itself, without base=")
 
 
 class LastLayers(Options):

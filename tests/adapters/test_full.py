@@ -64,7 +64,7 @@ def test_the_blocks_are_saved_alone(tiny: Tiny, tmp_path: Path) -> None:
     assert torch.equal(again(input_ids=IDS).logits, network(input_ids=IDS).logits)
     with pytest.raises(ContractError, match="is only in the network"):
         load_adapter(tiny("llama"), tmp_path, {**told, "n": 2})
-    with pytest.raises(SettingsError, match="holds all weights and needs no base"):
+    with pytest.raises(SettingsError, match="goes on no base: load it by itself"):
         FullFineTuning().load(tiny("llama"), tmp_path)
 
 

@@ -37,7 +37,7 @@ def test_it_is_served_as_it_was_tuned(kind: str, tiny_folder: Path, tmp_path: Pa
     llm = ChatCondition(base, max_tokens=8, adapters={"mine": tmp_path / "saved"})
     asked = {"configurable": {"adapter": "mine"}}
     if isinstance(adapter, FullFineTuning):
-        with pytest.raises(SettingsError, match="holds all of its weights and needs no base"):
+        with pytest.raises(SettingsError, match="holds all of its weights and goes on no base"):
             llm.invoke(QUESTIONS[0], asked)
         return
     assert [llm.invoke(question, asked).text for question in QUESTIONS] == expected
