@@ -13,11 +13,11 @@ when answers change places has judged the place: Zheng et al. 2023, arXiv 2306.0
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+from condition.data.duplicates import plain, words_of_inputs
 from condition.data.preferences import Unusable, judgments
 from condition.types import Ranking, Value
 
@@ -118,15 +118,16 @@ def _share(hits: Iterable[bool], chance: float | None = None) -> Share | None:
 
 
 def _repeated(rankings: Iterable[Ranking]) -> Counter[str]:
-    seen: dict[str, set[tuple[str, ...]]] = defaultdict(set)
-    pairs: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    """By their words, whatever their case and white space, as the trainers compare them."""
+    seen: dict[tuple[str, ...], set[tuple[str, ...]]] = defaultdict(set)
+    pairs: dict[tuple[str, ...], set[tuple[str, str]]] = defaultdict(set)
     counted: Counter[str] = Counter()
     for ranking in rankings:
-        key = json.dumps(ranking.model_dump(mode="json", include={"inputs"}), sort_keys=True)
+        key, candidates = words_of_inputs(ranking.inputs), tuple(map(plain, ranking.candidates))
         counted["prompts"] += key in seen
-        counted["rankings"] += ranking.candidates in seen[key]
-        seen[key].add(ranking.candidates)
-        own = {(ranking.candidates[i], ranking.candidates[j]) for i, j in ranking.pairs}
+        counted["rankings"] += candidates in seen[key]
+        seen[key].add(candidates)
+        own = {(candidates[i], candidates[j]) for i, j in ranking.pairs if candidates[i] != candidates[j]}
         counted["contradictions"] += sum((worse, better) in pairs[key] for better, worse in own)
         pairs[key] |= own
     return counted

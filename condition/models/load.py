@@ -139,7 +139,9 @@ def _saved(
         network = _adapted(under.network, folder, contract.adapter)
     else:
         if base is not None:
-            raise SettingsError(f"{folder} holds all of its weights and goes on no base: load it by itself, without base=")
+            raise SettingsError(
+                f"{folder} holds all of its weights and goes on no base: load it by itself, without base="
+            )
         source = Source(kind="folder", name=str(folder.resolve()), fingerprint=files_fingerprint(folder))
         network, _ = read_base(source, str(folder), quantization, dtype, device, trust)
     with readable(str(folder)):

@@ -62,6 +62,12 @@ def test_repetition() -> None:
     assert (found.repeated_prompts, found.repeated_rankings, found.contradictions) == (2, 1, 1)
 
 
+def test_repetition_is_of_words() -> None:
+    rows = [("Why?", "So  it is", "no"), ("why?", "so it is", "No"), ("WHY?", "no", "so it is"), ("why?", "Yes", "yes")]
+    found = preference_bias([Ranking.pair({"q": q}, better, worse) for q, better, worse in rows])
+    assert (found.repeated_prompts, found.repeated_rankings, found.contradictions) == (3, 1, 1)
+
+
 def test_contradictions_of_all_earlier_pairs() -> None:
     """Only those the other way round count, whichever earlier ranking says them."""
     rows = [("a", "b", "c"), ("a", "b", "d"), ("d", "c"), ("c", "a"), ("d", "a")]
