@@ -266,18 +266,6 @@ def test_a_file_that_can_not_grow(tiny_model: TinyModel, tmp_path: Path) -> None
     assert digest(fit(base, **options).network) == whole
 
 
-# Trackers
-
-
-def test_weights_and_biases_offline(tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wandb = pytest.importorskip("wandb")
-    for name, value in {"MODE": "offline", "DIR": str(tmp_path), "SILENT": "true", "PROJECT": "tests"}.items():
-        monkeypatch.setenv(f"WANDB_{name}", value)
-    fit(tiny_model(), max_steps=2, report_to="wandb")
-    wandb.finish()
-    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
-
-
 # Rounding
 
 

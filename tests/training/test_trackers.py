@@ -19,8 +19,15 @@ def wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     found = pytest.importorskip("wandb")
     for name, value in {"MODE": "offline", "DIR": str(tmp_path), "SILENT": "true", "PROJECT": "tests"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
+    found.teardown()  # it keeps the folder of the first run in a process
     yield found
     found.finish()
+    found.teardown()
+
+
+def test_weights_and_biases_offline(wandb: Any, tiny_model: TinyModel, tmp_path: Path) -> None:
+    fit(tiny_model(), max_steps=2, report_to="wandb")
+    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
 
 
 def test_each_training_is_a_run_of_its_own(wandb: Any, tiny_model: TinyModel, tmp_path: Path) -> None:
