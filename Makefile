@@ -24,7 +24,7 @@ export DEMO_QUESTION     := $(value QUESTION)
 export TOKENIZERS_PARALLELISM ?= false
 export PIP_ROOT_USER_ACTION := ignore
 
-# Test processes side by side, of one thread and up to two gigabytes each.
+# Test processes side by side, of one thread and up to six gigabytes each.
 WORKERS ?= 2
 
 BENCHMARKS ?= $(wildcard tests/benchmarks/[!_]*.py)
