@@ -21,7 +21,7 @@ from condition.data.shipped import sample
 from condition.errors import DataError, ModelError, SettingsError
 from condition.models.load import load
 from condition.models.local import LocalModel
-from condition.models.quantize import GROUP, Quantization
+from condition.models.quantize import Quantization, group_of
 from condition.types import Message, Sampling, Value
 
 ALL = (
@@ -142,12 +142,12 @@ def _told(quantization: Quantization) -> str:
 
 def _bits(quantization: Quantization, network: nn.Module) -> float:
     """Bits a weight, with its share of the scales."""
-    stored = [p for p in network.parameters() if type(p).__name__ == "Int8Params" or is_torchao(p)]
-    if quantization.kind == "intx":  # a scale in fp32 for a group, or for each row of a layer, as of the kinds below
-        groups = [p.shape[1] // GROUP if p.shape[1] % GROUP == 0 else 1 for p in stored]
-        scales_ = sum(p.shape[0] * count for p, count in zip(stored, groups, strict=True))
-        return quantization.bits + 32 * scales_ / max(1, sum(p.numel() for p in stored))
-    if quantization.bits == 8:
+    if quantization.kind == "intx":  # a scale in fp32 for each group, or for each row of a layer without groups
+        layers = [m for m in network.modules() if isinstance(m, nn.Linear) and is_torchao(m.weight)]
+        count = sum(m.weight.numel() // (group_of(m) or m.in_features) for m in layers)
+        return quantization.bits + 32 * count / max(1, sum(m.weight.numel() for m in layers))
+    if quantization.bits == 8:  # one for each row of a layer
+        stored = [p for p in network.parameters() if type(p).__name__ == "Int8Params" or is_torchao(p)]
         return 8 + 32 * sum(p.shape[0] for p in stored) / max(1, sum(p.numel() for p in stored))
     return 4 + (8 / 64 + 32 / (64 * 256) if quantization.double else 32 / 64)
 

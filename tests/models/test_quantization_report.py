@@ -137,3 +137,16 @@ def test_a_tuned_model_is_measured_by_its_folder(tiny_folder: Path, tmp_path: Pa
     tuned.save_pretrained(tmp_path / "saved")
     base, other = (quantization_report(name, [], texts=texts).rows[0] for name in (tiny_folder, tmp_path / "saved"))
     assert other.perplexity != pytest.approx(base.perplexity, rel=0.01)
+
+
+def test_layers_without_groups_have_a_scale_a_row(tiny_model: TinyModel, tmp_path: Path) -> None:
+    """Inputs of 40 and 64: the first are no multiple of 32."""
+    pytest.importorskip("torchao")
+    plain = tiny_model("llama", hidden_size=40, intermediate_size=64)
+    plain.network.save_pretrained(tmp_path)
+    plain.tokenizer.save_pretrained(tmp_path)
+    asked = [Quantization(bits=2, kind="intx")]
+    _, row = quantization_report(tmp_path, asked, texts=["it is blue, as it was"]).rows
+    layers = [m.weight for n, m in plain.network.named_modules() if n.endswith("_proj")]
+    scales = sum(w.shape[0] * (2 if w.shape[1] == 64 else 1) for w in layers)
+    assert row.bits == pytest.approx(2 + 32 * scales / sum(w.numel() for w in layers))
