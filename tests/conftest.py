@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side do not fight for cores
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -109,6 +110,16 @@ def tiny_model() -> TinyModel:
         return LocalModel(network, _tiny_tokenizer(), source=source)
 
     return build
+
+
+@pytest.fixture
+def fresh_probe() -> Iterator[None]:
+    """oneDNN's products are tried again, in the test and behind it."""
+    from condition import onednn
+
+    onednn.works.cache_clear()
+    yield
+    onednn.works.cache_clear()
 
 
 @pytest.fixture

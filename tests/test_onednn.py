@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -34,14 +33,7 @@ def test_inputs_of_more_dimensions_and_other_strides() -> None:
     torch.testing.assert_close(onednn.linear(x, weight, None), functional.linear(x, weight))
 
 
-@pytest.fixture
-def fresh() -> Iterator[None]:
-    onednn.works.cache_clear()
-    yield
-    onednn.works.cache_clear()
-
-
-@pytest.mark.usefixtures("fresh")
+@pytest.mark.usefixtures("fresh_probe")
 @pytest.mark.parametrize("name", ["linear", "linear_add", "lay_out"])
 def test_wrong_numbers_are_found_and_said_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = getattr(onednn, name)
@@ -53,7 +45,7 @@ def test_wrong_numbers_are_found_and_said_once(name: str, monkeypatch: pytest.Mo
         assert not onednn.works(torch.float32)
 
 
-@pytest.mark.usefixtures("fresh")
+@pytest.mark.usefixtures("fresh_probe")
 def test_a_type_without_products_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx512bw, avx512vl")

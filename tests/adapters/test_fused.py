@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -185,13 +185,6 @@ def test_siblings_that_read_different_inputs(llama: Llama) -> None:
     expected = attention.q_proj(x), attention.k_proj(z), attention.v_proj(x)
     with fused(model, torch.float32):
         torch.testing.assert_close((attention.q_proj(x), attention.k_proj(z), attention.v_proj(x)), expected)
-
-
-@pytest.fixture
-def fresh_probe() -> Iterator[None]:
-    onednn.works.cache_clear()
-    yield
-    onednn.works.cache_clear()
 
 
 @pytest.mark.usefixtures("fresh_probe")
